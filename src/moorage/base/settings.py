@@ -1,0 +1,134 @@
+"""Every setting of Moorage, its default and why. The only place that reads ``MOORAGE_*`` of the environment.
+
+A limit's default is AWS's, so that what would break there breaks here first; whoever runs their own machine can
+raise it (``docs/reference/settings.md``).
+"""
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What is too much, too long or too late."""
+
+    api_body_bytes: int = 1_048_576
+    """Largest body of a control-plane request."""
+
+    invocation_body_bytes: int = 26_214_400
+    """Largest request or response body of InvokeEndpoint (25 MB; data-plane.md section 1.5)."""
+
+    invocation_timeout_seconds: float = 60.0
+    """From the request forwarded to the complete response (data-plane.md section 1.9)."""
+
+    startup_timeout_seconds: float = 240.0
+    """From the container's start to the first 200 of ``/ping`` (data-plane.md section 7.4)."""
+
+    download_timeout_seconds: float = 3600.0
+    """For the download and extraction of a model artefact (data-plane.md section 7.3)."""
+
+    ping_interval_seconds: float = 5.0
+    """Between two health checks of a ready instance (data-plane.md section 7.4)."""
+
+    ping_timeout_seconds: float = 2.0
+    """For one health check (data-plane.md section 7.4)."""
+
+    stop_grace_seconds: float = 30.0
+    """From SIGTERM to SIGKILL (data-plane.md section 7.6)."""
+
+    artifact_bytes: int = 100 * 2**30
+    """Largest sum of extracted bytes of one artefact: a bomb of zeros ends here."""
+
+    artifact_files: int = 200_000
+    """Largest number of members of one archive."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One installation."""
+
+    data_dir: Path
+    """All durable state: database, objects, keys, environments, logs."""
+
+    run_dir: Path
+    """Unix sockets and pid files; short, because a socket's path has at most 107 bytes."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+
+    port: int = 8410
+    """Port of everything; 0 lets the kernel choose."""
+
+    region: str = "us-east-1"
+    """Region that ``moorage env`` exports."""
+
+    account: str = "000000000000"
+    """Account of the first key."""
+
+    engine: str = "auto"
+    """``auto``, ``sandbox`` or ``process``: how instances are run."""
+
+    environments_dir: Path | None = None
+    """Where the environments of built-in images are kept; None is the user's cache folder."""
+
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def environments(self) -> Path:
+        """Folder of the environments of built-in images, shared by all installations of this user."""
+        return self.environments_dir or cache_dir() / "environments"
+
+
+def cache_dir() -> Path:
+    """Give the user's cache folder for Moorage."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "moorage"
+
+
+def default_data_dir() -> Path:
+    """Give the data folder of a user who named none."""
+    if named := os.environ.get("MOORAGE_DATA_DIR"):
+        return Path(named).absolute()
+    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return Path(base) / "moorage"
+
+
+def run_dir_of(data_dir: Path) -> Path:
+    """Give the folder of sockets that belongs to a data folder: the same at each start, short, private."""
+    base = os.environ.get("XDG_RUNTIME_DIR") or "/tmp"  # noqa: S108 - made with 0700 and checked for its owner
+    name = hashlib.sha256(os.fsencode(data_dir.absolute())).hexdigest()[:12]
+    return Path(base) / f"moorage-{os.getuid()}-{name}"
+
+
+class UnusableSetting(ValueError):
+    """A ``MOORAGE_*`` variable that does not exist or has a value of the wrong kind; its text is for people."""
+
+
+def from_environment(settings: Settings, environment: Mapping[str, str]) -> Settings:
+    """Lay ``MOORAGE_*`` over the settings: ``MOORAGE_PING_INTERVAL_SECONDS=1`` sets that limit.
+
+    Raises UnusableSetting for a value of the wrong kind. Variables that are not settings are left alone.
+    """
+    limits = _overlay(settings.limits, environment)
+    return dataclasses.replace(_overlay(settings, environment), limits=limits)
+
+
+def _overlay(values: Any, environment: Mapping[str, str]) -> Any:
+    given: dict[str, Any] = {}
+    for entry in dataclasses.fields(values):
+        text = environment.get("MOORAGE_" + entry.name.upper())
+        if text is None or entry.name in {"limits", "data_dir", "run_dir"}:
+            continue
+        kind = Path if "Path" in str(entry.type) else type(getattr(values, entry.name))
+        try:
+            given[entry.name] = kind(text)
+        except ValueError as fault:
+            wanted = {int: "a whole number", float: "a number"}.get(kind, "another value")
+            message = f"MOORAGE_{entry.name.upper()}={text!r} is not usable: it must be {wanted}."
+            raise UnusableSetting(message) from fault
+    return dataclasses.replace(values, **given)

@@ -1,0 +1,145 @@
+"""What an instance is, what is reported of it, and what control plane and node agent say to each other.
+
+The node agent listens at ``run_dir/node.sock`` (``base.link``). The control plane calls it and sends
+
+    {"op": "launch", "spec": InstanceSpec}        idempotent: an id that is known is not started twice
+    {"op": "stop", "instance_id": ...}            idempotent: SIGTERM, after the grace SIGKILL
+    {"op": "forget", "instance_id": ...}          the record of an instance that has ended may go
+
+The node agent answers each call with everything it knows, and from then on with each change:
+
+    {"op": "report", "complete": true, "instances": [InstanceReport, ...]}
+    {"op": "report", "complete": false, "instances": [InstanceReport, ...]}
+
+An instance that has ended (FAILED, EXITED, STOPPED) stays in the reports until it is forgotten.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSpec:
+    """One container of an instance."""
+
+    name: str
+    """``primary`` for a model of one container; part of FailureReason and of ModelError texts."""
+    image: str
+    """Image URI as the user gave it."""
+    environment: Mapping[str, str]
+    """The user's environment variables."""
+    model_data_url: str | None
+    """``s3://bucket/key`` of a ``.tar.gz``, or None: an empty model folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceSpec:
+    """All that is needed to run one instance; written to the store before anybody is asked to start it."""
+
+    instance_id: str
+    account: str
+    region: str
+    endpoint: str
+    variant: str
+    instance_type: str
+    """``ml.*``: the resource envelope."""
+    containers: tuple[ContainerSpec, ...]
+    startup_timeout_seconds: float
+    """From the container's start to the first 200 of ``/ping``."""
+
+    def to_message(self) -> dict[str, Any]:
+        """Give the JSON form."""
+        return asdict(self)
+
+    @classmethod
+    def from_message(cls, message: Mapping[str, Any]) -> "InstanceSpec":
+        """Read the JSON form."""
+        containers = tuple(ContainerSpec(**container) for container in message["containers"])
+        return cls(**{**message, "containers": containers})
+
+
+class InstanceState(StrEnum):
+    """The life of an instance. The first three lead to READY; the last three are ends."""
+
+    PREPARING = "Preparing"
+    """Environment and artefact are being fetched."""
+    STARTING = "Starting"
+    """The container runs and has not answered ``/ping`` with 200 yet."""
+    READY = "Ready"
+    """Takes invocations."""
+    UNHEALTHY = "Unhealthy"
+    """Was ready, and has failed its last two health checks."""
+    STOPPING = "Stopping"
+    STOPPED = "Stopped"
+    """Ended because it was told to."""
+    EXITED = "Exited"
+    """Ended by itself after it was ready: to be replaced."""
+    FAILED = "Failed"
+    """Never became ready; ``failure`` says why."""
+
+
+ENDED = frozenset({InstanceState.STOPPED, InstanceState.EXITED, InstanceState.FAILED})
+
+
+class Failure(StrEnum):
+    """Why an instance never became ready; the control plane makes AWS's FailureReason of it."""
+
+    ARTIFACT = "Artifact"
+    """The model data could not be fetched or extracted."""
+    IMAGE = "Image"
+    """The image (or its environment) could not be had."""
+    START = "Start"
+    """The container could not be started, or ended before its first ``/ping``."""
+    HEALTH_CHECK = "HealthCheck"
+    """``/ping`` gave no 200 in time."""
+    OUT_OF_MEMORY = "OutOfMemory"
+    """Killed at the instance type's memory limit."""
+    CAPACITY = "Capacity"
+    """This machine cannot hold it."""
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceReport:
+    """What the node agent sees of one instance."""
+
+    instance_id: str
+    endpoint: str
+    variant: str
+    state: InstanceState
+    since: float
+    """When it came into this state, in seconds since the epoch."""
+    address: str | None = None
+    """``unix:PATH`` or ``host:port`` of the first container, once there is one."""
+    pid: int | None = None
+    """Process id on this machine."""
+    resolved_images: tuple[str, ...] = ()
+    """Per container: ``repository@sha256:digest``."""
+    failure: Failure | None = None
+    container: str | None = None
+    """Name of the container that failed."""
+    message: str = ""
+    """What happened, for people; progress while PREPARING."""
+    log_tail: str = ""
+    """Last lines of the container's log, when it failed or ended."""
+    log_path: str = ""
+    account: str = ""
+    region: str = ""
+
+    def to_message(self) -> dict[str, Any]:
+        """Give the JSON form."""
+        return asdict(self)
+
+    @classmethod
+    def from_message(cls, message: Mapping[str, Any]) -> "InstanceReport":
+        """Read the JSON form."""
+        failure = message.get("failure")
+        return cls(
+            **{
+                **message,
+                "state": InstanceState(message["state"]),
+                "failure": Failure(failure) if failure else None,
+                "resolved_images": tuple(message.get("resolved_images", ())),
+            }
+        )

@@ -1,0 +1,120 @@
+"""The routing of all endpoints at one version: immutable, whole, swapped in one assignment.
+
+The control plane listens at ``run_dir/snapshots.sock`` (``base.link``). A gateway (or a neighbour, which needs only
+the keys) calls and says
+
+    {"op": "hello", "role": "gateway"}
+
+and from then on is sent each new snapshot, whole, and answers when it routes by it, and later, when the last
+request to an instance that the new snapshot no longer has is answered:
+
+    {"op": "snapshot", "snapshot": {...}}      control plane
+    {"op": "applied", "version": 7}            gateway
+    {"op": "drained", "instance_ids": [...]}   gateway
+    {"op": "unreachable", "instance_id": ...}  gateway: a connection was refused or broke
+
+The control plane also writes each snapshot to ``data_dir/snapshot.json`` before it sends it, so that a gateway that
+starts while the control plane is down goes on from there.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from moorage.aws.credentials import Credential
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """An instance that takes invocations."""
+
+    instance_id: str
+    address: str
+    """``unix:PATH`` or ``host:port``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A share of an endpoint's traffic."""
+
+    name: str
+    weight: float
+    """Any number from 0; the share is the weight by the sum of the weights."""
+    container: str
+    """Name of the container that answers, for the texts of ModelError."""
+    instances: tuple[Instance, ...]
+    """The ready ones only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An endpoint that can be invoked."""
+
+    account: str
+    region: str
+    name: str
+    arn: str
+    variants: tuple[Variant, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything a gateway knows."""
+
+    version: int
+    keys: Mapping[str, Credential] = field(default_factory=dict)
+    """By access key id."""
+    endpoints: Mapping[tuple[str, str, str], Endpoint] = field(default_factory=dict)
+    """By account, region and name (case-sensitive)."""
+
+    def to_message(self) -> dict[str, Any]:
+        """Give the JSON form."""
+        return {
+            "version": self.version,
+            "keys": [
+                [key.access_key_id, key.secret_access_key, key.account_id, key.user_name]
+                for key in self.keys.values()
+            ],
+            "endpoints": [_endpoint_message(endpoint) for endpoint in self.endpoints.values()],
+        }
+
+    @classmethod
+    def from_message(cls, message: Mapping[str, Any]) -> "Snapshot":
+        """Read the JSON form."""
+        endpoints = [_endpoint(entry) for entry in message["endpoints"]]
+        return cls(
+            version=message["version"],
+            keys={entry[0]: Credential(*entry) for entry in message["keys"]},
+            endpoints={(e.account, e.region, e.name): e for e in endpoints},
+        )
+
+
+def _endpoint_message(endpoint: Endpoint) -> dict[str, Any]:
+    return {
+        "account": endpoint.account,
+        "region": endpoint.region,
+        "name": endpoint.name,
+        "arn": endpoint.arn,
+        "variants": [
+            {
+                "name": variant.name,
+                "weight": variant.weight,
+                "container": variant.container,
+                "instances": [[instance.instance_id, instance.address] for instance in variant.instances],
+            }
+            for variant in endpoint.variants
+        ],
+    }
+
+
+def _endpoint(message: Mapping[str, Any]) -> Endpoint:
+    variants = tuple(
+        Variant(
+            name=entry["name"],
+            weight=entry["weight"],
+            container=entry["container"],
+            instances=tuple(Instance(*instance) for instance in entry["instances"]),
+        )
+        for entry in message["variants"]
+    )
+    return Endpoint(**{**message, "variants": variants})
