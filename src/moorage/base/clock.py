@@ -32,3 +32,7 @@ class SystemClock:
     async def sleep_until(self, deadline: float) -> None:
         """Wait until ``monotonic()`` has reached the deadline."""
         await asyncio.sleep(max(0.0, deadline - time.monotonic()))
+
+    def pause(self, seconds: float) -> None:
+        """Wait, in a program that has no event loop."""
+        time.sleep(seconds)

@@ -76,5 +76,5 @@ async def listen(path: Path, serve: Callable[[Link], Awaitable[None]]) -> asynci
         finally:
             await link.close()
 
-    path.unlink(missing_ok=True)
+    path.unlink(missing_ok=True)  # noqa: ASYNC240 - one system call, once in a life
     return await asyncio.start_unix_server(answer, path, limit=_LINE_BYTES)

@@ -15,9 +15,7 @@ def run_process(role: str, main: Callable[[asyncio.Event], Awaitable[None]]) -> 
     ``main`` is given an event that SIGTERM sets; it then ends in good order and returns. SIGINT is ignored: Ctrl-C
     reaches the whole process group, but only the supervisor decides in which order its processes stop.
     """
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format=f"%(asctime)s {role}: %(message)s", force=True
-    )
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=f"%(asctime)s {role}: %(message)s", force=True)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     uvloop.run(_until_stopped(main))
 

@@ -10,7 +10,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+DEFAULT_ACCOUNT = "000000000000"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ class Settings:
     region: str = "us-east-1"
     """Region that ``moorage env`` exports."""
 
-    account: str = "000000000000"
+    account: str = DEFAULT_ACCOUNT
     """Account of the first key."""
 
     engine: str = "auto"
@@ -82,6 +84,27 @@ class Settings:
     def environments(self) -> Path:
         """Folder of the environments of built-in images, shared by all installations of this user."""
         return self.environments_dir or cache_dir() / "environments"
+
+    def to_message(self) -> dict[str, Any]:
+        """Give the JSON form, for the process that the command line starts."""
+        return {
+            **dataclasses.asdict(self),
+            "data_dir": str(self.data_dir),
+            "run_dir": str(self.run_dir),
+            "environments_dir": str(self.environments_dir) if self.environments_dir else None,
+        }
+
+    @classmethod
+    def from_message(cls, message: Mapping[str, Any]) -> "Settings":
+        """Read the JSON form."""
+        environments = message["environments_dir"]
+        paths = {
+            "data_dir": Path(message["data_dir"]),
+            "run_dir": Path(message["run_dir"]),
+            "environments_dir": Path(environments) if environments else None,
+        }
+        values: dict[str, Any] = {**message, **paths, "limits": Limits(**message["limits"])}
+        return cls(**values)
 
 
 def cache_dir() -> Path:
@@ -109,16 +132,20 @@ class UnusableSetting(ValueError):
     """A ``MOORAGE_*`` variable that does not exist or has a value of the wrong kind; its text is for people."""
 
 
+Values = TypeVar("Values", Limits, Settings)
+
+
 def from_environment(settings: Settings, environment: Mapping[str, str]) -> Settings:
     """Lay ``MOORAGE_*`` over the settings: ``MOORAGE_PING_INTERVAL_SECONDS=1`` sets that limit.
 
     Raises UnusableSetting for a value of the wrong kind. Variables that are not settings are left alone.
     """
-    limits = _overlay(settings.limits, environment)
-    return dataclasses.replace(_overlay(settings, environment), limits=limits)
+    limits: Limits = _overlay(settings.limits, environment)
+    laid: Settings = _overlay(settings, environment)
+    return dataclasses.replace(laid, limits=limits)
 
 
-def _overlay(values: Any, environment: Mapping[str, str]) -> Any:
+def _overlay(values: Values, environment: Mapping[str, str]) -> Values:
     given: dict[str, Any] = {}
     for entry in dataclasses.fields(values):
         text = environment.get("MOORAGE_" + entry.name.upper())

@@ -1,0 +1,141 @@
+"""The neighbours process alone: a small fake control plane gives it keys, and it listens at a TCP port for boto3."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+from moorage.aws.credentials import Credential
+from moorage.routing.snapshot import Snapshot
+
+ALICE = Credential("AKIAALICE0000000000A", "alice-secret", "111111111111", "alice")
+BOB = Credential("AKIABOB000000000000B", "bob-secret", "222222222222", "bob")
+
+_CHILD = """
+import socket, sys
+from pathlib import Path
+from moorage.base.process import run_process
+from moorage.base.settings import Settings
+from moorage.neighbours.process import serve
+
+settings = Settings(data_dir=Path(sys.argv[1]), run_dir=Path(sys.argv[2]))
+listener = socket.create_server(("127.0.0.1", 0))
+print(listener.getsockname()[1], flush=True)
+run_process("neighbours", lambda stop: serve(settings, listener, stop))
+"""
+
+
+class FakeControl:
+    """Listens where the control plane does and tells who calls one snapshot."""
+
+    def __init__(self, path: Path, *keys: Credential) -> None:
+        self.applied = threading.Event()
+        self.hello: dict[str, Any] = {}
+        self._snapshot = Snapshot(version=1, keys={key.access_key_id: key for key in keys})
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen()
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._answer, args=[connection], daemon=True).start()
+
+    def _answer(self, connection: socket.socket) -> None:
+        with connection, connection.makefile("rwb") as stream:
+            self.hello = json.loads(stream.readline())
+            message = {"op": "snapshot", "snapshot": self._snapshot.to_message()}
+            stream.write(json.dumps(message).encode() + b"\n")
+            stream.flush()
+            for line in stream:
+                if json.loads(line) == {"op": "applied", "version": 1}:
+                    self.applied.set()
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+
+class Neighbours:
+    """A running neighbours process."""
+
+    def __init__(self, folder: Path) -> None:
+        self.data_dir = folder / "data"
+        self.run_dir = folder / "run"
+        for one in (self.data_dir, self.run_dir):
+            one.mkdir(mode=0o700, exist_ok=True)
+        self.control = FakeControl(self.run_dir / "snapshots.sock", ALICE, BOB)
+        self.start()
+
+    def start(self) -> None:
+        """Start it and wait until it has the keys."""
+        self.control.applied.clear()
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _CHILD, str(self.data_dir), str(self.run_dir)], stdout=subprocess.PIPE, text=True
+        )
+        assert self.process.stdout is not None
+        self.port = int(self.process.stdout.readline())
+        assert self.control.applied.wait(15), "the process did not take the snapshot"
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def s3(self, key: Credential = ALICE, *, region: str = "us-east-1", **options: Any) -> Any:
+        """Make an S3 client as a user does."""
+        return boto3.client(
+            "s3",
+            endpoint_url=self.url,
+            region_name=region,
+            aws_access_key_id=key.access_key_id,
+            aws_secret_access_key=key.secret_access_key,
+            config=Config(**{"retries": {"total_max_attempts": 1}, **options}),
+        )
+
+    def kill(self) -> None:
+        """End it without warning."""
+        os.kill(self.process.pid, signal.SIGKILL)
+        self.process.wait(10)
+
+    def stop(self) -> int:
+        """Tell it to stop; gives its exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(20)
+
+    def close(self) -> None:
+        """End whatever runs."""
+        if self.process.poll() is None:
+            self.kill()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        self.control.close()
+
+    def resident_bytes(self, what: str = "VmRSS") -> int:
+        """Give the memory of the process, or its high-water mark (VmHWM)."""
+        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        values: Mapping[str, str] = dict(line.split(":", 1) for line in lines)
+        return int(values[what].split()[0]) * 1024
+
+
+@contextlib.contextmanager
+def neighbours_in(folder: Path) -> Iterator[Neighbours]:
+    """Run the neighbours process on a folder."""
+    neighbours = Neighbours(folder)
+    try:
+        yield neighbours
+    finally:
+        neighbours.close()
