@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from support import models
-from support.product import IMAGE, ROLE, Moorage, running
+from tests.support import models
+from tests.support.product import IMAGE, ROLE, Moorage, running
 
 
 @pytest.fixture(scope="session")

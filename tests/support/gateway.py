@@ -93,6 +93,8 @@ class FakeServer:
         self.requests: list[Request] = []
         self.connections = 0
         self.open_connections = 0
+        self.reads_bodies = True
+        """Whether the body is read before the script runs."""
         self._writers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
 
@@ -119,7 +121,7 @@ class FakeServer:
         self.open_connections += 1
         self._writers.add(writer)
         try:
-            while (request := await read_request(reader)) is not None:
+            while (request := await read_request(reader, body=self.reads_bodies)) is not None:
                 self.requests.append(request)
                 script = self.scripts.pop(0) if len(self.scripts) > 1 else self.scripts[0]
                 await script(request, reader, writer)
@@ -132,15 +134,15 @@ class FakeServer:
             writer.close()
 
 
-async def read_request(reader: asyncio.StreamReader) -> Request | None:
+async def read_request(reader: asyncio.StreamReader, *, body: bool = True) -> Request | None:
     """Read a request; None when there is none."""
     try:
         head = await reader.readuntil(b"\r\n\r\n")
     except asyncio.IncompleteReadError:
         return None
     line, headers = _split_head(head)
-    body = await _read_body(reader, {name.lower(): value for name, value in headers})
-    return Request(line, headers, body)
+    fields = {name.lower(): value for name, value in headers}
+    return Request(line, headers, await _read_body(reader, fields) if body else b"")
 
 
 async def read_answer(reader: asyncio.StreamReader, *, head_only: bool = False) -> Answer:
@@ -211,11 +213,28 @@ async def until(true: Callable[[], object], seconds: float = 10.0) -> None:
         await asyncio.sleep(0.005)
 
 
+class RacingClock:
+    """A clock whose monotonic seconds are shorter than real ones."""
+
+    def __init__(self, speed: float) -> None:
+        self._speed = speed
+
+    def now(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic() * self._speed
+
+    async def sleep_until(self, deadline: float) -> None:
+        await asyncio.sleep(max(0.0, (deadline - self.monotonic()) / self._speed))
+
+
 class World:
     """A gateway with everything around it."""
 
-    def __init__(self, folder: Path, limits: Limits) -> None:
+    def __init__(self, folder: Path, limits: Limits, speed: float) -> None:
         self.folder = folder
+        self.clock = RacingClock(speed)
         (folder / "data").mkdir()
         self.settings = Settings(data_dir=folder / "data", run_dir=folder, limits=limits)
         self.control = FakeControl(folder / "snapshots.sock", Snapshot(0))
@@ -231,6 +250,10 @@ class World:
         await server.start()
         return server
 
+    async def owner(self, name: str, *scripts: Script) -> FakeServer:
+        """Start a process that requests are relayed to: ``control`` or ``neighbours``."""
+        return await self.instance(name, *scripts)
+
     async def start(self, *endpoints: Endpoint) -> None:
         self.control.snapshot = snapshot(1, *endpoints)
         self._links = await link.listen(self.control.path, self.control.serve)
@@ -241,7 +264,7 @@ class World:
         listening = socket.create_server(("127.0.0.1", 0))
         self.port = listening.getsockname()[1]
         self._stop = asyncio.Event()
-        self.gateway = self.tasks.start("gateway", serve(self.settings, listening, self._stop))
+        self.gateway = self.tasks.start("gateway", serve(self.settings, listening, self._stop, self.clock))
 
     async def stop_gateway(self) -> None:
         self._stop.set()
@@ -283,7 +306,7 @@ class World:
         return signed(f"/endpoints/{endpoint}/invocations", body, fields, self.port, key=key)
 
 
-def signed(  # noqa: PLR0913
+def signed(
     path: str,
     body: bytes,
     headers: list[tuple[str, str]],
@@ -318,10 +341,10 @@ def snapshot(version: int, *endpoints: Endpoint) -> Snapshot:
 
 
 @contextlib.asynccontextmanager
-async def world(**limits: Any) -> AsyncIterator[World]:
+async def world(*, speed: float = 1.0, **limits: Any) -> AsyncIterator[World]:
     """Make a world in a folder with a short name, because a socket's path is short."""
     folder = Path(tempfile.mkdtemp(prefix="gw-"))
-    made = World(folder, replace(Limits(), **limits))
+    made = World(folder, replace(Limits(), **limits), speed)
     try:
         yield made
     finally:
