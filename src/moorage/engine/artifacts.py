@@ -1,0 +1,155 @@
+"""Model artefacts on this machine: fetched from the object store once, extracted once, shared by all instances."""
+
+import asyncio
+import hashlib
+import threading
+from collections.abc import AsyncGenerator, Callable, Collection
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import IO, Protocol
+
+from moorage.aws.errors import ServiceError
+from moorage.base.clock import Clock
+from moorage.base.settings import Limits
+from moorage.engine.archive import ArchiveLimits, ArchiveRefused, extract
+from moorage.engine.built_folder import build_once, remove_built
+from moorage.objects.faults import NoSuchBucket, NoSuchKey, UnusableUri
+from moorage.objects.store import ObjectReader, parse_s3_uri
+
+Progress = Callable[[str], None]
+
+_TELL_EACH_BYTES = 64 * 2**20
+
+
+class Opens(Protocol):
+    """What is needed of an object store."""
+
+    async def open(self, bucket: str, key: str) -> ObjectReader:
+        """Open an object for reading; raises NoSuchBucket, NoSuchKey."""
+
+
+class ArtifactFailure(Exception):
+    """The model data cannot be had; the text is one sentence for people."""
+
+
+class Artifacts:
+    """The extracted artefacts in a folder, which several processes may use at once."""
+
+    def __init__(self, store: Opens, folder: Path, limits: Limits, clock: Clock) -> None:
+        self._store = store
+        self._folder = folder
+        self._limits = limits
+        self._clock = clock
+
+    async def fetch(self, url: str, progress: Progress) -> Path:
+        """Give the folder of an extracted artefact: read-only, and the same for everybody who names the same object.
+
+        The object is looked at each time: when it has changed, the new one is fetched. Raises ArtifactFailure.
+        """
+        try:
+            async with asyncio.timeout(self._limits.download_timeout_seconds):
+                return await self._fetch(url, progress)
+        except TimeoutError as fault:
+            seconds = self._limits.download_timeout_seconds
+            raise ArtifactFailure(f"Getting the model data at {url} took longer than {seconds:g} s.") from fault
+        except UnusableUri as fault:
+            raise ArtifactFailure(f"The model data cannot be fetched: {fault}.") from fault
+        except (NoSuchBucket, NoSuchKey) as fault:
+            raise ArtifactFailure(f"There is no model data at {url}: {fault.message}") from fault
+        except ServiceError as fault:
+            raise ArtifactFailure(f"The object store refused the model data at {url}: {fault.message}") from fault
+        except ArchiveRefused as fault:
+            raise ArtifactFailure(f"{fault} ({url})") from fault
+        except OSError as fault:
+            reason = fault.strerror or str(fault)
+            raise ArtifactFailure(f"The model data at {url} could not be stored: {reason}.") from fault
+
+    async def _fetch(self, url: str, progress: Progress) -> Path:
+        bucket, key = parse_s3_uri(url)
+        reader = await self._store.open(bucket, key)
+        try:
+            folder = self._folder / _name_of(bucket, key, reader.info.etag)
+
+            async def build(unfinished: Path) -> None:
+                # An archive of its own folder's file system, where there is room for what is in it.
+                archive = unfinished / "archive"
+                content = unfinished / "content"
+                await self._download(reader, archive, progress)
+                await self._extract(archive, content, progress)
+                await asyncio.to_thread(archive.unlink)
+
+            await build_once(
+                folder, build, clock=self._clock, waits=lambda: progress("waiting for the same download of another")
+            )
+        finally:
+            await reader.close()
+        return folder / "content"
+
+    async def sweep(self, keep: Collection[Path]) -> list[Path]:
+        """Remove all artefacts but those of the given folders (as ``fetch`` gave them); gives what went."""
+        kept = {path.parent for path in keep}
+
+        def remove() -> list[Path]:
+            if not self._folder.is_dir():
+                return []
+            found = [path for path in self._folder.iterdir() if not path.name.startswith(".") and path not in kept]
+            return [path for path in found if remove_built(path)]
+
+        return await asyncio.to_thread(remove)
+
+    async def _download(self, reader: ObjectReader, path: Path, progress: Progress) -> None:
+        size = reader.info.size
+        done, told = 0, 0
+        progress(f"downloading the model data, {_megabytes(size)}")
+        async with _new_file(path) as file:
+            async for chunk in reader.chunks():
+                await asyncio.to_thread(file.write, chunk)
+                done += len(chunk)
+                if done - told >= _TELL_EACH_BYTES:
+                    told = done
+                    progress(f"downloading the model data, {_megabytes(done)} of {_megabytes(size)}")
+        if done != size:
+            raise ArtifactFailure(f"The model data ended after {done} of {size} bytes.")
+
+    async def _extract(self, archive: Path, folder: Path, progress: Progress) -> None:
+        """Extract in a thread, which is told to end, and is waited for, when this is cancelled."""
+        loop = asyncio.get_running_loop()
+        interrupt = threading.Event()
+        told = 0
+
+        def tell(done: int) -> None:
+            nonlocal told
+            if done - told >= _TELL_EACH_BYTES:
+                told = done
+                loop.call_soon_threadsafe(progress, f"extracting the model data, {_megabytes(done)}")
+
+        def work() -> None:
+            folder.mkdir(mode=0o755)
+            limits = ArchiveLimits(self._limits.artifact_bytes, self._limits.artifact_files)
+            extract(archive, folder, limits, interrupt, tell)
+
+        progress("extracting the model data")
+        running = loop.run_in_executor(None, work)
+        try:
+            await asyncio.shield(running)
+        except asyncio.CancelledError:
+            interrupt.set()
+            await asyncio.gather(running, return_exceptions=True)
+            raise
+
+
+@asynccontextmanager
+async def _new_file(path: Path) -> AsyncGenerator[IO[bytes], None]:
+    file = await asyncio.to_thread(path.open, "xb")
+    try:
+        yield file
+    finally:
+        await asyncio.to_thread(file.close)
+
+
+def _name_of(bucket: str, key: str, etag: str) -> str:
+    return hashlib.sha256(f"{bucket}\0{key}\0{etag}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:.1f} MB"

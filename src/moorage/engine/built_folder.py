@@ -1,0 +1,115 @@
+"""Folders that are built once, by whichever process comes first, and are whole or not there.
+
+A folder is built under a temporary name beside its place and renamed at the end. Whoever builds holds a file lock,
+which the kernel lets go when the process dies in whatever way; the next one clears away what was left and builds anew.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import glob
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+from moorage.base.clock import Clock
+
+_LOOK_AGAIN_SECONDS = 0.1
+
+
+async def build_once(
+    folder: Path,
+    build: Callable[[Path], Awaitable[None]],
+    *,
+    clock: Clock,
+    waits: Callable[[], None],
+) -> Path:
+    """Give the folder, after ``build`` has filled a temporary one for it if it was not there.
+
+    ``waits`` is called once when another is at work on the same folder. Raises what ``build`` raises; nothing is left
+    then. The caller sets the deadline (``asyncio.timeout``).
+    """
+    if await asyncio.to_thread(folder.is_dir):
+        return folder
+    await asyncio.to_thread(folder.parent.mkdir, parents=True, exist_ok=True)
+    async with _lock(folder, clock, waits):
+        if await asyncio.to_thread(folder.is_dir):
+            return folder
+        unfinished = await asyncio.to_thread(_make_unfinished, folder)
+        try:
+            await build(unfinished)
+            await asyncio.to_thread(unfinished.rename, folder)
+        finally:
+            await asyncio.to_thread(_clear_away, folder)
+    return folder
+
+
+def remove_built(folder: Path) -> bool:
+    """Remove a built folder unless it is being built just now; says whether it is gone. Blocks."""
+    descriptor = _try_lock(folder)
+    if descriptor is None:
+        return False
+    try:
+        doomed = folder.with_name(_unfinished_name(folder))
+        with contextlib.suppress(FileNotFoundError):
+            folder.rename(doomed)  # nobody ever sees half of it
+        remove_tree(doomed)
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder with all in it, also what was made read-only; no fault if it is not there. Blocks."""
+    for parent, _names, _files in os.walk(folder):
+        with contextlib.suppress(OSError):
+            os.chmod(parent, stat.S_IRWXU)  # noqa: PTH101 - os.walk gives text
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.asynccontextmanager
+async def _lock(folder: Path, clock: Clock, waits: Callable[[], None]) -> AsyncIterator[None]:
+    descriptor = _try_lock(folder)  # one system call: not worth a thread
+    if descriptor is None:
+        waits()
+    while descriptor is None:
+        await clock.sleep_until(clock.monotonic() + _LOOK_AGAIN_SECONDS)
+        descriptor = _try_lock(folder)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _try_lock(folder: Path) -> int | None:
+    path = folder.with_name(f".{folder.name}.lock")
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _unfinished_name(folder: Path) -> str:
+    return f".{folder.name}.unfinished-{secrets.token_hex(4)}"
+
+
+def _make_unfinished(folder: Path) -> Path:
+    _clear_away(folder)
+    unfinished = folder.with_name(_unfinished_name(folder))
+    unfinished.mkdir(mode=0o755)
+    return unfinished
+
+
+def _clear_away(folder: Path) -> None:
+    """Remove what unfinished builds have left, also that of a killed one whose programs were slower to die."""
+    for left_over in folder.parent.glob(f".{glob.escape(folder.name)}.unfinished-*"):
+        remove_tree(left_over)

@@ -1,0 +1,39 @@
+"""The life of an instance's process: load the model, serve, end."""
+
+import gc
+import io
+import os
+import signal
+import socket
+import sys
+import traceback
+
+from .model import load
+from .server import Server
+
+
+def serve(listener: socket.socket, model_dir: str) -> None:
+    """Serve a model on a listening socket until SIGTERM; the process's environment is the container's.
+
+    Nothing is answered before the model is loaded: a client may connect at once and just wait. A model that cannot be
+    loaded leaves its traceback in the log and ends the process with SystemExit(1).
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True, errors="backslashreplace")
+    signal.signal(signal.SIGTERM, _end_at_once)
+    try:
+        handlers = load(model_dir, os.environ)
+    except BaseException:  # noqa: BLE001 - the customer's code may raise anything, also SystemExit
+        traceback.print_exc()
+        raise SystemExit(1) from None
+    gc.collect()
+    gc.freeze()  # what was loaded stays: later collections need not look at it, and shared pages stay shared
+    Server(listener, handlers.answer).run()
+    sys.stdout.flush()
+    sys.stderr.flush()
+
+
+def _end_at_once(_number: int, _frame: object) -> None:
+    """End while the model loads: nothing is under way."""
+    os._exit(0)

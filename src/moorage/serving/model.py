@@ -1,0 +1,45 @@
+"""Finds the customer's module and loads it and the model (data-plane.md section 9.1)."""
+
+import importlib
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from . import media
+from .handlers import Handlers, no_model_fn
+
+_MODEL_DIR_ON_AWS = "/opt/ml/model"
+
+
+class MissingCode(Exception):
+    """The environment names code that is not there."""
+
+
+def load(model_dir: str, environment: Mapping[str, str]) -> Handlers:
+    """Import the customer's module and let its model_fn load the model; raises whatever they raise."""
+    program = environment.get("SAGEMAKER_PROGRAM", "")
+    folder = code_folder(model_dir, environment.get("SAGEMAKER_SUBMIT_DIRECTORY", ""))
+    name = (program or "inference.py").removesuffix(".py")
+    if not folder.joinpath(f"{name}.py").is_file() and not folder.joinpath(name, "__init__.py").is_file():
+        if not program:
+            no_model_fn(model_dir)
+        raise MissingCode(f"SAGEMAKER_PROGRAM is {program}, but {folder} has no such file.")
+    sys.path.insert(0, str(folder))
+    module = importlib.import_module(name.replace("/", "."))
+    accept = environment.get("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT") or media.JSON
+    return Handlers(module, model_dir, accept)
+
+
+def code_folder(model_dir: str, submitted: str) -> Path:
+    """Give the folder of the customer's code: ``code`` of the artefact, unless another is named."""
+    if not submitted:
+        return Path(model_dir, "code")
+    if "://" in submitted:
+        raise MissingCode(
+            f"SAGEMAKER_SUBMIT_DIRECTORY is {submitted}. Moorage takes code from the model artefact only: put it "
+            f"into the folder code of model.tar.gz and set SAGEMAKER_SUBMIT_DIRECTORY to {_MODEL_DIR_ON_AWS}/code."
+        )
+    path = Path(submitted)
+    if path.is_relative_to(_MODEL_DIR_ON_AWS):  # the plain-process engine has the artefact elsewhere
+        return Path(model_dir, path.relative_to(_MODEL_DIR_ON_AWS))
+    return path

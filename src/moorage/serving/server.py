@@ -1,0 +1,339 @@
+"""Moves bytes between sockets and the handlers: one thread for both, and a stand-in for when it is busy.
+
+The main thread reads a request, runs the customer's code and writes the answer without handing anything to another
+thread: a hand-over costs more than the rest of a request. All customer code runs in this one thread, one invocation
+at a time, because it need not be thread-safe. So that ``/ping`` is answered while an invocation computes or hangs,
+a second thread looks every tick whether the main thread is still in the invocation that it was in a tick ago; if so it
+takes the sockets over: answers pings, accepts, reads requests into the queue. The main thread takes them back when
+its invocation ends.
+
+``_sockets`` is held by whoever moves bytes. A connection takes its next request only after the answer to the one
+before, so that the queue is never longer than the number of connections, which is bounded.
+"""
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from .wire import Answer, Refused, Request, RequestReader, head_of, plain
+
+TICK_SECONDS = 0.1
+"""How often the stand-in looks; a ping during a long invocation waits at most two of these."""
+
+CONNECTIONS = 1024
+"""At most this many at a time; further ones wait in the listener's backlog."""
+
+STALL_SECONDS = 60.0
+"""A peer that neither sends the rest of its request nor takes its answer for this long is cut off."""
+
+DRAIN_SECONDS = 25.0
+"""After SIGTERM, for requests that have begun; below the 30 s after which SIGKILL comes (data-plane.md 7.6)."""
+
+_READ_BYTES = 64 * 1024
+_BODY_READ_BYTES = 2**20
+_ACCEPTS_A_TURN = 64
+_QUIET_TICKS = 10
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_PONG = Answer(200, "application/json", b"")
+_PONG_BYTES = head_of(_PONG, keep_alive=True)
+
+
+class _Connection:
+    """One connection and what is under way on it."""
+
+    __slots__ = ("busy", "keep_alive", "muted", "out", "reader", "since", "socket")
+
+    def __init__(self, connected: socket.socket) -> None:
+        self.socket = connected
+        self.reader = RequestReader()
+        self.busy = False
+        """A request of it is in the queue, is computed, or its answer is not all sent."""
+        self.muted = False
+        """Not watched, because the peer said something while it was busy."""
+        self.keep_alive = True
+        self.out: list[memoryview] = []
+        self.since = 0.0
+
+
+class Server:
+    """Serves one listening socket until it is told to stop."""
+
+    def __init__(self, listener: socket.socket, answer: Callable[[Request], Answer]) -> None:
+        self._listener = listener
+        self._answer = answer
+        self._sockets = threading.Lock()
+        self._epoll = select.epoll()
+        self._connections: dict[int, _Connection] = {}
+        self._queue: deque[tuple[_Connection, Request]] = deque()
+        self._pipelined: deque[_Connection] = deque()
+        """Answered, and more has come already."""
+        self._stalling: set[_Connection] = set()
+        self._accepting = False
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._stopping = False
+        self._stop_by = 0.0
+        self._computing = False
+        self._count = 0
+        self._standing_in = False
+        self._resting = True
+        self._stir = threading.Event()
+
+    def run(self) -> None:
+        """Serve until SIGTERM, then finish what has begun."""
+        self._listener.setblocking(False)
+        self._accept_more()
+        self._epoll.register(self._wake_read, select.EPOLLIN)
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGTERM, self._stop)
+        threading.Thread(target=self._stand_in, name="stand-in", daemon=True).start()
+        self._sockets.acquire()
+        while not self._ended():
+            self._turn(block=not self._queue and not self._pipelined)
+            if self._queue:
+                self._compute(*self._queue.popleft())
+
+    def _stop(self, _number: int, _frame: object) -> None:
+        self._stopping = True
+        self._stop_by = time.monotonic() + DRAIN_SECONDS
+
+    def _compute(self, connection: _Connection, request: Request) -> None:
+        """Run the customer's code; others may move bytes meanwhile."""
+        self._count += 1
+        self._computing = True
+        if self._resting:
+            self._stir.set()
+        self._sockets.release()
+        answer = self._answer(request)
+        self._computing = False
+        if self._standing_in:
+            self._wake()
+        self._sockets.acquire()
+        self._send(connection, answer)
+
+    def _stand_in(self) -> None:
+        """Move bytes while the main thread is in one invocation for longer than a tick."""
+        while True:
+            self._resting = True
+            if not self._computing:  # looked at after saying so: whoever begins now stirs
+                self._stir.wait()
+            self._stir.clear()
+            self._resting = False
+            quiet = 0
+            while quiet < _QUIET_TICKS:
+                seen = self._count
+                time.sleep(TICK_SECONDS)
+                if self._count != seen:
+                    quiet = 0
+                elif self._computing:
+                    self._move_while_computing(seen)
+                else:
+                    quiet += 1
+
+    def _move_while_computing(self, number: int) -> None:
+        self._standing_in = True
+        while self._computing and self._count == number:
+            with self._sockets:
+                if self._computing and self._count == number:
+                    self._turn(block=True)
+        self._standing_in = False
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # it is full of reasons to wake
+            os.write(self._wake_write, b"\0")
+
+    def _turn(self, *, block: bool) -> None:
+        """Wait for sockets and do what they are ready for. Holds ``_sockets``."""
+        seconds: float | None = None if not (self._stalling or self._stopping) else 1.0
+        for number, event in self._epoll.poll(seconds if block else 0):
+            known = self._connections.get(number)
+            if known is not None:
+                self._progress(known, event)
+            elif number == self._wake_read:
+                self._read_wakes()
+            elif number == self._listener.fileno():
+                self._accept()
+        while self._pipelined:
+            connection = self._pipelined.popleft()
+            if not connection.busy and connection.socket.fileno() >= 0:  # both may have changed since
+                self._take_request(connection)
+        if self._stalling:
+            self._cut_off_stalled()
+
+    def _read_wakes(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake_read, 4096)
+
+    def _ended(self) -> bool:
+        """Tell whether all is done; after SIGTERM closes what has nothing under way. Holds ``_sockets``."""
+        if not self._stopping:
+            return False
+        if self._accepting:
+            self._epoll.unregister(self._listener)
+            self._accepting = False
+        self._listener.close()
+        for connection in list(self._connections.values()):
+            if not connection.busy and connection.reader.idle:
+                self._close(connection)
+        return not self._connections or time.monotonic() > self._stop_by
+
+    def _accept_more(self) -> None:
+        if not self._accepting and not self._stopping and len(self._connections) < CONNECTIONS:
+            self._epoll.register(self._listener, select.EPOLLIN)
+            self._accepting = True
+
+    def _accept(self) -> None:
+        for _ in range(_ACCEPTS_A_TURN):
+            if len(self._connections) >= CONNECTIONS:
+                self._epoll.unregister(self._listener)
+                self._accepting = False
+                return
+            try:
+                connected, _address = self._listener.accept()
+            except OSError:  # none is left, or it has gone already
+                return
+            connected.setblocking(False)
+            if connected.family != socket.AF_UNIX:
+                connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._connections[connected.fileno()] = _Connection(connected)
+            self._epoll.register(connected, select.EPOLLIN)
+
+    def _progress(self, connection: _Connection, event: int) -> None:
+        if connection.out:
+            if event & (select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR):
+                self._flush(connection)
+        elif connection.busy:
+            self._epoll.unregister(connection.socket)
+            connection.muted = True
+        else:
+            self._receive(connection)
+
+    def _receive(self, connection: _Connection) -> None:
+        reader = connection.reader
+        try:
+            data = connection.socket.recv(_BODY_READ_BYTES if reader.in_body else _READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._close(connection)
+            return
+        reader.feed(data)
+        self._take_request(connection)
+
+    def _take_request(self, connection: _Connection) -> None:
+        """Look whether a whole request has come, and see to it."""
+        reader = connection.reader
+        try:
+            request = reader.next()
+        except Refused as refusal:
+            connection.keep_alive = False
+            self._send(connection, plain(refusal.status, refusal.message))
+            return
+        if request is None:
+            if reader.wants_continue:
+                reader.wants_continue = False
+                self._say_continue(connection)
+            self._note_stall(connection, stalling=not reader.idle)
+            return
+        if self._stalling:
+            self._stalling.discard(connection)
+        connection.keep_alive = request.keep_alive
+        connection.busy = True
+        answer = _own_answer(request)
+        if answer is None:
+            self._queue.append((connection, request))
+        else:
+            self._send(connection, answer)
+
+    def _say_continue(self, connection: _Connection) -> None:
+        with contextlib.suppress(OSError):  # the next read finds out
+            connection.socket.send(_CONTINUE)
+
+    def _send(self, connection: _Connection, answer: Answer) -> None:
+        """Send an answer, as much as the socket takes at once; the rest follows when it can."""
+        connection.busy = True
+        if connection.socket.fileno() < 0:
+            return
+        keep_alive = connection.keep_alive = connection.keep_alive and not self._stopping
+        head = _PONG_BYTES if answer is _PONG and keep_alive else head_of(answer, keep_alive=keep_alive)
+        if len(answer.body) <= _READ_BYTES:
+            connection.out = [memoryview(head + answer.body)]
+        else:
+            connection.out = [memoryview(head), memoryview(answer.body)]
+        self._flush(connection, first=True)
+
+    def _flush(self, connection: _Connection, *, first: bool = False) -> None:
+        try:
+            sent = connection.socket.sendmsg(connection.out)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._close(connection)
+            return
+        left = connection.out
+        while left and sent >= len(left[0]):
+            sent -= len(left.pop(0))
+        if left:
+            left[0] = left[0][sent:]
+            if first:
+                self._watch(connection, select.EPOLLOUT)
+            self._note_stall(connection, stalling=True)
+            return
+        if connection.keep_alive:
+            self._next_request(connection, sent_at_once=first)
+        else:
+            self._close(connection)
+
+    def _next_request(self, connection: _Connection, *, sent_at_once: bool) -> None:
+        connection.busy = False
+        if connection.muted or not sent_at_once:
+            self._watch(connection, select.EPOLLIN)
+            self._stalling.discard(connection)
+        if not connection.reader.idle:
+            self._pipelined.append(connection)
+
+    def _watch(self, connection: _Connection, events: int) -> None:
+        if connection.muted:
+            self._epoll.register(connection.socket, events)
+            connection.muted = False
+        else:
+            self._epoll.modify(connection.socket, events)
+
+    def _note_stall(self, connection: _Connection, *, stalling: bool) -> None:
+        if stalling:
+            connection.since = time.monotonic()
+            self._stalling.add(connection)
+        else:
+            self._stalling.discard(connection)
+
+    def _cut_off_stalled(self) -> None:
+        late = time.monotonic() - STALL_SECONDS
+        for connection in [entry for entry in self._stalling if entry.since < late]:
+            self._close(connection)
+
+    def _close(self, connection: _Connection) -> None:
+        self._stalling.discard(connection)
+        connection.out = []
+        self._connections.pop(connection.socket.fileno(), None)
+        connection.socket.close()
+        self._accept_more()
+
+
+def _own_answer(request: Request) -> Answer | None:
+    """Answer what needs no model; None for an invocation (data-plane.md sections 7.4, 7.5 and 9.1)."""
+    if request.path == "/ping":
+        if request.method in {"GET", "HEAD"}:
+            return _PONG
+        return Answer(405, "text/plain; charset=utf-8", b"Use GET for /ping.", [("Allow", "GET, HEAD")])
+    if request.path == "/invocations":
+        if request.method == "POST":
+            return None
+        return Answer(405, "text/plain; charset=utf-8", b"Use POST for /invocations.", [("Allow", "POST")])
+    return Answer(404, "application/json", b"{}")

@@ -1,0 +1,280 @@
+"""The command line against a fake server: what it asks, what it prints, what it says when something is wrong."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from tests.room.fake_api import Answer, Api, fake_api, fake_node
+
+from moorage.cli.main import cli
+
+ENDPOINT = {
+    "EndpointName": "wine",
+    "EndpointStatus": "InService",
+    "ProductionVariants": [
+        {"VariantName": "a", "CurrentInstanceCount": 2, "DesiredInstanceCount": 2, "CurrentWeight": 2.0},
+        {"VariantName": "b", "CurrentInstanceCount": 1, "DesiredInstanceCount": 2, "CurrentWeight": 1.0},
+    ],
+}
+NOT_FOUND = Answer({"__type": "ValidationException", "Message": "Could not find endpoint"}, 400)
+
+
+@pytest.fixture
+def api(tmp_path: Path) -> Iterator[Api]:
+    with fake_api(tmp_path) as api:
+        yield api
+        assert api.unverified == []
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOORAGE_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+
+
+def moorage(*arguments: str, stdin: str | None = None) -> Result:
+    return CliRunner().invoke(cli, arguments, input=stdin)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["env"], ["ls"], ["ps"], ["keys", "list"], ["keys", "create", "bob"], ["invoke", "wine", "--body", "1"]],
+    ids=" ".join,
+)
+def test_without_a_server_every_command_says_how_to_start_one(arguments, tmp_path):
+    result = moorage(*arguments)
+    assert result.exit_code == 1
+    assert result.stderr == f"Error: No Moorage runs on {tmp_path / 'data'}. Start one: moorage up\n"
+
+
+def test_a_killed_server_s_file_is_not_taken_for_a_server(tmp_path):
+    with fake_api(tmp_path):
+        pass
+    assert "No Moorage runs on" in moorage("env").stderr
+
+
+def test_env_makes_a_shell_ready(api):
+    script = f'eval "$({sys.executable} -m moorage env)"; echo $AWS_ENDPOINT_URL $AWS_ACCESS_KEY_ID '
+    script += "$AWS_SECRET_ACCESS_KEY $AWS_DEFAULT_REGION ${AWS_SESSION_TOKEN-none}"
+    environment = {**os.environ, "AWS_SESSION_TOKEN": "of another account"}
+    said = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert said.stdout.split() == [api.url, "AKIATEST", "secret", "us-east-1", "none"]
+
+
+def test_help_loads_nothing_heavy():
+    script = "import sys; from moorage.cli.main import cli; cli(['--help'], standalone_mode=False)\n"
+    script += "print('LOADED', *({'asyncio', 'http.client', 'sqlalchemy', 'uvloop', 'uvicorn'} & set(sys.modules)))"
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert said.stdout.splitlines()[-1] == "LOADED"
+
+
+def test_ls_shows_variants_with_their_share(api):
+    api.will("ListEndpoints", {"Endpoints": [{"EndpointName": "wine"}]})
+    api.will("DescribeEndpoint", ENDPOINT)
+    assert moorage("ls").output.splitlines() == [
+        "ENDPOINT  STATUS     VARIANTS",
+        "wine      InService  a 2/2 (67%), b 1/2 (33%)",
+    ]
+
+
+def test_ls_follows_pages_and_speaks_json(api):
+    api.will(
+        "ListEndpoints",
+        {"Endpoints": [{"EndpointName": "wine"}], "NextToken": "more"},
+        {"Endpoints": [{"EndpointName": "gone"}, {"EndpointName": "wine"}]},
+    )
+    api.will("DescribeEndpoint", ENDPOINT, NOT_FOUND, ENDPOINT)
+    rows = json.loads(moorage("ls", "--output", "json").stdout)
+    assert [(row["endpoint"], row["status"], len(row["variants"])) for row in rows] == [("wine", "InService", 2)] * 2
+
+
+def test_keys_are_made_listed_and_deleted(api):
+    made = {"access_key_id": "AKIANEW", "secret_access_key": "s", "account": "000000000000", "user_name": "bob"}
+    api.will("POST /_moorage/keys", made)
+    api.will("GET /_moorage/keys", {"keys": [{**made, "created_at": 1.0}]})
+    api.will("DELETE /_moorage/keys/AKIANEW", {})
+    assert "export AWS_SECRET_ACCESS_KEY=s\n" in moorage("keys", "create", "bob").output
+    assert "AKIANEW" in moorage("keys", "list").output
+    assert moorage("keys", "delete", "AKIANEW").output == "AKIANEW deleted.\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "stdin", "body", "content_type"),
+    [("1,2", None, "1,2", "text/csv"), ("-", "3,4", "3,4", "text/csv"), ("{}", None, "{}", "application/json")],
+)
+def test_invoke_sends_the_body_and_prints_the_answer(api, given, stdin, body, content_type):
+    seen: list[Any] = []
+    api.will("POST /endpoints/wine/invocations", Answer(b"[1]\n"))
+    reply = api.reply
+    api.reply = lambda method, path, headers, body: (
+        seen.append((dict(headers)["content-type"], body.decode())) or reply(method, path, headers, body)
+    )
+    assert moorage("invoke", "wine", "--body", given, stdin=stdin).stdout == "[1]\n"
+    assert seen == [(content_type, body)]
+
+
+def test_invoke_reads_a_file_and_knows_its_kind(api, tmp_path):
+    (tmp_path / "row.json").write_text("[1, 2]")
+    api.will("POST /endpoints/wine/invocations", Answer(b"ok"))
+    moorage("invoke", "wine", "--body", f"@{tmp_path / 'row.json'}")
+    assert api.asked == [("POST /endpoints/wine/invocations", [1, 2])]
+
+
+def test_a_model_s_error_is_shown_in_its_own_words(api):
+    fault = {
+        "Message": "Received server error (500) from primary",
+        "OriginalStatusCode": 500,
+        "OriginalMessage": "boom",
+    }
+    api.will("POST /endpoints/wine/invocations", Answer(fault, 424, {"x-amzn-ErrorType": "ModelError"}))
+    result = moorage("invoke", "wine", "--body", "1")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert (
+        result.stderr == "Error: ModelError: Received server error (500) from primary\nThe model answered 500: boom\n"
+    )
+
+
+def test_ps_shows_processes_and_instances(api):
+    own = [{"role": "supervisor", "pid": os.getpid()}, {"role": "gateway", "pid": os.getppid()}]
+    (api.run_dir / "processes.json").write_text(json.dumps(own))
+    report = {"instance_id": "i-1", "endpoint": "wine", "variant": "a", "state": "Ready", "since": 1.0}
+    report |= {"address": "unix:/x.sock", "pid": os.getpid()}
+    ended = {**report, "instance_id": "i-0", "state": "Exited"}
+    with fake_node(api, [report, ended]):
+        rows = json.loads(moorage("ps", "--output", "json").stdout)
+    assert [row["role"] for row in rows] == ["supervisor", "gateway", "instance"]
+    assert {"role", "pid", "rss_bytes", "endpoint", "variant", "instance", "address"} <= rows[0].keys()
+    assert rows[0]["endpoint"] is None
+    instance = rows[2]
+    assert (instance["pid"], instance["variant"], instance["instance"]) == (os.getpid(), "a", "i-1")
+    assert instance["address"] == "unix:/x.sock"
+    assert instance["rss_bytes"] > 10**6
+
+
+def test_run_deploys_and_says_how_to_invoke(api, tmp_path):
+    artifact = tmp_path / "wine.tar.gz"
+    artifact.write_bytes(b"\x1f\x8b and so on")
+    creating = {**ENDPOINT, "EndpointStatus": "Creating"}
+    api.will("DescribeEndpoint", NOT_FOUND, NOT_FOUND, creating, ENDPOINT)
+    api.will("GET /_moorage/instances", {"instances": []})
+    exists = Answer({"__type": "ValidationException", "Message": "Cannot create already existing model"}, 400)
+    api.will("CreateModel", exists)
+    for operation in ("CreateEndpointConfig", "CreateEndpoint", "PUT /moorage-000000000000-models"):
+        api.will(operation, {})
+    reply = api.reply
+
+    def keep_uploads(method: str, path: str, headers: list[tuple[str, str]], body: bytes) -> Answer:
+        if path.endswith("/model.tar.gz"):
+            api.will(f"{method} {path}", {})
+        return reply(method, path, headers, body)
+
+    api.reply = keep_uploads
+    result = moorage("run", str(artifact))
+    assert result.exit_code == 0, result.output
+    assert "moorage invoke wine --body @row.csv" in result.stdout
+    bodies = dict(api.asked)
+    (upload,) = [what for what in bodies if what.endswith("/model.tar.gz")]
+    container = bodies["CreateModel"]["PrimaryContainer"]
+    assert container["ModelDataUrl"] == upload.replace("PUT /", "s3://")
+    assert bodies["CreateEndpoint"]["EndpointName"] == "wine"
+
+
+def test_run_twice_says_what_to_do(api, tmp_path):
+    artifact = tmp_path / "wine.tar.gz"
+    artifact.write_bytes(b"\x1f\x8b and so on")
+    api.will("DescribeEndpoint", ENDPOINT)
+    result = moorage("run", str(artifact))
+    assert result.exit_code == 1
+    assert "There is already an endpoint named wine (InService)." in result.stderr
+    assert f"moorage run {artifact} --name wine-2" in result.stderr
+
+
+def test_run_refuses_what_is_no_archive_before_anything_starts(tmp_path):
+    (tmp_path / "model.pkl").write_bytes(b"pickle")
+    result = moorage("run", str(tmp_path / "model.pkl"))
+    assert result.exit_code == 1
+    assert "is not a .tar.gz. Pack the model's files with: tar -czf model.tar.gz" in result.stderr
+
+
+def test_a_failed_deployment_gives_the_reason_and_the_way_to_the_log(api, tmp_path):
+    artifact = tmp_path / "wine.tar.gz"
+    artifact.write_bytes(b"\x1f\x8b and so on")
+    failed = {**ENDPOINT, "EndpointStatus": "Failed", "FailureReason": "The container did not pass the ping check."}
+    api.will("DescribeEndpoint", NOT_FOUND, NOT_FOUND, failed)
+    api.will("GET /_moorage/instances", {"instances": []})
+    reply = api.reply
+    api.reply = lambda *request: Answer({}) if request[0] == "PUT" else reply(*request)
+    for operation in ("CreateModel", "CreateEndpointConfig", "CreateEndpoint"):
+        api.will(operation, {})
+    result = moorage("run", str(artifact))
+    assert result.exit_code == 1
+    assert "Failed: The container did not pass the ping check." in result.stderr
+    assert "moorage logs wine" in result.stderr
+
+
+def test_logs_of_several_instances_carry_their_names(api):
+    folder = api.data_dir / "logs" / "endpoints" / "wine"
+    for variant, instance in (("a", "i-1"), ("b", "i-2")):
+        (folder / variant).mkdir(parents=True)
+        (folder / variant / f"{instance}.log").write_text("first\nsecond")
+    assert sorted(moorage("logs", "wine").stdout.splitlines()) == [
+        "a/i-1 | first",
+        "a/i-1 | second",
+        "b/i-2 | first",
+        "b/i-2 | second",
+    ]
+    assert moorage("logs", "wine/a").stdout.splitlines() == ["first", "second"]
+    assert moorage("logs", "wine/b/i-2").stdout.splitlines() == ["first", "second"]
+
+
+def test_logs_follow_new_lines_and_new_instances(api):
+    folder = api.data_dir / "logs" / "endpoints" / "wine" / "a"
+    folder.mkdir(parents=True)
+    (folder / "i-1.log").write_text("first\n")
+    with subprocess.Popen(
+        [sys.executable, "-u", "-m", "moorage", "logs", "wine", "-f"], stdout=subprocess.PIPE, text=True
+    ) as following:
+        assert following.stdout is not None
+        assert following.stdout.readline() == "first\n"
+        with (folder / "i-1.log").open("a") as file:
+            file.write("second\n")
+        assert following.stdout.readline() == "second\n"
+        (folder / "i-2.log").write_text("of the new one\n")
+        assert following.stdout.readline() == "a/i-2 | of the new one\n"
+        following.kill()
+
+
+@pytest.mark.parametrize("what", ["../../etc", "a/b/c/d", "", "wine/.."])
+def test_logs_never_leave_their_folder(api, what):
+    assert moorage("logs", what).exit_code == 2
+
+
+def test_doctor_says_what_holds(api):
+    result = moorage("doctor", "--output", "json")
+    checks = {check["name"]: check for check in json.loads(result.stdout)}
+    assert result.exit_code == 0
+    assert checks["port"]["found"] == f"Moorage runs at {api.url}, process 4242"
+    assert checks["engine"]["state"] in {"ok", "limited"}
+    assert all(check["advice"] for check in checks.values() if check["state"] == "broken")
+
+
+def test_doctor_fails_when_the_data_folder_cannot_be_had(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MOORAGE_DATA_DIR", str(tmp_path / "file" / "data"))
+    result = moorage("doctor")
+    assert result.exit_code == 1
+    assert "broken   data folder" in result.output
+
+
+def test_bad_settings_are_named(monkeypatch):
+    monkeypatch.setenv("MOORAGE_PING_INTERVAL_SECONDS", "soon")
+    assert "MOORAGE_PING_INTERVAL_SECONDS='soon' is not usable: it must be a number." in moorage("up").stderr
+    assert "an account has 12 digits" in moorage("up", "--account", "12").stderr
+    assert "leave --data-dir out" in moorage("up", "--ephemeral", "--data-dir", "x").stderr

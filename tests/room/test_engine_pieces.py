@@ -1,0 +1,160 @@
+"""The pure pieces of the engines."""
+
+from pathlib import Path
+
+import pytest
+
+from moorage.engine import cgroups, probe
+from moorage.engine.cgroups import Cgroups, GroupLimits, Hierarchies
+from moorage.engine.ping import parse_status
+from moorage.engine.probe import EngineUnavailable, Machine, choose_engine, make_promises
+from moorage.engine.sandbox import UserIds, make_bind_arguments, make_settings_files
+from moorage.engine.trees import ProcessEntry, parse_stat, tree_of
+from moorage.engine.variables import count_threads, make_variables
+
+LIMITS = GroupLimits(memory_bytes=2**30, vcpus=1.5, processes=99)
+
+
+def machine(fault: str = "") -> Machine:
+    return Machine("process" if fault else "sandbox", "0.8.0", fault, frozenset(), 0, "3.11", 2, 2**34, ())
+
+
+def test_threads_are_the_vcpus_as_far_as_the_machine_has_them() -> None:
+    assert [count_threads({}, vcpus, 4) for vcpus in (1, 4, 96)] == [1, 4, 4]
+
+
+@pytest.mark.parametrize(("wanted", "threads"), [("3", 3), ("0", 2), ("-1", 2), ("many", 2), ("4000", 2)])
+def test_threads_are_the_users_where_they_can_be(wanted: str, threads: int) -> None:
+    assert count_threads({"OMP_NUM_THREADS": wanted}, 2, 4) == threads
+
+
+def test_users_variables_win() -> None:
+    made = make_variables({"PATH": "/mine", "X": "1"}, region="eu-west-1", python=Path("/env/bin/python"), threads=2)
+    assert (made["PATH"], made["X"], made["AWS_REGION"], made["OMP_NUM_THREADS"]) == ("/mine", "1", "eu-west-1", "2")
+
+
+def test_environments_programs_come_first_in_the_path() -> None:
+    made = make_variables({}, region="eu-west-1", python=Path("/env/bin/python"), threads=2)
+    assert made["PATH"].startswith("/env/bin:/usr/local")
+
+
+def test_folders_above_a_bind_can_be_passed_by_other_users() -> None:
+    assert make_bind_arguments([("/home/u/env", "/home/u/env")]) == [
+        *("--perms", "0755", "--dir", "/home", "--perms", "0755", "--dir", "/home/u"),
+        *("--ro-bind", "/home/u/env", "/home/u/env"),
+    ]
+
+
+def test_outer_folder_is_bound_before_the_inner_one() -> None:
+    arguments = make_bind_arguments([("/a/b", "/a/b"), ("/a", "/a"), ("/a", "/a")])
+    assert arguments[-6:] == ["--ro-bind", "/a", "/a", "--ro-bind", "/a/b", "/a/b"]
+
+
+def test_hosts_file_knows_the_instances_own_name() -> None:
+    assert make_settings_files("127.0.0.1 localhost\n")["hosts"].splitlines() == [
+        "127.0.0.1 localhost",
+        "127.0.0.1 container-0.local",
+    ]
+
+
+def test_user_ids_are_given_once_and_again_after_they_came_back() -> None:
+    ids = UserIds(1000)
+    assert [ids.take("a"), ids.take("b")] == [1000, 1001]
+    ids.give_back("a")
+    assert ids.take("c") == 1000
+
+
+def test_tree_has_descendants_and_the_session_but_nobody_else() -> None:
+    table = [
+        ProcessEntry(10, 1, 10, dead=False),
+        ProcessEntry(11, 10, 10, dead=False),
+        ProcessEntry(12, 11, 12, dead=False),
+        ProcessEntry(13, 1, 10, dead=False),
+        ProcessEntry(14, 1, 14, dead=False),
+    ]
+    assert tree_of(10, table) == {11, 12, 13}
+
+
+def test_process_entry_survives_a_hostile_name() -> None:
+    assert parse_stat("7 (a) Z 1 (b) S 3 4 5 6") == ProcessEntry(7, 3, 5, dead=False)
+
+
+@pytest.mark.parametrize("line", [b"", b"hello\r\n", b"HTTP/1.1\r\n", b"HTTP/1.1 abc\r\n"])
+def test_ping_answer_that_is_not_http_is_refused(line: bytes) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        parse_status(line)
+
+
+def test_group_mounts_of_both_versions_are_found() -> None:
+    text = (
+        "tmpfs /sys/fs/cgroup tmpfs rw 0 0\n"
+        "cgroup /sys/fs/cgroup/cpu,cpuacct cgroup rw,cpu,cpuacct 0 0\n"
+        "cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n"
+    )
+    assert cgroups.parse_mounts(text) == {
+        "cpu": Path("/sys/fs/cgroup/cpu,cpuacct"),
+        "": Path("/sys/fs/cgroup/unified"),
+    }
+
+
+def test_own_groups_are_found() -> None:
+    assert cgroups.parse_own_groups("4:cpu,cpuacct:/a\n0::/b:c\n") == {"cpu": "/a", "cpuacct": "/a", "": "/b:c"}
+
+
+def test_limits_of_version_1_are_written(tmp_path: Path) -> None:
+    parents = {name: tmp_path / name for name in cgroups.CONTROLLERS}
+    for folder in parents.values():
+        folder.mkdir()
+    Cgroups(Hierarchies(parents, None, frozenset())).make("i", LIMITS)
+    read = {path.name: path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
+    assert read == {
+        "memory.limit_in_bytes": "1073741824",
+        "memory.memsw.limit_in_bytes": "1073741824",
+        "cpu.cfs_period_us": "100000",
+        "cpu.cfs_quota_us": "150000",
+        "pids.max": "99",
+    }
+
+
+def test_limits_of_version_2_are_written(tmp_path: Path) -> None:
+    Cgroups(Hierarchies({}, tmp_path, frozenset(cgroups.CONTROLLERS))).make("i", LIMITS)
+    read = {path.name: path.read_text() for path in (tmp_path / "i").iterdir()}
+    assert read == {
+        "memory.max": "1073741824",
+        "memory.swap.max": "0",
+        "cpu.max": "150000 100000",
+        "pids.max": "99",
+    }
+
+
+def test_kills_at_the_limit_are_counted_in_both_versions(tmp_path: Path) -> None:
+    group = Cgroups(Hierarchies({}, tmp_path, frozenset(cgroups.CONTROLLERS))).make("i", LIMITS)
+    assert group.out_of_memory_kills() == 0
+    (tmp_path / "i" / "memory.events").write_text("low 0\noom 3\noom_kill 2\n")
+    assert group.out_of_memory_kills() == 2
+
+
+def test_best_engine_is_chosen_unless_another_is_named() -> None:
+    assert choose_engine("auto", machine()) == "sandbox"
+    assert choose_engine("process", machine()) == "process"
+    assert choose_engine("auto", machine("bubblewrap is not installed")) == "process"
+
+
+def test_engine_that_does_not_work_here_is_refused_with_the_reason() -> None:
+    with pytest.raises(EngineUnavailable, match="bubblewrap is not installed"):
+        choose_engine("sandbox", machine("bubblewrap is not installed"))
+    with pytest.raises(EngineUnavailable, match="There is no engine 'docker'"):
+        choose_engine("docker", machine())
+
+
+def test_whatever_does_not_hold_has_advice() -> None:
+    everything = frozenset(cgroups.CONTROLLERS)
+    assert [promise.name for promise in make_promises("", everything, as_root=True) if promise.advice] == []
+    poor = make_promises("bubblewrap is not installed", frozenset(), as_root=False)
+    assert all(promise.advice for promise in poor if not promise.process)
+
+
+def test_probe_says_what_is_true_here() -> None:
+    found = probe.probe()
+    assert found.engine == ("process" if found.sandbox_fault else "sandbox")
+    assert found.cpus >= 1

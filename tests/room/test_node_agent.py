@@ -1,0 +1,171 @@
+"""A node agent over its real link, with real instances of a bare Python."""
+
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from moorage.engine.contract import Failure, InstanceState
+from support.engines import OBEDIENT, is_living, until
+from support.node import ControlEnd, call, node
+
+READY, STOPPED, EXITED, FAILED = (
+    InstanceState.READY,
+    InstanceState.STOPPED,
+    InstanceState.EXITED,
+    InstanceState.FAILED,
+)
+
+
+@pytest.fixture
+async def control(tmp_path: Path) -> AsyncIterator[ControlEnd]:
+    async with node("process", tmp_path) as socket, call(socket, tmp_path / "models") as end:
+        end.model("model", OBEDIENT)
+        yield end
+
+
+async def test_instance_comes_to_ready_with_pid_and_address(control: ControlEnd) -> None:
+    await control.launch("i-1")
+    report = await control.comes_to("i-1", READY)
+    assert control.states("i-1") == [InstanceState.PREPARING, InstanceState.STARTING, READY]
+    assert report.pid is not None
+    assert is_living(report.pid)
+    assert report.address is not None
+    assert Path(report.address.removeprefix("unix:")).is_socket()
+    assert report.resolved_images[0].startswith("683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-scikit-learn@")
+    assert "loaded" in Path(report.log_path).read_text(encoding="utf-8")
+
+
+async def test_same_launch_twice_starts_one_instance(control: ControlEnd) -> None:
+    await control.launch("i-1")
+    first = await control.comes_to("i-1", READY)
+    await control.launch("i-1")
+    await control.order("stop", "i-1")
+    await control.comes_to("i-1", STOPPED)
+    assert {report.pid for report in control.reports["i-1"]} == {None, first.pid}
+
+
+async def test_whoever_calls_later_is_told_everything(tmp_path: Path) -> None:
+    async with node("process", tmp_path) as socket:
+        async with call(socket, tmp_path / "models") as first:
+            first.model("model", OBEDIENT)
+            await first.launch("i-1")
+            await first.comes_to("i-1", READY)
+        async with call(socket, tmp_path / "models") as second:
+            await second.comes_to("i-1", READY)
+
+
+async def test_stopped_instance_is_gone_and_forgotten_when_told(control: ControlEnd, tmp_path: Path) -> None:
+    await control.launch("i-1")
+    ready = await control.comes_to("i-1", READY)
+    await control.order("forget", "i-1")  # it lives: its record stays
+    await control.order("stop", "i-1")
+    report = await control.comes_to("i-1", STOPPED)
+    assert (report.pid, report.failure, report.message) == (None, None, "")
+    assert ready.pid is not None
+    assert not is_living(ready.pid)
+    await control.order("forget", "i-1")
+    await control.launch("i-1")
+    await until(lambda: control.reports["i-1"][-1].state is READY, "the name can be used anew")
+
+
+async def test_stop_while_the_model_is_fetched_is_taken_up_at_once(control: ControlEnd) -> None:
+    await control.launch("i-1", model="slow")
+    await control.comes_to("i-1", InstanceState.PREPARING)
+    await control.order("stop", "i-1")
+    await control.comes_to("i-1", STOPPED)
+
+
+async def test_model_that_ignores_sigterm_is_killed_after_the_grace(control: ControlEnd) -> None:
+    control.model("deaf", "import signal, time\ndef model_fn(d):\n"
+                          "    signal.signal(signal.SIGTERM, signal.SIG_IGN)\n    print('not listening')\n    time.sleep(3600)\n")  # fmt: skip
+    await control.launch("i-1", model="deaf")
+    starting = await control.comes_to("i-1", InstanceState.STARTING)
+    await until(lambda: "not listening" in Path(starting.log_path).read_text(encoding="utf-8"), "the model hangs")
+    pid = control.reports["i-1"][-1].pid
+    await control.order("stop", "i-1")
+    await control.comes_to("i-1", STOPPED)
+    assert pid is not None
+    assert not is_living(pid)
+
+
+async def test_killed_instance_is_reported_with_its_last_words(control: ControlEnd) -> None:
+    await control.launch("i-1")
+    ready = await control.comes_to("i-1", READY)
+    assert ready.pid is not None
+    os.kill(ready.pid, signal.SIGKILL)
+    report = await control.comes_to("i-1", EXITED)
+    assert report.message == "The container was killed by SIGKILL"
+    assert "loaded" in report.log_tail
+
+
+async def test_stopped_process_becomes_unhealthy_and_is_ended(control: ControlEnd) -> None:
+    await control.launch("i-1")
+    ready = await control.comes_to("i-1", READY)
+    assert ready.pid is not None
+    os.kill(ready.pid, signal.SIGSTOP)
+    report = await control.comes_to("i-1", EXITED)
+    assert InstanceState.UNHEALTHY in control.states("i-1")
+    assert "failed its health checks" in report.message
+    assert not is_living(ready.pid)
+
+
+async def test_model_that_cannot_be_loaded_fails_with_its_traceback(control: ControlEnd) -> None:
+    control.model("bad", "def model_fn(d):\n    raise ValueError('no such luck')\n")
+    await control.launch("i-1", model="bad")
+    report = await control.comes_to("i-1", FAILED)
+    assert (report.failure, report.container) == (Failure.START, "primary")
+    assert "ValueError: no such luck" in report.log_tail
+
+
+async def test_model_that_hangs_while_loading_fails_its_health_check(control: ControlEnd) -> None:
+    control.model("hangs", "import time\ndef model_fn(d):\n    time.sleep(3600)\n")
+    await control.launch("i-1", model="hangs", seconds=0.5)
+    report = await control.comes_to("i-1", FAILED)
+    assert report.failure is Failure.HEALTH_CHECK
+    assert not is_living(control.reports["i-1"][-2].pid or 0)
+
+
+async def test_missing_artifact_fails_with_its_reason(control: ControlEnd) -> None:
+    await control.launch("i-1", model="missing")
+    report = await control.comes_to("i-1", FAILED)
+    assert (report.failure, report.message) == (Failure.ARTIFACT, "There is no model data at s3://models/missing.")
+
+
+async def test_unknown_image_fails_with_its_reason(control: ControlEnd) -> None:
+    await control.launch("i-1", image="example.com/mine:1")
+    report = await control.comes_to("i-1", FAILED)
+    assert (report.failure, report.message) == (Failure.IMAGE, "Requested image example.com/mine:1 not found.")
+
+
+async def test_requirements_are_installed_and_what_pip_says_is_in_the_log(control: ControlEnd) -> None:
+    control.model("more", OBEDIENT, requirements="more\n")
+    await control.launch("i-1", model="more")
+    report = await control.comes_to("i-1", READY)
+    assert "pip says a word" in Path(report.log_path).read_text(encoding="utf-8")
+
+
+async def test_requirements_that_cannot_be_installed_fail_the_start(control: ControlEnd) -> None:
+    control.model("more", OBEDIENT, requirements="broken\n")
+    await control.launch("i-1", model="more")
+    report = await control.comes_to("i-1", FAILED)
+    assert report.failure is Failure.START
+    assert report.message.startswith("failed to install required packages")
+
+
+async def test_order_that_cannot_be_read_harms_nobody(control: ControlEnd) -> None:
+    await control.link.send({"op": "dance"})
+    await control.link.send({"spec": 1})
+    await control.launch("i-1")
+    await control.comes_to("i-1", READY)
+
+
+async def test_end_of_the_agent_ends_its_instances(tmp_path: Path) -> None:
+    async with node("process", tmp_path) as socket, call(socket, tmp_path / "models") as end:
+        end.model("model", OBEDIENT)
+        await end.launch("i-1")
+        pid = (await end.comes_to("i-1", READY)).pid
+    assert pid is not None
+    assert not is_living(pid)

@@ -1,0 +1,127 @@
+"""The control plane is killed before and after each of its effects, and everything comes right all the same."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from moorage.engine.contract import InstanceSpec
+from moorage.state import instances
+from moorage.state.records import EndpointKey
+from moorage.testing.builders import ACCOUNT, REGION
+from moorage.testing.fake_node import Script
+from moorage.testing.virtual_time import run_virtually
+from moorage.testing.world import ControlWorld, Killer
+
+KEY = EndpointKey(ACCOUNT, REGION, "ep")
+
+
+async def whole_life(world: ControlWorld) -> None:
+    """Create, scale out and in, lose an instance, delete."""
+    world.killer.armed = True
+    await world.create({"a": 2, "b": 1})
+    await world.until_status("InService")
+    await until_counts(world, [2, 1])
+    await ask_for(world, {"a": 1, "b": 2})
+    await world.until_status("InService")
+    await until_counts(world, [1, 2])
+    await world.node.kill(min(world.node.alive))
+
+    async def repaired() -> bool:
+        return await counts(world) == [1, 2] and len(world.node.reports) == 3
+
+    await world.until(repaired)
+    await world.ask("DeleteEndpoint", EndpointName="ep")
+    await world.until_status(None)
+
+
+async def failing_life(world: ControlWorld) -> None:
+    """Create, fail to scale out, roll back, delete."""
+    world.killer.armed = True
+    await world.create({"a": 1})
+    await world.until_status("InService")
+    await ask_for(world, {"a": 3})
+    await world.until_status("InService")
+    await until_counts(world, [1])
+    await world.ask("DeleteEndpoint", EndpointName="ep")
+    await world.until_status(None)
+
+
+async def ask_for(world: ControlWorld, wanted: dict[str, int]) -> None:
+    await world.ask(
+        "UpdateEndpointWeightsAndCapacities",
+        EndpointName="ep",
+        DesiredWeightsAndCapacities=[
+            {"VariantName": name, "DesiredInstanceCount": count} for name, count in wanted.items()
+        ],
+    )
+
+
+async def until_counts(world: ControlWorld, wanted: list[int]) -> None:
+    async def done() -> bool:
+        return await counts(world) == wanted
+
+    await world.until(done, seconds=5.0)
+
+
+async def counts(world: ControlWorld) -> list[int]:
+    described = await world.ask("DescribeEndpoint", EndpointName="ep")
+    return [variant["CurrentInstanceCount"] for variant in described["ProductionVariants"]]
+
+
+async def nothing_is_left(world: ControlWorld) -> None:
+    """See that no instance, report, record or route has outlived the endpoint."""
+
+    async def done() -> bool:
+        recorded = await world.store.read(lambda connection: instances.of_endpoint(connection, KEY))
+        return not world.node.reports and not recorded and not world.routed
+
+    await world.until(done, seconds=60.0)
+    assert world.violations == []
+
+
+def live(folder: Path, life: Any, at: int | None, scripts: Any = lambda _spec: Script()) -> Killer:
+    killer = Killer(at)
+
+    async def main() -> None:
+        world = ControlWorld(folder, killer=killer, scripts=scripts, apply_seconds=0.1, drain_seconds=0.3)
+        try:
+            await life(world)
+            await nothing_is_left(world)
+        finally:
+            await world.close()
+
+    run_virtually(main())
+    return killer
+
+
+def third_fails() -> Any:
+    launched: list[str] = []
+
+    def script(spec: InstanceSpec) -> Script:
+        launched.append(spec.instance_id)
+        return Script() if len(launched) != 3 else Script(fails_after=1.0)
+
+    return script
+
+
+@pytest.mark.slow  # some 80 whole lives of an endpoint, each with a database file
+def test_whole_life_survives_a_kill_at_every_point(tmp_path: Path) -> None:
+    points = live(make(tmp_path, "whole"), whole_life, None).passed
+    assert points > 40
+    for at in range(points):
+        live(make(tmp_path, f"at-{at}"), whole_life, at)
+
+
+@pytest.mark.slow  # some 60 lives, each with a database file
+def test_rollback_survives_a_kill_at_every_point(tmp_path: Path) -> None:
+    points = live(make(tmp_path, "whole"), failing_life, None, third_fails()).passed
+    assert points > 20
+    for at in range(points):
+        live(make(tmp_path, f"at-{at}"), failing_life, at, third_fails())
+
+
+def make(folder: Path, name: str) -> Path:
+    made = folder / name
+    made.mkdir()
+    return made

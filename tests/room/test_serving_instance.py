@@ -1,0 +1,385 @@
+"""The built-in model server with a real scikit-learn model, over real sockets, in a process of its own."""
+
+import contextlib
+import io
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import moorage.serving
+from moorage.engine.environments import Environment
+
+START = """
+import importlib.util, pathlib, socket, sys
+folder = pathlib.Path(sys.argv[1])
+spec = importlib.util.spec_from_file_location(
+    "moorage_serving", folder / "__init__.py", submodule_search_locations=[str(folder)])
+package = importlib.util.module_from_spec(spec)
+sys.modules["moorage_serving"] = package
+spec.loader.exec_module(package)
+from moorage_serving.instance import serve
+serve(socket.socket(fileno=int(sys.argv[2])), sys.argv[3])
+"""
+
+TRAIN = """
+import sys, joblib
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
+rows, classes = load_iris(return_X_y=True)
+model = LogisticRegression(max_iter=500).fit(rows, classes)
+joblib.dump(model, sys.argv[1])
+print(model.predict(rows).tolist())
+print(rows.tolist())
+"""
+
+SKLEARN_CODE = """
+import joblib, os
+def model_fn(model_dir):
+    return joblib.load(os.path.join(model_dir, "model.joblib"))
+"""
+
+SLOW_CODE = """
+import threading, time
+INSIDE = threading.Lock()
+def model_fn(model_dir):
+    return threading.get_ident()
+def transform_fn(model, data, content_type, accept):
+    assert threading.get_ident() == model, "another thread"
+    assert INSIDE.acquire(blocking=False), "two at once"
+    print("begun", flush=True)
+    time.sleep(float(data))
+    INSIDE.release()
+    return data, "text/plain"
+"""
+
+ECHO_CODE = """
+def model_fn(model_dir):
+    return None
+def transform_fn(model, data, content_type, accept):
+    return data, "application/octet-stream"
+"""
+
+TWO_ROWS = b"5.1,3.5,1.4,0.2\n6.7,3.0,5.2,2.3\n"
+
+pytestmark = pytest.mark.slow  # the first test of a machine builds the environment of scikit-learn
+
+
+Whole = tuple[int, str | None, bytes]
+"""Status, Content-Type and body."""
+
+
+class Instance:
+    """A model server, its socket and its log."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+        self.process = process
+        self.port = port
+        self.log = log
+
+    def connection(self) -> "contextlib.closing[HTTPConnection]":
+        """Open a connection; a context."""
+        return contextlib.closing(HTTPConnection("127.0.0.1", self.port, timeout=20))
+
+    def get(self, path: str = "/ping") -> Whole:
+        return self._ask("GET", path, b"", {})
+
+    def post(self, body: bytes, **headers: str) -> Whole:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self._ask("POST", "/invocations", body, named)
+
+    def _ask(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> Whole:
+        with self.connection() as connection:
+            connection.putrequest(method, path, skip_accept_encoding=True)
+            for name, value in {**headers, "Content-Length": str(len(body))}.items():
+                connection.putheader(name, value)
+            connection.endheaders(body)
+            response = connection.getresponse()
+            return response.status, response.headers["Content-Type"], response.read()
+
+    def wait_for_log(self, text: str) -> None:
+        deadline = time.monotonic() + 10
+        while text not in self.log.read_text():
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.01)
+
+
+Start = Callable[..., Instance]
+
+
+@pytest.fixture
+def start(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Start]:
+    """Start servers of a code text, in the plain Python of the tests unless another is named."""
+    with contextlib.ExitStack() as started:
+
+        def launch(code: str, model_dir: Path = tmp_path, python: str = sys.executable, **variables: str) -> Instance:
+            model_dir.joinpath("code").mkdir(exist_ok=True)
+            model_dir.joinpath("code", "inference.py").write_text(textwrap.dedent(code))
+            listener = started.enter_context(socket.create_server(("127.0.0.1", 0), backlog=128))
+            log = tmp_path / "log"
+            with log.open("wb") as output:
+                process = subprocess.Popen(
+                    [python, "-c", START, moorage.serving.__path__[0], str(listener.fileno()), str(model_dir)],
+                    pass_fds=[listener.fileno()],
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env={"PATH": os.environ["PATH"], **variables},
+                )
+            started.callback(_end, process)
+            port = listener.getsockname()[1]
+            listener.close()
+            return Instance(process, port, log)
+
+        yield launch
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture(scope="module")
+def iris(sklearn_environment: Environment, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, Any]:
+    """Train a model in the environment: its folder, what it says of each row, and the rows."""
+    folder = tmp_path_factory.mktemp("iris")
+    said = subprocess.run(
+        [sklearn_environment.python, "-c", TRAIN, folder / "model.joblib"], check=True, capture_output=True, timeout=60
+    )
+    predictions, rows = map(eval, said.stdout.decode().splitlines())
+    return folder, predictions, rows
+
+
+@pytest.fixture
+def sklearn_instance(start: Start, sklearn_environment: Environment, iris: tuple[Path, Any, Any]) -> Instance:
+    """Serve the trained model with the container's defaults."""
+    return start(SKLEARN_CODE, iris[0], str(sklearn_environment.python), OMP_NUM_THREADS="1")
+
+
+def _npy(instance: Instance, environment: Environment, rows: str) -> bytes:
+    code = f"import numpy, sys; numpy.save(sys.stdout.buffer, numpy.array({rows}))"
+    return subprocess.run([environment.python, "-c", code], check=True, capture_output=True, timeout=60).stdout
+
+
+def test_predictions_equal_those_of_the_model_itself(sklearn_instance: Instance, iris: tuple[Path, Any, Any]) -> None:
+    _folder, predictions, rows = iris
+    body = "\n".join(",".join(map(str, row)) for row in rows)
+    status, _type, answer = sklearn_instance.post(body.encode(), Content_Type="text/csv", Accept="text/csv")
+    assert (status, answer.decode().split()) == (200, [str(value) for value in predictions])
+
+
+def test_golden_answers_of_the_scikit_learn_container(
+    sklearn_instance: Instance, sklearn_environment: Environment
+) -> None:
+    """data-plane.md section 9.3, row by row."""
+    post = sklearn_instance.post
+    csv, json = "text/csv", "application/json"
+    assert sklearn_instance.get() == (200, json, b"")
+    assert post(TWO_ROWS, Content_Type=csv, Accept=csv) == (200, "text/csv; charset=utf-8", b"0\n2\n")
+    assert post(TWO_ROWS, Content_Type=csv) == (200, json, b"[0, 2]")
+    assert post(b"[[5.1,3.5,1.4,0.2]]", Content_Type=json) == (200, json, b"[0]")
+    assert post(b"[[5.1,3.5,1.4,0.2]]", Accept="*/*") == (200, json, b"[0]")
+    assert post(b"[[5.1,3.5,1.4,0.2]]", ContentType=json, Content_Type="image/png") == (200, json, b"[0]")
+    npy = "application/x-npy"
+    array = _npy(sklearn_instance, sklearn_environment, "[[5.1,3.5,1.4,0.2]]")
+    expected = _npy(sklearn_instance, sklearn_environment, "[0]")
+    assert post(array, Content_Type=npy, Accept=npy) == (200, npy, expected)
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "said"),
+    [
+        pytest.param(
+            b"5.1,3.5,1.4,0.2\n", {"Content_Type": "text/csv"}, "ValueError: Expected 2D array", id="one row of CSV"
+        ),
+        pytest.param(
+            TWO_ROWS,
+            {"Content_Type": "text/csv; charset=utf-8"},
+            "UnsupportedFormatError: Content type text/csv; charset=utf-8 is not supported",
+            id="media type with a parameter",
+        ),
+        pytest.param(b"[[1,", {"Content_Type": "application/json"}, "JSONDecodeError: ", id="malformed JSON"),
+        pytest.param(b"x,y\n1,2\n", {"Content_Type": "text/csv"}, "ValueError: could not convert", id="header row"),
+        pytest.param(b"", {"Content_Type": "text/csv"}, "ValueError: Expected 2D array", id="empty body"),
+        pytest.param(b"\x00", {"Content_Type": "image/png"}, "UnsupportedFormatError: ", id="unsupported type"),
+        pytest.param(
+            TWO_ROWS, {"Content_Type": "text/csv", "Accept": "image/png"}, "UnsupportedFormatError: ", id="accept"
+        ),
+        pytest.param(
+            TWO_ROWS,
+            {"Content_Type": "text/csv", "Accept": "text/csv, application/json"},
+            "UnsupportedFormatError: Content type text/csv, application/json",
+            id="accept list",
+        ),
+        pytest.param(b"1", {"Content_Type": "application/x-npy"}, "", id="not NPY"),
+    ],
+)
+def test_a_failed_invocation_is_500_with_one_plain_line(
+    sklearn_instance: Instance, body: bytes, headers: dict[str, str], said: str
+) -> None:
+    status, content_type, answer = sklearn_instance.post(body, **headers)
+    assert (status, content_type, answer.count(b"\n")) == (500, "text/plain; charset=utf-8", 0)
+    assert said in answer.decode()
+    sklearn_instance.wait_for_log("Traceback (most recent call last)")
+
+
+def test_a_pickle_in_npy_is_not_run(sklearn_instance: Instance, sklearn_environment: Environment) -> None:
+    array = _npy(sklearn_instance, sklearn_environment, "[{}], dtype=object")
+    status, _type, answer = sklearn_instance.post(array, Content_Type="application/x-npy")
+    assert (status, b"allow_pickle" in answer) == (500, True)
+
+
+def test_default_accept_comes_from_the_environment(
+    start: Start, sklearn_environment: Environment, iris: tuple[Path, Any, Any]
+) -> None:
+    python = str(sklearn_environment.python)
+    instance = start(SKLEARN_CODE, iris[0], python, SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT="text/csv")
+    assert instance.post(TWO_ROWS, Content_Type="text/csv")[1:] == ("text/csv; charset=utf-8", b"0\n2\n")
+
+
+def test_ping_and_new_connections_are_answered_while_an_invocation_runs(start: Start) -> None:
+    instance = start(SLOW_CODE)
+    answers: list[Any] = []
+    asking = threading.Thread(target=lambda: answers.append(instance.post(b"2")))
+    asking.start()
+    instance.wait_for_log("begun")
+    begun = time.monotonic()
+    assert [instance.get()[0] for _ in range(5)] == [200] * 5
+    assert time.monotonic() - begun < 1.5
+    assert not answers
+    asking.join()
+    assert answers == [(200, "text/plain; charset=utf-8", b"2")]
+
+
+def test_invocations_run_one_at_a_time_in_the_thread_that_loaded_the_model(start: Start) -> None:
+    instance = start(SLOW_CODE)
+    answers: list[int] = []
+    asking = [threading.Thread(target=lambda: answers.append(instance.post(b"0.15")[0])) for _ in range(8)]
+    for thread in asking:
+        thread.start()
+    for thread in asking:
+        thread.join()
+    assert answers == [200] * 8
+
+
+def test_sigterm_finishes_what_runs_and_ends_with_0(start: Start) -> None:
+    instance = start(SLOW_CODE)
+    answers: list[Any] = []
+    asking = threading.Thread(target=lambda: answers.append(instance.post(b"0.5")))
+    with instance.connection() as idle:
+        idle.request("GET", "/ping")
+        idle.getresponse().read()
+        asking.start()
+        instance.wait_for_log("begun")
+        instance.process.send_signal(signal.SIGTERM)
+        asking.join()
+    assert (instance.process.wait(10), answers) == (0, [(200, "text/plain; charset=utf-8", b"0.5")])
+
+
+def test_sigterm_ends_an_idle_server_at_once(start: Start) -> None:
+    instance = start(ECHO_CODE)
+    assert instance.get()[0] == 200
+    instance.process.send_signal(signal.SIGTERM)
+    assert instance.process.wait(5) == 0
+
+
+def test_a_connection_serves_many_requests_of_every_size(start: Start) -> None:
+    with start(ECHO_CODE).connection() as connection:
+        for size in (0, 1, 65_535, 65_536, 5_000_000, 26_214_400, 3):
+            body = os.urandom(size)
+            connection.request("POST", "/invocations", body, {"Content-Type": "application/octet-stream"})
+            assert connection.getresponse().read() == body
+
+
+def test_a_body_may_come_in_chunks(start: Start) -> None:
+    pieces = [os.urandom(size) for size in (1, 70_000, 3)]
+    with start(ECHO_CODE).connection() as connection:
+        connection.request("POST", "/invocations", iter(pieces), {"Content-Type": "x/y"}, encode_chunked=True)
+        assert connection.getresponse().read() == b"".join(pieces)
+
+
+def test_a_client_that_waits_for_continue_is_told_to(start: Start) -> None:
+    with socket.create_connection(("127.0.0.1", start(ECHO_CODE).port), 10) as client:
+        client.sendall(b"POST /invocations HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+        assert client.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.sendall(b"ok")
+        assert client.recv(1000).endswith(b"\r\n\r\nok")
+
+
+def test_thousands_of_requests_sent_at_once_are_answered_in_order(start: Start) -> None:
+    with socket.create_connection(("127.0.0.1", start(ECHO_CODE).port), 10) as client:
+        requests = [b"POST /invocations HTTP/1.1\r\nContent-Length: 4\r\n\r\n%04d" % n for n in range(2000)]
+        pings = [b"GET /ping HTTP/1.1\r\n\r\n"] * 3000
+        client.sendall(b"".join(requests[:1000] + pings))
+        client.sendall(b"".join(requests[1000:]) + b"GET /none HTTP/1.1\r\nConnection: close\r\n\r\n")
+        answers = b"".join(iter(lambda: client.recv(1 << 20), b""))
+    bodies = [int(part[:4]) for part in answers.split(b"Content-Length: 4\r\n\r\n")[1:]]
+    assert (bodies, answers.count(b"Content-Length: 0"), answers[-2:]) == (list(range(2000)), 3000, b"{}")
+
+
+def test_a_peer_that_goes_in_the_middle_harms_nobody(start: Start) -> None:
+    instance = start(SLOW_CODE)
+    for text in (b"POST /invocations HTTP/1.1\r\nContent-Length: 3\r\n\r\n0", b"GET /pi", b""):
+        with socket.create_connection(("127.0.0.1", instance.port), 10) as client:
+            client.sendall(text)
+    with socket.create_connection(("127.0.0.1", instance.port), 10) as client:
+        client.sendall(b"POST /invocations HTTP/1.1\r\nContent-Length: 3\r\n\r\n0.3")
+        instance.wait_for_log("begun")
+    assert instance.post(b"0")[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("request_text", "status"),
+    [
+        (b"nonsense\r\n\r\n", 400),
+        (b"GET /ping HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+        (b"POST /invocations HTTP/1.1\r\nContent-Length: 99999999999999999999999\r\n\r\n", 413),
+        (b"GET /ping HTTP/1.1\r\nX: " + b"a" * 70_000, 431),
+        (b"GET /execution-parameters HTTP/1.1\r\nConnection: close\r\n\r\n", 404),
+        (b"PUT /invocations HTTP/1.1\r\nConnection: close\r\n\r\n", 405),
+    ],
+)
+def test_what_is_not_a_request_is_refused_and_cut_off(start: Start, request_text: bytes, status: int) -> None:
+    with socket.create_connection(("127.0.0.1", start(ECHO_CODE).port), 10) as client:
+        client.sendall(request_text)
+        answer = io.BytesIO()
+        with contextlib.suppress(ConnectionResetError):
+            while piece := client.recv(65536):
+                answer.write(piece)
+    assert answer.getvalue().startswith(b"HTTP/1.1 %d " % status)
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("def model_fn(d): raise RuntimeError('no such luck')", "RuntimeError: no such luck"),
+        ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("import sys\nsys.exit(0)", "SystemExit: 0"),
+        ("x = 1", "NotImplementedError: Please provide a model_fn implementation."),
+        (
+            "def model_fn(d): pass\ndef transform_fn(*a): pass\ndef input_fn(*a): pass",
+            "Cannot use transform_fn implementation with input_fn, predict_fn, and/or output_fn",
+        ),
+    ],
+)
+def test_a_model_that_cannot_be_loaded_ends_the_process_with_its_traceback_in_the_log(
+    start: Start, code: str, said: str
+) -> None:
+    instance = start(code)
+    assert instance.process.wait(20) == 1
+    assert said in instance.log.read_text()
+
+
+def test_an_artefact_without_code_fails_as_the_container_does(start: Start, tmp_path: Path) -> None:
+    instance = start("", SAGEMAKER_SUBMIT_DIRECTORY="/opt/ml/model")
+    assert instance.process.wait(20) == 1
+    assert "Please provide a model_fn implementation" in instance.log.read_text()

@@ -1,0 +1,224 @@
+"""The supervisor over tiny fake processes: real forks, real signals."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.product import alive, descendants, wait_until
+
+from moorage.base.data_dir import running_server
+
+FAKE_SERVER = Path(__file__).with_name("fake_server.py")
+
+
+@dataclass
+class Server:
+    """A fake server and what it wrote."""
+
+    process: subprocess.Popen[str]
+    data_dir: Path
+    run_dir: Path
+
+    def describe(self) -> dict[str, Any] | None:
+        return running_server(self.data_dir)
+
+    def roles(self) -> dict[str, int]:
+        return {row["role"]: row["pid"] for row in json.loads((self.run_dir / "processes.json").read_text())}
+
+    def ready(self) -> "Server":
+        wait_until(self.describe, within=10, what="the server is ready")
+        roles = ("control", "neighbours")
+        wait_until(
+            lambda: all((self.data_dir / f"{role}.up").exists() for role in roles), within=10, what="all roles are up"
+        )
+        return self
+
+    def end(self) -> tuple[str, str]:
+        return self.process.communicate(timeout=15)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    servers: list[Server] = []
+
+    def begin(kind: str = "good", port: int = 0, **environment: str) -> Server:
+        data_dir, run_dir = tmp_path / "data", tmp_path / "run"
+        process = subprocess.Popen(
+            [sys.executable, str(FAKE_SERVER), str(data_dir), str(port), kind],
+            env={**os.environ, "FAKE_RUN_DIR": str(run_dir), **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        servers.append(Server(process, data_dir, run_dir))
+        return servers[-1]
+
+    yield begin
+    for server in servers:
+        family = descendants(server.process.pid)
+        if server.process.poll() is None:
+            server.process.kill()
+        server.process.communicate()
+        wait_until(lambda family=family: not any(map(alive, family)), within=10, what="nobody is left")
+
+
+def test_children_stop_in_order_and_nothing_is_left(start):
+    server = start().ready()
+    family = descendants(server.process.pid)
+    server.process.send_signal(signal.SIGTERM)
+    output, errors = server.end()
+    assert (server.process.returncode, errors) == (0, "")
+    assert (server.data_dir / "stopped").read_text().split() == ["control", "node", "neighbours"]
+    assert "export AWS_ENDPOINT_URL=http://127.0.0.1:" in output
+    assert not [pid for pid in family if alive(pid)]
+    assert not server.run_dir.exists()
+    assert server.describe() is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_ctrl_c_and_a_closed_terminal_stop_it_too(start, number):
+    server = start().ready()
+    os.killpg(server.process.pid, number)
+    server.end()
+    assert server.process.returncode == 0
+    assert (server.data_dir / "stopped").read_text().split() == ["control", "node", "neighbours"]
+
+
+def test_a_dead_child_is_started_again_at_once(start):
+    server = start().ready()
+    before = server.roles()
+    os.kill(before["control"], signal.SIGKILL)
+    wait_until(
+        lambda: server.roles().get("control", before["control"]) != before["control"], within=1, what="control is back"
+    )
+    after = server.roles()
+    assert {role for role in before if before[role] != after[role]} == {"control"}
+    server.process.terminate()
+    assert "control ended (killed by SIGKILL) and is started again" in server.end()[1]
+
+
+def test_children_die_with_a_killed_supervisor(start):
+    server = start().ready()
+    family = descendants(server.process.pid)
+    server.process.kill()
+    wait_until(lambda: not any(map(alive, family)), within=5, what="the children are dead")
+
+
+def test_a_start_after_a_kill_waits_for_the_old_processes_and_works(start):
+    first = start().ready()
+    first.process.kill()
+    second = start()
+    wait_until(
+        lambda: (second.describe() or {}).get("pid") == second.process.pid, within=10, what="the second is ready"
+    )
+
+
+def test_a_second_server_on_the_same_folder_is_told_who_runs_there(start):
+    first = start().ready()
+    second = start()
+    errors = second.end()[1]
+    assert second.process.returncode == 1
+    assert f"already runs on {first.data_dir}: process {first.process.pid}, http://127.0.0.1:" in errors
+
+
+def test_a_port_in_use_is_one_clear_sentence(start, tmp_path):
+    first = start().ready()
+    url = (first.describe() or {})["url"]
+    port = int(url.rpartition(":")[2])
+    second = subprocess.run(
+        [sys.executable, str(FAKE_SERVER), str(tmp_path / "other"), str(port), "good"],
+        env={**os.environ, "FAKE_RUN_DIR": str(tmp_path / "otherrun")},
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=False,
+    )
+    assert second.returncode == 1
+    assert second.stderr.startswith(f"Error: Port {port} is in use by process ")
+    assert "--port 0" in second.stderr
+
+
+def test_who_never_gets_ready_says_why(start):
+    server = start("broken")
+    errors = server.end()[1]
+    assert server.process.returncode == 1
+    assert "The gateway process ended 3 times during the start." in errors
+    assert "RuntimeError: the state cannot be read" in errors
+
+
+def test_who_does_not_stop_in_time_is_killed_with_its_descendants(start):
+    server = start("stubborn", FAKE_IMPATIENT="1").ready()
+    wait_until(lambda: len(descendants(server.process.pid)) == 6, within=5, what="the grandchild runs")
+    family = descendants(server.process.pid)
+    server.process.terminate()
+    assert "node did not stop in time and is killed" in server.end()[1]
+    assert not [pid for pid in family if alive(pid)]
+
+
+def test_a_second_ctrl_c_hurries(start):
+    server = start("stubborn").ready()
+    server.process.send_signal(signal.SIGINT)
+    wait_until((server.data_dir / "stopped").exists, within=5, what="the stop has begun")
+    server.process.send_signal(signal.SIGINT)
+    server.end()
+    assert server.process.returncode == 0
+
+
+def test_an_ephemeral_server_leaves_nothing_and_the_next_one_sweeps_what_a_killed_one_left(start, tmp_path):
+    places = tmp_path / "tmp"
+    places.mkdir()
+    killed = start("ephemeral", TMPDIR=str(places))
+    left = wait_until(lambda: [*places.glob("*/server.json")], within=10, what="the first runs")[0].parent
+    killed.process.kill()
+    killed.end()
+    second = start("ephemeral", TMPDIR=str(places))
+    folder = wait_until(
+        lambda: [path.parent for path in places.glob("*/server.json") if path.parent != left],
+        within=10,
+        what="the second runs",
+    )[0]
+    assert not left.exists()
+    assert "secret_access_key" in json.loads((folder / "credentials.json").read_text())
+    second.process.terminate()
+    second.end()
+    assert [*places.iterdir()] == []
+
+
+def test_what_belongs_to_the_server_is_private(start):
+    server = start().ready()
+    secrets = server.data_dir / "credentials.json"
+    assert [oct(path.stat().st_mode & 0o777) for path in (server.data_dir, server.run_dir, secrets)] == [
+        "0o700",
+        "0o700",
+        "0o600",
+    ]
+
+
+def test_the_account_of_the_data_folder_stays(start):
+    server = start().ready()
+    server.process.terminate()
+    server.end()
+    key = json.loads((server.data_dir / "credentials.json").read_text())
+    (server.data_dir / "credentials.json").write_text(json.dumps({**key, "account": "111111111111"}))
+    again = start().ready()
+    assert (again.describe() or {})["account"] == "111111111111"
+
+
+def test_exit_is_quiet_when_the_output_is_not_read(start):
+    server = start().ready()
+    with contextlib.closing(server.process.stdout), contextlib.closing(server.process.stderr):  # type: ignore[type-var]
+        os.kill(server.roles()["node"], signal.SIGKILL)
+        node = server.roles().get("node")
+        wait_until(lambda: server.roles().get("node", node) != node, within=5, what="node is back")
+    server.process.terminate()
+    assert server.process.wait(10) == 0
