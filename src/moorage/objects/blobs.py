@@ -1,0 +1,149 @@
+"""The bytes of a folder store: one file a blob, written once, named at random, never changed.
+
+A blob belongs to the store when a row of the index names it. Whoever writes one holds a shared lock on its file from
+the first byte until that row is committed, so that ``sweep`` can tell what a crash has left (no row, no lock) from
+what somebody is writing (no row yet, locked); the kernel drops the lock when the writer dies.
+
+Everything here blocks and is called in threads.
+"""
+
+import fcntl
+import os
+import secrets
+from collections.abc import Callable, Collection, Iterable
+from functools import partial
+from pathlib import Path
+
+from moorage.base.files import sync_folder
+from moorage.objects.digests import make_digest
+
+_SWEEP_BATCH = 500
+
+
+class BlobFolder:
+    """The folder of blobs: finished ones in ``blobs/``, the others in ``unfinished/``."""
+
+    def __init__(self, folder: Path) -> None:
+        self._finished = folder / "blobs"
+        self._unfinished = folder / "unfinished"
+
+    def prepare(self) -> None:
+        """Make the folders."""
+        self._finished.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._unfinished.mkdir(mode=0o700, exist_ok=True)
+
+    def write(self, digests: Collection[str]) -> "BlobWriter":
+        """Begin a blob."""
+        return BlobWriter(self._unfinished, self._finished, digests)
+
+    def link(self, blob: str) -> "BlobLink":
+        """Begin a second name for a blob's bytes; raises FileNotFoundError when it is gone."""
+        return BlobLink(self._finished, blob)
+
+    def open(self, blob: str) -> int:
+        """Open a blob for reading; raises FileNotFoundError when it is gone."""
+        return os.open(self._finished / blob, os.O_RDONLY)
+
+    def remove(self, blobs: Iterable[str]) -> None:
+        """Remove blobs that no row names any more; who has one open reads on."""
+        for blob in blobs:
+            (self._finished / blob).unlink(missing_ok=True)
+
+    def sweep(self, named: Callable[[Collection[str]], Collection[str]]) -> int:
+        """Remove what crashes have left, and tell how many files; ``named`` gives those that the index has."""
+        swept = sum(_remove_unless(path, lambda: False) for path in list(self._unfinished.iterdir()))
+        names = [path.name for path in self._finished.iterdir()]
+        for start in range(0, len(names), _SWEEP_BATCH):
+            batch = names[start : start + _SWEEP_BATCH]
+            for name in set(batch).difference(named(batch)):
+                # The row may have been committed since: ask again under the lock.
+                swept += _remove_unless(self._finished / name, partial(_is_among, name, named))
+        return swept
+
+
+def _is_among(name: str, named: Callable[[Collection[str]], Collection[str]]) -> bool:
+    return bool(named([name]))
+
+
+def _remove_unless(path: Path, wanted: Callable[[], bool]) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if wanted():
+            return False
+        path.unlink(missing_ok=True)
+        return True
+    except BlockingIOError:
+        return False  # somebody is writing it
+    finally:
+        os.close(descriptor)
+
+
+class BlobWriter:
+    """A blob that is being written. ``close`` discards it unless ``kept`` was set after the row's commit."""
+
+    def __init__(self, unfinished: Path, finished: Path, digests: Collection[str]) -> None:
+        self._finished = finished
+        self._digests = {name: make_digest(name) for name in digests}
+        self.size = 0
+        self.kept = False
+        while True:
+            self.name = secrets.token_hex(16)
+            self._path = unfinished / self.name
+            self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+            if os.fstat(self._descriptor).st_nlink:
+                return
+            os.close(self._descriptor)  # swept between its creation and the lock
+
+    def write(self, pieces: Iterable[bytes]) -> None:
+        """Append bytes."""
+        for piece in pieces:
+            for digest in self._digests.values():
+                digest.update(piece)
+            rest = memoryview(piece)
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+            self.size += len(piece)
+
+    def digests(self) -> dict[str, bytes]:
+        """Give the digests of all that was written."""
+        return {name: digest.digest() for name, digest in self._digests.items()}
+
+    def finish(self) -> None:
+        """Bring it to the disk under its final name."""
+        os.fsync(self._descriptor)
+        self._path = self._path.rename(self._finished / self.name)
+        sync_folder(self._finished)
+
+    def close(self) -> None:
+        """Let it go: to the row that names it, or discard it."""
+        if not self.kept:
+            self._path.unlink(missing_ok=True)
+        os.close(self._descriptor)
+
+
+class BlobLink:
+    """A second name for a blob that is being made. ``close`` discards it unless ``kept`` was set."""
+
+    def __init__(self, finished: Path, blob: str) -> None:
+        self.name = secrets.token_hex(16)
+        self.kept = False
+        self._path = finished / self.name
+        self._descriptor = os.open(finished / blob, os.O_RDONLY)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+            os.link(finished / blob, self._path)
+            sync_folder(finished)
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+
+    def close(self) -> None:
+        """Let it go: to the row that names it, or discard it."""
+        if not self.kept:
+            self._path.unlink(missing_ok=True)
+        os.close(self._descriptor)

@@ -1,0 +1,191 @@
+"""The embedded store: objects as files in a folder, with an index beside them.
+
+The order that makes it safe: a body is written to a blob under a name of its own and brought to the disk; then one
+transaction of the index gives it its key, and takes the key from the blob that had it; then that one is removed. A
+crash in between leaves at most a blob that no row names, which ``sweep`` removes. Several processes may use the same
+folder at once.
+"""
+
+import base64
+import os
+from collections.abc import AsyncIterator, Collection, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from sqlite3 import Connection
+
+from moorage.base.clock import Clock
+from moorage.base.ids import Ids
+from moorage.objects import listing, rows
+from moorage.objects.blobs import BlobLink
+from moorage.objects.folder_uploads import FolderUploads
+from moorage.objects.reader import FileReader
+from moorage.objects.store import (
+    ALWAYS,
+    PLAIN,
+    BodyCheck,
+    Bucket,
+    Checksum,
+    Condition,
+    Description,
+    ObjectInfo,
+    Page,
+    SourceCheck,
+    accept,
+    accept_source,
+)
+from moorage.objects.workshop import Workshop
+
+_OVERTAKEN_TIMES = 100
+"""How often a read begins anew because the object was replaced between the look at the index and at the file."""
+
+
+class FolderStore:
+    """Buckets and objects in a folder, made when first used."""
+
+    def __init__(self, folder: Path, clock: Clock, ids: Ids) -> None:
+        self._clock = clock
+        self._workshop = Workshop(folder)
+        self._uploads = FolderUploads(self._workshop, clock, ids)
+
+    @property
+    def uploads(self) -> FolderUploads:
+        """Multipart uploads."""
+        return self._uploads
+
+    async def sweep(self) -> int:
+        """Remove what crashes have left; tells how many files. Safe while others write."""
+        return await self._workshop.sweep()
+
+    def close(self) -> None:
+        """Wait for what is being done and let go of everything."""
+        self._workshop.close()
+
+    async def create_bucket(self, name: str, *, account: str, region: str) -> Bucket:
+        """Make a bucket; raises BucketExists."""
+        bucket = Bucket(name, account, region, self._clock.now())
+
+        def change(connection: Connection) -> Sequence[str]:
+            rows.create_bucket(connection, bucket)
+            return ()
+
+        await self._workshop.write(change)
+        return bucket
+
+    async def bucket(self, name: str) -> Bucket:
+        """Give a bucket; raises NoSuchBucket."""
+        return await self._workshop.read(lambda connection: rows.find_bucket(connection, name))
+
+    async def buckets(self, account: str) -> Sequence[Bucket]:
+        """List an account's buckets by name."""
+        return await self._workshop.read(lambda connection: rows.list_buckets(connection, account))
+
+    async def delete_bucket(self, name: str) -> None:
+        """Remove an empty bucket and its unfinished uploads; raises NoSuchBucket, BucketNotEmpty."""
+        await self._workshop.write(lambda connection: rows.delete_bucket(connection, name))
+
+    async def put(  # noqa: PLR0913 - an object, what is said of it, and what must hold
+        self,
+        bucket: str,
+        key: str,
+        body: AsyncIterator[bytes],
+        description: Description = PLAIN,
+        *,
+        digests: Collection[str] = (),
+        check: BodyCheck = accept,
+        checksum: str | None = None,
+        condition: Condition = ALWAYS,
+    ) -> ObjectInfo:
+        """Keep an object, in place of what the key had; see ObjectStore."""
+        await self.bucket(bucket)  # before a gigabyte is read for nothing
+        wanted = {"md5", *digests} | ({checksum} if checksum else set())
+        blob = await self._workshop.receive(body, wanted)
+        try:
+            values = blob.digests()
+            check(values)
+            made = ObjectInfo(
+                bucket=bucket,
+                key=key,
+                size=blob.size,
+                etag=values["md5"].hex(),
+                modified_at=self._clock.now(),
+                description=description,
+                checksum=Checksum(checksum, base64.b64encode(values[checksum]).decode()) if checksum else None,
+            )
+            await self._workshop.keep(blob, lambda connection: rows.put_object(connection, made, blob.name, condition))
+        finally:
+            await self._workshop.work(blob.close)
+        return made
+
+    async def head(self, bucket: str, key: str) -> ObjectInfo:
+        """Give an object without its bytes; raises NoSuchBucket, NoSuchKey."""
+        info, _ = await self._find(bucket, key)
+        return info
+
+    async def open(self, bucket: str, key: str) -> FileReader:
+        """Open an object for reading; raises NoSuchBucket, NoSuchKey."""
+        for _ in range(_OVERTAKEN_TIMES):
+            info, blob = await self._find(bucket, key)
+            try:
+                descriptor = await self._workshop.work(partial(self._workshop.blobs.open, blob), os.close)
+            except FileNotFoundError:
+                continue
+            return FileReader(info, descriptor, self._workshop)
+        raise _lost(bucket, key)
+
+    async def delete(self, bucket: str, key: str, *, condition: Condition = ALWAYS) -> None:
+        """Remove an object; one that is not there is no fault. Raises NoSuchBucket, PreconditionFailed."""
+        await self._workshop.write(lambda connection: rows.delete_object(connection, bucket, key, condition))
+
+    async def copy(  # noqa: PLR0913 - two places, and what must hold at each
+        self,
+        source: tuple[str, str],
+        bucket: str,
+        key: str,
+        description: Description | None = None,
+        *,
+        check_source: SourceCheck = accept_source,
+        condition: Condition = ALWAYS,
+    ) -> ObjectInfo:
+        """Give an object a second key; its bytes are shared, for blobs never change. See ObjectStore."""
+        for _ in range(_OVERTAKEN_TIMES):
+            info, blob = await self._find(*source)
+            check_source(info)
+            made = replace(
+                info,
+                bucket=bucket,
+                key=key,
+                modified_at=self._clock.now(),
+                description=description or info.description,
+            )
+            try:
+                link = await self._workshop.work(partial(self._workshop.blobs.link, blob), BlobLink.close)
+            except FileNotFoundError:
+                continue
+            await self._keep_link(link, made, condition)
+            return made
+        raise _lost(*source)
+
+    async def list(
+        self, bucket: str, *, prefix: str = "", delimiter: str = "", after: str = "", limit: int = 1000
+    ) -> Page:
+        """List what comes after a key or a common prefix; raises NoSuchBucket."""
+
+        def ask(connection: Connection) -> Page:
+            rows.find_bucket(connection, bucket)
+            return listing.list_page(connection, bucket, prefix=prefix, delimiter=delimiter, after=after, limit=limit)
+
+        return await self._workshop.read(ask)
+
+    async def _find(self, bucket: str, key: str) -> tuple[ObjectInfo, str]:
+        return await self._workshop.read(lambda connection: rows.find_object(connection, bucket, key))
+
+    async def _keep_link(self, link: BlobLink, made: ObjectInfo, condition: Condition) -> None:
+        try:
+            await self._workshop.keep(link, lambda connection: rows.put_object(connection, made, link.name, condition))
+        finally:
+            await self._workshop.work(link.close)
+
+
+def _lost(bucket: str, key: str) -> OSError:
+    return OSError(f"the bytes of {key!r} in bucket {bucket!r} are missing from the store's folder")
