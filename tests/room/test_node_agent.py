@@ -1,5 +1,7 @@
 """A node agent over its real link, with real instances of a bare Python."""
 
+# ruff: noqa: ASYNC240 - a test may read a file
+
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -17,6 +19,14 @@ READY, STOPPED, EXITED, FAILED = (
     InstanceState.EXITED,
     InstanceState.FAILED,
 )
+
+DEAF = """
+import signal, time
+def model_fn(folder):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    print("not listening")
+    time.sleep(3600)
+"""
 
 
 @pytest.fixture
@@ -79,8 +89,7 @@ async def test_stop_while_the_model_is_fetched_is_taken_up_at_once(control: Cont
 
 
 async def test_model_that_ignores_sigterm_is_killed_after_the_grace(control: ControlEnd) -> None:
-    control.model("deaf", "import signal, time\ndef model_fn(d):\n"
-                          "    signal.signal(signal.SIGTERM, signal.SIG_IGN)\n    print('not listening')\n    time.sleep(3600)\n")  # fmt: skip
+    control.model("deaf", DEAF)
     await control.launch("i-1", model="deaf")
     starting = await control.comes_to("i-1", InstanceState.STARTING)
     await until(lambda: "not listening" in Path(starting.log_path).read_text(encoding="utf-8"), "the model hangs")

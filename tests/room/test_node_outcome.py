@@ -33,10 +33,10 @@ def test_told_to_stop_is_stopped_however_it_ended() -> None:
 def test_end_is_named(  # noqa: PLR0917 - one row of the table
     why: Ended,
     end: Exit,
-    was_ready: bool,
+    was_ready: bool,  # noqa: FBT001
     state: InstanceState,
     failure: Failure | None,
-    message: str,  # noqa: FBT001
+    message: str,
 ) -> None:
     outcome = judge(why, end, was_ready=was_ready, last_ping="/ping answered 404")
     assert outcome == Outcome(state, failure, message)

@@ -300,10 +300,10 @@ class World:
     async def invoke(self, endpoint: str, body: bytes = b"", **headers: str) -> Answer:
         return await self.raw(self.invocation(endpoint, body, **headers))
 
-    def invocation(self, endpoint: str, body: bytes = b"", *, key: Credential = KEY, **headers: str) -> bytes:
+    def invocation(self, endpoint: str, body: bytes = b"", **headers: str) -> bytes:
         """Make the bytes of a signed invocation; ``content_type`` in ``headers`` is Content-Type."""
         fields = [(name.replace("_", "-").lower(), value) for name, value in headers.items()]
-        return signed(f"/endpoints/{endpoint}/invocations", body, fields, self.port, key=key)
+        return signed(f"/endpoints/{endpoint}/invocations", body, fields, self.port)
 
 
 def signed(

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -42,6 +41,7 @@ class FakeControl:
         self.applied = threading.Event()
         self.hello: dict[str, Any] = {}
         self._snapshot = Snapshot(version=1, keys={key.access_key_id: key for key in keys})
+        self._open: list[socket.socket] = []
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
         self._listener.listen()
@@ -53,10 +53,11 @@ class FakeControl:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
+            self._open.append(connection)
             threading.Thread(target=self._answer, args=[connection], daemon=True).start()
 
     def _answer(self, connection: socket.socket) -> None:
-        with connection, connection.makefile("rwb") as stream:
+        with contextlib.suppress(OSError), connection, connection.makefile("rwb") as stream:
             self.hello = json.loads(stream.readline())
             message = {"op": "snapshot", "snapshot": self._snapshot.to_message()}
             stream.write(json.dumps(message).encode() + b"\n")
@@ -66,7 +67,9 @@ class FakeControl:
                     self.applied.set()
 
     def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
+        for one in (self._listener, *self._open):
+            with contextlib.suppress(OSError):  # closed before
+                one.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
 
@@ -84,12 +87,16 @@ class Neighbours:
     def start(self) -> None:
         """Start it and wait until it has the keys."""
         self.control.applied.clear()
+        self.start_unheard()
+        assert self.control.applied.wait(15), "the process did not take the snapshot"
+
+    def start_unheard(self) -> None:
+        """Start it without waiting for keys."""
         self.process = subprocess.Popen(
             [sys.executable, "-c", _CHILD, str(self.data_dir), str(self.run_dir)], stdout=subprocess.PIPE, text=True
         )
         assert self.process.stdout is not None
         self.port = int(self.process.stdout.readline())
-        assert self.control.applied.wait(15), "the process did not take the snapshot"
 
     @property
     def url(self) -> str:
@@ -108,20 +115,22 @@ class Neighbours:
 
     def kill(self) -> None:
         """End it without warning."""
-        os.kill(self.process.pid, signal.SIGKILL)
-        self.process.wait(10)
+        self.process.kill()
+        self._ended()
 
     def stop(self) -> int:
         """Tell it to stop; gives its exit status."""
         self.process.send_signal(signal.SIGTERM)
+        return self._ended()
+
+    def _ended(self) -> int:
+        assert self.process.stdout is not None
+        self.process.stdout.close()
         return self.process.wait(20)
 
     def close(self) -> None:
         """End whatever runs."""
-        if self.process.poll() is None:
-            self.kill()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
+        self.kill()
         self.control.close()
 
     def resident_bytes(self, what: str = "VmRSS") -> int:

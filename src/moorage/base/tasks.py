@@ -32,6 +32,11 @@ class Tasks:
         if not task.cancelled() and (fault := task.exception()) is not None:
             log.error("task %s failed", task.get_name(), exc_info=fault)
 
+    async def wait(self, seconds: float) -> None:
+        """Wait for the end of what runs now, at most so long; cancels nothing."""
+        if self._tasks:
+            await asyncio.wait(list(self._tasks), timeout=seconds)
+
     async def close(self) -> None:
         """Cancel what still runs and wait for its end."""
         tasks = list(self._tasks)

@@ -1,0 +1,271 @@
+"""One control group an instance: the memory, processors and number of processes of its instance type, and its end.
+
+Version 1 (a hierarchy a controller) and version 2 (one for all) are used as they are mounted, also side by side:
+then version 1 limits and version 2 kills. Groups lie below the group that Moorage itself runs in, or below the
+hierarchy's root where that one cannot have children. What cannot be written is left out, and ``controllers`` says so.
+"""
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from moorage.engine.trees import kill_all
+
+log = logging.getLogger(__name__)
+
+CONTROLLERS = ("memory", "cpu", "pids")
+"""What an instance needs, in the kernel's words."""
+
+_PERIOD_MICROSECONDS = 100_000
+_KILL_ROUNDS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class GroupLimits:
+    """What one instance may use."""
+
+    memory_bytes: int
+    vcpus: float
+    processes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hierarchies:
+    """Where groups can be made: the folder of the parent group for each controller."""
+
+    version1: Mapping[str, Path]
+    version2: Path | None
+    version2_controllers: frozenset[str]
+
+    @property
+    def controllers(self) -> frozenset[str]:
+        """The limits that can be set here."""
+        return frozenset(self.version1) | self.version2_controllers
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Every parent group, each once."""
+        unique = dict.fromkeys([*self.version1.values(), *([self.version2] if self.version2 else [])])
+        return tuple(unique)
+
+
+NOWHERE = Hierarchies({}, None, frozenset())
+"""A machine, or a user, without control groups."""
+
+
+def find_hierarchies(name: str, proc: Path = Path("/proc/self")) -> Hierarchies:
+    """Find where groups can be made and make the parent group ``name`` there; NOWHERE where nothing can be written."""
+    mounts = parse_mounts((proc / "mounts").read_text(encoding="utf-8"))
+    own = parse_own_groups((proc / "cgroup").read_text(encoding="utf-8"))
+    version1: dict[str, Path] = {}
+    for controller in CONTROLLERS:
+        root = mounts.get(controller)
+        parent = _make_parent(root, own.get(controller, "/"), name) if root else None
+        if parent is not None:
+            version1[controller] = parent
+    version2, usable = _find_version2(mounts.get(""), own.get("", "/"), name)
+    return Hierarchies(version1, version2, usable - frozenset(version1))
+
+
+def parse_mounts(text: str) -> dict[str, Path]:
+    """Read where each controller's hierarchy is mounted; version 2 is under the empty name."""
+    found: dict[str, Path] = {}
+    for line in text.splitlines():
+        _device, folder, kind, options, *_rest = line.split()
+        if kind == "cgroup2":
+            found.setdefault("", Path(folder))
+        elif kind == "cgroup":
+            for option in options.split(","):
+                if option in CONTROLLERS:
+                    found.setdefault(option, Path(folder))
+    return found
+
+
+def parse_own_groups(text: str) -> dict[str, str]:
+    """Read the group of this process in each hierarchy; version 2 is under the empty name."""
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        _number, controllers, group = line.split(":", 2)
+        for controller in controllers.split(","):
+            found[controller] = group
+    return found
+
+
+def _make_parent(root: Path, own: str, name: str) -> Path | None:
+    """Make the parent group below the own group, or else below the root; None where neither can be written."""
+    for base in (root / own.lstrip("/"), root):
+        folder = base / name
+        if not base.is_dir():
+            continue
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError:
+            continue
+        if os.access(folder / "cgroup.procs", os.W_OK):
+            return folder
+    return None
+
+
+def _find_version2(root: Path | None, own: str, name: str) -> tuple[Path | None, frozenset[str]]:
+    """Find a parent group of version 2 whose children have the controllers, or at least can be killed as one."""
+    if root is None:
+        return None, frozenset()
+    bare: Path | None = None
+    for base in dict.fromkeys((root / own.lstrip("/"), root)):
+        folder = _make_parent(base, "/", name) if base.is_dir() else None
+        if folder is None:
+            continue
+        for group in (base, folder):
+            for controller in CONTROLLERS:
+                # A group with processes of its own may not hand controllers on: then this base is of no use for limits.
+                with contextlib.suppress(OSError):
+                    (group / "cgroup.subtree_control").write_text(f"+{controller}", encoding="ascii")
+        handed_on = frozenset((folder / "cgroup.subtree_control").read_text(encoding="ascii").split())
+        if usable := handed_on & frozenset(CONTROLLERS):
+            return folder, usable
+        bare = bare or folder
+    return bare, frozenset()
+
+
+class Cgroups:
+    """The control groups of one installation's instances on this machine."""
+
+    def __init__(self, hierarchies: Hierarchies) -> None:
+        self._hierarchies = hierarchies
+
+    @property
+    def controllers(self) -> frozenset[str]:
+        """The limits that are really set here."""
+        return self._hierarchies.controllers
+
+    def make(self, name: str, limits: GroupLimits) -> "Cgroup":
+        """Make an instance's group and set its limits; raises OSError."""
+        group = Cgroup(name, self._hierarchies)
+        group.make(limits)
+        return group
+
+    def remove_leftovers(self) -> None:
+        """Kill and remove what a node agent that was killed has left."""
+        names = {group.name for folder in self._hierarchies.folders for group in folder.iterdir() if group.is_dir()}
+        for name in names:
+            group = Cgroup(name, self._hierarchies)
+            group.kill()
+            group.remove()
+
+    def close(self) -> None:
+        """Remove the parent groups, once no instance is left."""
+        for folder in self._hierarchies.folders:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+class Cgroup:
+    """The control group of one instance."""
+
+    def __init__(self, name: str, hierarchies: Hierarchies) -> None:
+        self._version1 = {controller: folder / name for controller, folder in hierarchies.version1.items()}
+        self._version2 = hierarchies.version2 / name if hierarchies.version2 else None
+        self._version2_controllers = hierarchies.version2_controllers
+
+    @property
+    def _folders(self) -> tuple[Path, ...]:
+        return tuple(dict.fromkeys([*self._version1.values(), *([self._version2] if self._version2 else [])]))
+
+    def make(self, limits: GroupLimits) -> None:
+        """Make the folders and write the limits."""
+        for folder in self._folders:
+            folder.mkdir(parents=True, exist_ok=True)
+        for path, value in self._settings(limits):
+            try:
+                path.write_text(value, encoding="ascii")
+            except OSError as fault:
+                # Kernels without swap accounting have no swap files; a share of the processors above the parent
+                # group's own is refused, and then that one bounds it.
+                if "sw" not in path.name and not path.name.startswith("cpu."):
+                    raise
+                log.info("%s is not set: %s", path, fault)
+
+    def _settings(self, limits: GroupLimits) -> Iterable[tuple[Path, str]]:
+        quota = max(1000, int(limits.vcpus * _PERIOD_MICROSECONDS))
+        if memory := self._version1.get("memory"):
+            yield memory / "memory.limit_in_bytes", str(limits.memory_bytes)
+            yield memory / "memory.memsw.limit_in_bytes", str(limits.memory_bytes)
+        if cpu := self._version1.get("cpu"):
+            yield cpu / "cpu.cfs_period_us", str(_PERIOD_MICROSECONDS)
+            yield cpu / "cpu.cfs_quota_us", str(quota)
+        if pids := self._version1.get("pids"):
+            yield pids / "pids.max", str(limits.processes)
+        if self._version2 is None:
+            return
+        if "memory" in self._version2_controllers:
+            yield self._version2 / "memory.max", str(limits.memory_bytes)
+            yield self._version2 / "memory.swap.max", "0"
+        if "cpu" in self._version2_controllers:
+            yield self._version2 / "cpu.max", f"{quota} {_PERIOD_MICROSECONDS}"
+        if "pids" in self._version2_controllers:
+            yield self._version2 / "pids.max", str(limits.processes)
+
+    def join(self, pid: int) -> None:
+        """Put a process into the group, and with it all that it will start; raises OSError."""
+        for folder in self._folders:
+            (folder / "cgroup.procs").write_text(str(pid), encoding="ascii")
+
+    def out_of_memory_kills(self) -> int:
+        """Count the processes that the kernel has killed at the memory limit.
+
+        ``memory.failcnt`` is of no use for this: it stays 0 when memory and swap have the same limit (feasibility.md
+        section 3).
+        """
+        memory = self._version1.get("memory")
+        counters = memory / "memory.oom_control" if memory else None
+        if counters is None and self._version2 is not None:
+            counters = self._version2 / "memory.events"
+        return _read_counter(counters, "oom_kill") if counters else 0
+
+    def members(self) -> set[int]:
+        """Give the processes of the group."""
+        found: set[int] = set()
+        for folder in self._folders:
+            with contextlib.suppress(OSError):
+                found.update(int(pid) for pid in (folder / "cgroup.procs").read_text(encoding="ascii").split())
+        return found
+
+    def kill(self) -> None:
+        """Kill every process of the group, also while they fork."""
+        if self._version2 is not None:
+            with contextlib.suppress(OSError):
+                (self._version2 / "cgroup.kill").write_text("1", encoding="ascii")
+        if pids := self._version1.get("pids"):
+            with contextlib.suppress(OSError):
+                (pids / "pids.max").write_text("0", encoding="ascii")
+        for _round in range(_KILL_ROUNDS):
+            members = self.members()
+            if not members:
+                return
+            kill_all(members)
+
+    def remove(self) -> bool:
+        """Remove the group; False while a process of it is still there (dead, and not yet waited for)."""
+        for folder in self._folders:
+            try:
+                folder.rmdir()
+            except FileNotFoundError:
+                continue
+            except OSError:
+                return False
+        return True
+
+
+def _read_counter(path: Path, name: str) -> int:
+    try:
+        lines = path.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    for line in lines:
+        key, _, value = line.partition(" ")
+        if key == name:
+            return int(value)
+    return 0

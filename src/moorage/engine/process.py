@@ -1,0 +1,50 @@
+"""The ``process`` engine: instances are ordinary processes of the user that started Moorage.
+
+For machines without bubblewrap. It keeps what needs no namespaces: a warm start, limits by control groups where they
+can be written, no way to gain privileges, an end of the whole tree. It does not hide the machine from a model's code;
+``probe`` says so.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from moorage.engine.environments import Environment
+from moorage.engine.launch import Launch
+from moorage.engine.sandbox import SERVING_FOLDER
+
+
+class PlainProcess:
+    """Runs instances without namespaces."""
+
+    name = "process"
+    ends_as_one = False
+
+    def __init__(self, *, scratch: Path) -> None:
+        self._scratch = scratch
+
+    def prepare(self) -> None:
+        """Make the folder of empty models, and empty it; blocks."""
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._scratch.mkdir(parents=True)
+
+    def zygote_command(self, environment: Environment) -> list[str]:
+        """Give the command of an environment's zygote, without its arguments."""
+        return [str(environment.python), "-I", "-X", "utf8", str(SERVING_FOLDER / "__main__.py")]
+
+    def order(self, launch: Launch, *, bounded: bool) -> dict[str, Any]:
+        """Give the zygote's order to fork this instance; ``bounded``: a control group limits its memory."""
+        model = launch.model
+        if model is None:
+            model = self._scratch / launch.instance_id
+            model.mkdir(exist_ok=True)
+        return {
+            "environment": dict(launch.variables),
+            "model_dir": str(model),
+            "memory_bytes": None if bounded else launch.memory_bytes,
+            "view": None,
+        }
+
+    def release(self, instance_id: str) -> None:
+        """Remove the instance's empty model folder."""
+        shutil.rmtree(self._scratch / instance_id, ignore_errors=True)

@@ -1,0 +1,240 @@
+"""One instance from its launch to its end.
+
+PREPARING, STARTING, READY in this order; from each of them to an end, which ``outcome`` names. A stop is taken up at
+each wait. While the process is being forked nothing interrupts it: milliseconds, or the second of a zygote's start.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import Coroutine
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from moorage.base.clock import Clock
+from moorage.base.settings import Limits
+from moorage.base.tasks import Tasks
+from moorage.engine.contract import ENDED, Failure, InstanceReport, InstanceSpec, InstanceState
+from moorage.engine.launch import Launch, LaunchFailed
+from moorage.engine.launcher import Exit
+from moorage.engine.logs import open_log, read_tail
+from moorage.engine.ping import NoAnswer, ping
+from moorage.node.outcome import Ended, Outcome, judge
+from moorage.node.preparation import CannotPrepare, Preparation, Progress
+from moorage.node.reports import Reports
+
+log = logging.getLogger(__name__)
+
+FAILED_CHECKS = 2
+"""So many failed health checks in a row make a ready instance unhealthy."""
+
+_FIRST_PAUSE_SECONDS = 0.02
+_LONGEST_PAUSE_SECONDS = 1.0
+"""Between two pings of a container that answers, and not with 200."""
+
+_KILLED_SECONDS = 30.0
+"""For the kernel to end killed processes."""
+
+_OK = 200
+
+
+class Container(Protocol):
+    """A container that was started (``engine.launcher.Running``)."""
+
+    pid: int
+    ended: "asyncio.Future[Exit]"
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+
+    async def kill(self) -> None:
+        """End all of it."""
+
+
+class Launcher(Protocol):
+    """What starts containers (``engine.launcher.Launcher``)."""
+
+    async def launch(self, launch: Launch) -> Container:
+        """Start a container; raises LaunchFailed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all lives of this machine share."""
+
+    preparation: Preparation
+    launcher: Launcher
+    reports: Reports
+    clock: Clock
+    limits: Limits
+
+
+class Life:
+    """The life of one instance; ``run`` is all of it."""
+
+    def __init__(self, spec: InstanceSpec, log: Path, around: Surroundings) -> None:
+        self._spec = spec
+        self._log = log
+        self._preparation = around.preparation
+        self._launcher = around.launcher
+        self._reports = around.reports
+        self._clock = around.clock
+        self._limits = around.limits
+        self._stop = asyncio.Event()
+        self._tasks = Tasks()
+        self._last_ping = "no answer yet"
+        self._report = InstanceReport(
+            instance_id=spec.instance_id,
+            endpoint=spec.endpoint,
+            variant=spec.variant,
+            state=InstanceState.PREPARING,
+            since=around.clock.now(),
+            log_path=str(log),
+            account=spec.account,
+            region=spec.region,
+        )
+        self._reports.put(self._report)
+
+    def stop(self) -> None:
+        """Begin the end: SIGTERM, after the grace SIGKILL."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Live to the end; the last report has one of the ENDED states."""
+        try:
+            outcome = await self._live()
+        except LaunchFailed as fault:
+            outcome = Outcome(InstanceState.FAILED, Failure.START, str(fault))
+        except Exception as fault:  # an instance that nobody hears of again would never be replaced
+            log.exception("the life of %s was broken off", self._spec.instance_id)
+            outcome = Outcome(InstanceState.FAILED, Failure.START, f"Moorage could not run it: {fault}")
+        finally:
+            await self._tasks.close()
+        tail = "" if outcome.state is InstanceState.STOPPED else await asyncio.to_thread(read_tail, self._log)
+        container = self._spec.containers[0].name if self._spec.containers else None
+        self._change(
+            outcome.state,
+            failure=outcome.failure,
+            container=container if outcome.state is InstanceState.FAILED else None,
+            message=outcome.message,
+            log_tail=tail,
+            pid=None,
+            address=None,
+        )
+
+    async def _live(self) -> Outcome:
+        preparing = self._tasks.start("prepare", self._prepare())
+        await self._first(preparing)
+        if not preparing.done():
+            return Outcome(InstanceState.STOPPED, None, "")
+        launch = preparing.result()
+        if isinstance(launch, CannotPrepare):
+            return Outcome(InstanceState.FAILED, launch.failure, str(launch))
+        self._change(InstanceState.STARTING, message="")
+        container = await self._launcher.launch(launch)
+        address = f"unix:{launch.socket}"
+        self._change(InstanceState.STARTING, pid=container.pid, address=address)
+        return await self._run_container(container, address)
+
+    async def _prepare(self) -> Launch | CannotPrepare:
+        descriptor = await asyncio.to_thread(open_log, self._log)
+        try:
+            launch, image = await self._preparation.prepare(self._spec, self._progress, self._installs(descriptor))
+        except CannotPrepare as fault:
+            return fault
+        finally:
+            os.close(descriptor)
+        self._report = replace(self._report, resolved_images=(image.resolved,))
+        return launch
+
+    def _progress(self, line: str) -> None:
+        self._change(InstanceState.PREPARING, message=line)
+
+    def _installs(self, descriptor: int) -> Progress:
+        """Tell what pip says of a model's requirements also to the container's log, where AWS's container has it."""
+
+        def tell(line: str) -> None:
+            os.write(descriptor, f"{line}\n".encode(errors="replace"))
+            self._progress(line)
+
+        return tell
+
+    async def _run_container(self, container: Container, address: str) -> Outcome:
+        becoming_ready = self._tasks.start("become ready", self._become_ready(address))
+        await self._first(becoming_ready, container.ended)
+        was_ready = becoming_ready.done() and becoming_ready.result()
+        why = self._why(container, Ended.NEVER_HEALTHY)
+        if was_ready and not container.ended.done() and not self._stop.is_set():
+            self._change(InstanceState.READY)
+            failing = self._tasks.start("watch health", self._watch_health(address))
+            await self._first(failing, container.ended)
+            why = self._why(container, Ended.UNHEALTHY)
+        end = await self._end(container, why)
+        return judge(why, end, was_ready=was_ready, last_ping=self._last_ping)
+
+    def _why(self, container: Container, otherwise: Ended) -> Ended:
+        if self._stop.is_set():
+            return Ended.TOLD_TO_STOP
+        return Ended.BY_ITSELF if container.ended.done() else otherwise
+
+    async def _end(self, container: Container, why: Ended) -> Exit:
+        """End what still runs of the container, in good order only where it was told to stop."""
+        if why is Ended.UNHEALTHY:
+            self._change(InstanceState.UNHEALTHY, message=self._last_ping)
+        if why is Ended.TOLD_TO_STOP:
+            self._change(InstanceState.STOPPING)
+            container.terminate()
+            await asyncio.wait([container.ended], timeout=self._limits.stop_grace_seconds)
+        if not container.ended.done():
+            await container.kill()
+        async with asyncio.timeout(_KILLED_SECONDS):
+            return await asyncio.shield(container.ended)
+
+    async def _become_ready(self, address: str) -> bool:
+        """Ask until the container answers 200; False when that was not in time.
+
+        The socket is there before the container accepts, so the first request just waits for as long as it takes.
+        """
+        deadline = self._clock.monotonic() + self._spec.startup_timeout_seconds
+        pause = _FIRST_PAUSE_SECONDS
+        while (left := deadline - self._clock.monotonic()) > 0:
+            if await self._is_well(address, left):
+                return True
+            await self._clock.sleep_until(min(deadline, self._clock.monotonic() + pause))
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+        return False
+
+    async def _watch_health(self, address: str) -> None:
+        """Check in the interval; returns when the checks fail."""
+        failed = 0
+        due = self._clock.monotonic()
+        while failed < FAILED_CHECKS:
+            due = max(due + self._limits.ping_interval_seconds, self._clock.monotonic())
+            await self._clock.sleep_until(due)
+            failed = 0 if await self._is_well(address, self._limits.ping_timeout_seconds) else failed + 1
+
+    async def _is_well(self, address: str, timeout_seconds: float) -> bool:
+        try:
+            status = await ping(address, timeout_seconds)
+        except NoAnswer as fault:
+            self._last_ping = str(fault)
+            return False
+        self._last_ping = f"/ping answered {status}"
+        return status == _OK
+
+    async def _first(self, *works: "asyncio.Future[Any]") -> None:
+        """Wait until one is done or the instance is to stop."""
+        stopping = self._tasks.start("stop", self._stop_told())
+        await asyncio.wait([*works, stopping], return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+
+    def _stop_told(self) -> Coroutine[Any, Any, Any]:
+        return self._stop.wait()
+
+    def _change(self, state: InstanceState, **changes: Any) -> None:
+        if self._report.state in ENDED:
+            return
+        since = self._report.since if state is self._report.state else self._clock.now()
+        self._report = replace(self._report, state=state, since=since, **changes)
+        self._reports.put(self._report)

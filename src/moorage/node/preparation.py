@@ -1,0 +1,142 @@
+"""What an instance needs before it can start: an environment, the model, variables, a place for its log."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from moorage.aws.instance_types import InstanceType, instance_type
+from moorage.engine import images
+from moorage.engine.artifacts import ArtifactFailure
+from moorage.engine.contract import ContainerSpec, Failure, InstanceSpec
+from moorage.engine.environments import Environment, EnvironmentFailure
+from moorage.engine.images import BuiltinImage
+from moorage.engine.launch import Launch
+from moorage.engine.logs import log_path
+from moorage.engine.variables import count_threads, make_variables
+
+Progress = Callable[[str], None]
+
+
+class CannotPrepare(Exception):
+    """Something that an instance needs cannot be had; the text is for people."""
+
+    def __init__(self, failure: Failure, message: str) -> None:
+        super().__init__(message)
+        self.failure = failure
+
+
+class Environments(Protocol):
+    """What is needed of ``engine.environments``."""
+
+    async def ensure(self, image: BuiltinImage, progress: Progress) -> Environment:
+        """Give the environment of an image; raises EnvironmentFailure."""
+
+    async def overlay(self, environment: Environment, requirements: Path, progress: Progress) -> Environment:
+        """Give it with a model's own requirements on top; raises EnvironmentFailure."""
+
+
+class Artifacts(Protocol):
+    """What is needed of ``engine.artifacts``."""
+
+    async def fetch(self, url: str, progress: Progress) -> Path:
+        """Give the folder of the extracted artefact; raises ArtifactFailure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where things of instances are on this machine."""
+
+    sockets: Path
+    logs: Path
+
+    def socket(self, spec: InstanceSpec) -> Path:
+        """Say where an instance answers."""
+        return self.sockets / f"{spec.instance_id}.sock"
+
+    def log(self, spec: InstanceSpec) -> Path:
+        """Say where an instance's log is."""
+        return log_path(self.logs, spec.endpoint, spec.variant, spec.instance_id)
+
+
+class Preparation:
+    """Gets what an instance needs."""
+
+    def __init__(self, environments: Environments, artifacts: Artifacts, places: Places, machine_cpus: int) -> None:
+        self._environments = environments
+        self._artifacts = artifacts
+        self._places = places
+        self._machine_cpus = machine_cpus
+
+    async def prepare(self, spec: InstanceSpec, progress: Progress, installs: Progress) -> tuple[Launch, BuiltinImage]:
+        """Get everything for an instance's container; raises CannotPrepare.
+
+        ``progress`` is told how far it is, ``installs`` what pip says of the model's own requirements.
+        """
+        container = only_container(spec)
+        image = resolve(container)
+        resources = resources_of(spec)
+        try:
+            environment, model = await asyncio.gather(
+                self._environments.ensure(image, progress), self._model(container, progress)
+            )
+        except EnvironmentFailure as fault:
+            raise CannotPrepare(Failure.IMAGE, str(fault)) from fault
+        except ArtifactFailure as fault:
+            raise CannotPrepare(Failure.ARTIFACT, str(fault)) from fault
+        environment = await self._with_requirements(environment, model, installs)
+        threads = count_threads(container.environment, resources.vcpus, self._machine_cpus)
+        variables = make_variables(
+            container.environment, region=spec.region, python=environment.python, threads=threads
+        )
+        launch = Launch(
+            instance_id=spec.instance_id,
+            environment=environment,
+            model=model,
+            variables=variables,
+            threads=threads,
+            memory_bytes=resources.memory_mib * 2**20,
+            vcpus=resources.vcpus,
+            socket=self._places.socket(spec),
+            log=self._places.log(spec),
+        )
+        return launch, image
+
+    async def _model(self, container: ContainerSpec, progress: Progress) -> Path | None:
+        if container.model_data_url is None:
+            return None
+        return await self._artifacts.fetch(container.model_data_url, progress)
+
+    async def _with_requirements(self, environment: Environment, model: Path | None, installs: Progress) -> Environment:
+        requirements = model / "code" / "requirements.txt" if model else None
+        if requirements is None or not await asyncio.to_thread(requirements.is_file):
+            return environment
+        try:
+            return await self._environments.overlay(environment, requirements, installs)
+        except EnvironmentFailure as fault:
+            raise CannotPrepare(Failure.START, str(fault)) from fault
+
+
+def only_container(spec: InstanceSpec) -> ContainerSpec:
+    """Give the instance's container; raises CannotPrepare for more than one."""
+    if len(spec.containers) != 1:
+        raise CannotPrepare(Failure.START, f"an instance has one container here, not {len(spec.containers)}")
+    return spec.containers[0]
+
+
+def resolve(container: ContainerSpec) -> BuiltinImage:
+    """Give the built-in image of a container; raises CannotPrepare."""
+    image = images.resolve(container.image)
+    if image is None:
+        raise CannotPrepare(Failure.IMAGE, f"Requested image {container.image} not found.")
+    return image
+
+
+def resources_of(spec: InstanceSpec) -> InstanceType:
+    """Give the instance type's resources; raises CannotPrepare for a type of which nothing is known."""
+    try:
+        return instance_type(spec.instance_type)
+    except KeyError as fault:
+        message = f"The resources of the instance type {spec.instance_type} are not known."
+        raise CannotPrepare(Failure.CAPACITY, message) from fault

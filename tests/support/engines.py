@@ -1,0 +1,216 @@
+"""What tests of engines share: an environment that is just this Python, models that do as they are told."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from moorage.base.clock import Clock, SystemClock
+from moorage.engine.cgroups import Cgroups, find_hierarchies
+from moorage.engine.environments import Environment
+from moorage.engine.launch import Engine, Launch
+from moorage.engine.launcher import Exit, Launcher, Running
+from moorage.engine.ping import NoAnswer, ping
+from moorage.engine.process import PlainProcess
+from moorage.engine.sandbox import Sandbox
+from moorage.engine.variables import make_variables
+from moorage.engine.zygote import Zygotes
+from moorage.serving.isolation import adopt_orphans
+
+DEADLINE_SECONDS = 20.0
+
+PYTHON = Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
+
+BARE = Environment("bare", PYTHON, (Path(sys.base_prefix),), (), ())
+"""This Python and nothing else."""
+
+OBEDIENT = """
+import ctypes, os, signal, socket, subprocess, sys, time
+from pathlib import Path
+
+def attempt(what):
+    try:
+        return repr(eval(what))
+    except BaseException as fault:
+        return f"{type(fault).__name__}: {fault}"
+
+def model_fn(folder):
+    print("loaded", folder)
+    return None
+
+def input_fn(body, content_type):
+    return body if isinstance(body, str) else body.decode()
+
+def predict_fn(what, model):
+    return attempt(what)
+
+def output_fn(answer, accept):
+    return answer, "text/plain"
+"""
+"""A model that evaluates what it is sent: the view from inside."""
+
+
+async def until(condition: Callable[[], bool], what: str) -> None:
+    """Wait for a condition; fails after the deadline."""
+    try:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not condition():  # noqa: ASYNC110 - nobody tells when a process is gone
+                await asyncio.sleep(0.01)
+    except TimeoutError:
+        raise AssertionError(f"did not happen in {DEADLINE_SECONDS:g} s: {what}") from None
+
+
+@dataclass
+class Instance:
+    """A started container."""
+
+    launch: Launch
+    running: Running
+
+    @property
+    def pid(self) -> int:
+        return self.running.pid
+
+    @property
+    def log(self) -> str:
+        return self.launch.log.read_text(encoding="utf-8")
+
+    async def is_ready(self) -> "Instance":
+        assert await ping(f"unix:{self.launch.socket}", DEADLINE_SECONDS) == 200, self.log
+        return self
+
+    async def refuses(self) -> bool:
+        try:
+            await ping(f"unix:{self.launch.socket}", DEADLINE_SECONDS)
+        except NoAnswer:
+            return True
+        return False
+
+    async def ask(self, what: str) -> str:
+        """Let the model evaluate a Python expression."""
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            reader, writer = await asyncio.open_unix_connection(self.launch.socket)
+            body = what.encode()
+            head = (
+                f"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\n"
+            )
+            writer.write(head.encode() + b"Connection: close\r\n\r\n" + body)
+            answer = await reader.read()
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+        return answer.partition(b"\r\n\r\n")[2].decode()
+
+    async def end(self) -> Exit:
+        """Wait until it has ended."""
+        return await asyncio.wait_for(asyncio.shield(self.running.ended), DEADLINE_SECONDS)
+
+
+@dataclass
+class Bench:
+    """One engine of this machine, with a folder for everything."""
+
+    folder: Path
+    sockets: Path
+    """Elsewhere, because a socket's path has at most 107 bytes."""
+    engine: Engine
+    cgroups: Cgroups
+    zygotes: Zygotes
+    launcher: Launcher
+    count: int = 0
+    instances: list[Instance] = field(default_factory=list)
+
+    def model(self, code: str, name: str = "model") -> Path:
+        """Lay a model down as an extracted artefact."""
+        folder = self.folder / "models" / name / "content"
+        (folder / "code").mkdir(parents=True)
+        (folder / "code" / "inference.py").write_text(code, encoding="utf-8")
+        return folder
+
+    async def start(
+        self,
+        model: Path | None,
+        *,
+        memory_mib: int = 512,
+        variables: dict[str, str] | None = None,
+        environment: Environment = BARE,
+    ) -> Instance:
+        """Start an instance of a model."""
+        self.count += 1
+        name = f"i-{self.count:017x}"
+        launch = Launch(
+            instance_id=name,
+            environment=environment,
+            model=model,
+            variables=make_variables(variables or {}, region="eu-north-1", python=PYTHON, threads=1),
+            threads=1,
+            memory_bytes=memory_mib * 2**20,
+            vcpus=1,
+            socket=self.sockets / f"{name}.sock",
+            log=self.folder / "logs" / f"{name}.log",
+        )
+        instance = Instance(launch, await self.launcher.launch(launch))
+        self.instances.append(instance)
+        return instance
+
+    async def ready(self, code: str = OBEDIENT, name: str = "model") -> Instance:
+        """Start an instance of new code and wait until it is ready."""
+        instance = await self.start(self.model(code, name))
+        return await instance.is_ready()
+
+
+def make_engine(name: str, folder: Path) -> Engine:
+    """Make an engine whose models, sockets and logs are in a folder."""
+    if name == "sandbox":
+        bubblewrap = shutil.which("bwrap") or "bwrap"
+        models, scratch = folder / "models", folder / "sandbox"
+        return Sandbox(bubblewrap, models=models, scratch=scratch, as_root=os.getuid() == 0)
+    return PlainProcess(scratch=folder / "instances")
+
+
+@asynccontextmanager
+async def bench(name: str, folder: Path, clock: Clock | None = None) -> AsyncIterator[Bench]:
+    """Have an engine; what still runs at the end is killed."""
+    adopt_orphans()
+    engine = make_engine(name, folder)
+    engine.prepare()
+    (folder / "models").mkdir(exist_ok=True)
+    cgroups = Cgroups(find_hierarchies(f"moorage-test-{os.getpid()}-{folder.name}"))
+    zygotes = Zygotes(engine, clock or SystemClock(), folder / "logs" / "zygotes")
+    sockets = Path(tempfile.mkdtemp(prefix="moorage-"))
+    made = Bench(folder, sockets, engine, cgroups, zygotes, Launcher(engine, cgroups, zygotes))
+    try:
+        yield made
+    finally:
+        for instance in made.instances:
+            if not instance.running.ended.done():
+                await instance.running.kill()
+                await instance.end()
+        await made.launcher.close()
+        shutil.rmtree(sockets)
+
+
+def processes_that_say(word: str) -> list[int]:
+    """Find the living processes with a word in their command line or, as a name, in their status."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and entry.name != str(os.getpid()):
+            with contextlib.suppress(OSError):
+                if word.encode() in (entry / "cmdline").read_bytes():
+                    found.append(int(entry.name))
+    return found
+
+
+def is_living(pid: int) -> bool:
+    """Look whether a process is there and not merely waiting to be waited for."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in "ZX"

@@ -1,0 +1,141 @@
+"""A node agent with a bare environment, and a control plane's end of its link."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from moorage.base import link
+from moorage.base.clock import SystemClock
+from moorage.base.files import write_whole
+from moorage.base.settings import Limits
+from moorage.engine.artifacts import ArtifactFailure
+from moorage.engine.contract import ContainerSpec, InstanceReport, InstanceSpec, InstanceState
+from moorage.engine.environments import Environment, EnvironmentFailure
+from moorage.engine.images import BuiltinImage
+from moorage.node.agent import Agent
+from moorage.node.life import Life, Surroundings
+from moorage.node.preparation import Places, Preparation, Progress
+from moorage.node.reports import Reports
+from support.engines import BARE, DEADLINE_SECONDS, bench
+
+IMAGE = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-scikit-learn:1.2-1-cpu-py3"
+QUICK = replace(Limits(), ping_interval_seconds=0.1, ping_timeout_seconds=0.5, stop_grace_seconds=0.5)
+
+
+class BareEnvironments:
+    """Every image is this Python; ``broken`` requirements cannot be installed."""
+
+    async def ensure(self, _image: BuiltinImage, progress: Progress) -> Environment:
+        progress("nothing to install")
+        return BARE
+
+    async def overlay(self, environment: Environment, requirements: Path, progress: Progress) -> Environment:
+        progress("pip says a word")
+        text = await asyncio.to_thread(requirements.read_text, encoding="utf-8")
+        if "broken" in text:
+            raise EnvironmentFailure("failed to install required packages: there is no such package")
+        return replace(environment, key="overlay")
+
+
+class LaidOutArtifacts:
+    """``s3://models/NAME`` is the folder that a test has laid out under that name; ``slow`` never comes."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    async def fetch(self, url: str, progress: Progress) -> Path:
+        progress(f"fetching {url}")
+        name = url.removeprefix("s3://models/")
+        if name == "slow":
+            await asyncio.Event().wait()
+        folder = self._folder / name / "content"
+        if not folder.is_dir():
+            raise ArtifactFailure(f"There is no model data at {url}.")
+        return folder
+
+
+@dataclass
+class ControlEnd:
+    """What a control plane does with a node agent, and hears of it."""
+
+    models: Path
+    link: link.Link
+    reports: dict[str, list[InstanceReport]] = field(default_factory=dict)
+    heard: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def model(self, name: str, code: str, requirements: str | None = None) -> None:
+        folder = self.models / name / "content" / "code"
+        folder.mkdir(parents=True)
+        (folder / "inference.py").write_text(code, encoding="utf-8")
+        if requirements is not None:
+            (folder / "requirements.txt").write_text(requirements, encoding="utf-8")
+
+    async def launch(self, name: str, *, model: str = "model", seconds: float = 20.0, image: str = IMAGE) -> None:
+        container = ContainerSpec("primary", image, {}, f"s3://models/{model}")
+        spec = InstanceSpec(name, "000000000000", "us-east-1", "ep", "v1", "ml.m5.large", (container,), seconds)
+        await self.link.send({"op": "launch", "spec": spec.to_message()})
+
+    async def order(self, op: str, name: str) -> None:
+        await self.link.send({"op": op, "instance_id": name})
+
+    async def hear(self) -> None:
+        async for message in self.link.messages():
+            for entry in message["instances"]:
+                report = InstanceReport.from_message(entry)
+                self.reports.setdefault(report.instance_id, []).append(report)
+            self.heard.set()
+
+    async def comes_to(self, name: str, state: InstanceState) -> InstanceReport:
+        """Wait until an instance is reported in a state."""
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not (found := [report for report in self.reports.get(name, ()) if report.state is state]):
+                self.heard.clear()
+                await self.heard.wait()
+        return found[-1]
+
+    def states(self, name: str) -> list[InstanceState]:
+        """Give the states an instance went through, each once."""
+        return list(dict.fromkeys(report.state for report in self.reports[name]))
+
+
+@asynccontextmanager
+async def call(socket: Path, models: Path) -> AsyncIterator[ControlEnd]:
+    """Call a node agent as a control plane does."""
+    end = ControlEnd(models, await link.connect(socket))
+    hearing = asyncio.get_running_loop().create_task(end.hear())
+    try:
+        yield end
+    finally:
+        hearing.cancel()
+        await asyncio.gather(hearing, return_exceptions=True)
+        await end.link.close()
+
+
+@asynccontextmanager
+async def node(engine: str, folder: Path, limits: Limits = QUICK) -> AsyncIterator[Path]:
+    """Have a node agent in this process; gives its socket."""
+    async with bench(engine, folder) as made:
+        places = Places(made.sockets, folder / "logs")
+        preparation = Preparation(BareEnvironments(), LaidOutArtifacts(folder / "models"), places, 2)
+        reports = Reports()
+        around = Surroundings(preparation, made.launcher, reports, SystemClock(), limits)
+        agent = Agent(reports, lambda spec: Life(spec, places.log(spec), around))
+        server = await link.listen(made.sockets / "node.sock", agent.serve)
+        try:
+            yield made.sockets / "node.sock"
+        finally:
+            await agent.close(DEADLINE_SECONDS)
+            server.close()
+
+
+async def _serve(engine: str, folder: Path) -> None:
+    async with node(engine, folder) as socket:
+        write_whole(folder / "ready", str(socket).encode(), durable=False)
+        await asyncio.Event().wait()
+
+
+def main(engine: str, folder: str) -> None:
+    """Be a node agent's process until killed."""
+    asyncio.run(_serve(engine, Path(folder)))
