@@ -1,8 +1,7 @@
 import asyncio
 
 import pytest
-
-from support.gateway import World, answers, endpoint, hangs, read_answer, until, variant, world
+from tests.support.gateway import World, answers, endpoint, hangs, read_answer, until, variant, world
 
 OK = b"HTTP/1.1 200"
 
@@ -12,6 +11,7 @@ async def start(made: World, *scripts: object) -> None:
     await made.start(endpoint("ep", variant("v1", server)))
 
 
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
 HOSTILE = {
     "not HTTP": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
     "no host": b"GET / HTTP/1.1\r\n\r\n",
@@ -20,8 +20,8 @@ HOSTILE = {
     "folded header": b"GET / HTTP/1.1\r\nHost: a\r\nX: a\r\n b\r\n\r\n",
     "two lengths": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
     "equal lengths": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\na",
-    "length and coding": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    "coding and length": b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n0\r\n\r\n",
+    "length and coding": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n" + CHUNKED + b"\r\n0\r\n\r\n",
+    "coding and length": b"POST / HTTP/1.1\r\nHost: a\r\n" + CHUNKED + b"Content-Length: 1\r\n\r\n0\r\n\r\n",
     "other coding": b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
     "coding of HTTP/1.0": b"POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "negative length": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
@@ -118,6 +118,17 @@ async def test_pipelined_invocations_are_answered_in_order() -> None:
             writer.write(b"".join(made.invocation("ep", b"%d" % n) for n in range(100)))
             bodies = [(await read_answer(reader)).body for _ in range(100)]
     assert bodies == [b"%d" % n for n in range(100)]
+
+
+async def test_body_of_a_pipelined_invocation_may_come_later() -> None:
+    async with world() as made:
+        await start(made)
+        second = made.invocation("ep", b"x" * 1000)
+        async with made.connected() as (reader, writer):
+            writer.write(made.invocation("ep") + second[:-600])
+            assert (await read_answer(reader)).status == 200
+            writer.write(second[-600:])
+            assert (await asyncio.wait_for(read_answer(reader), 5)).body == b"ok"
 
 
 async def test_thousands_of_pipelined_bad_requests_are_answered() -> None:

@@ -4,8 +4,6 @@ import time
 from dataclasses import replace
 
 import pytest
-
-from moorage.aws.credentials import Credential
 from tests.support.gateway import (
     ACCOUNT,
     KEY,
@@ -21,6 +19,9 @@ from tests.support.gateway import (
     variant,
     world,
 )
+
+from moorage.aws.credentials import Credential
+from moorage.routing.snapshot import Instance, Variant
 
 SEE = (
     "See https://us-east-1.console.aws.amazon.com/cloudwatch/home?region=us-east-1"
@@ -271,6 +272,14 @@ async def test_all_instances_dead_is_a_model_error() -> None:
     assert (answer.status, answer.json["Message"]) == (424, NO_RESPONSE)
 
 
+async def test_address_that_is_none_is_a_model_error() -> None:
+    broken = Variant("v1", 1.0, "primary", (Instance("i-a", "nowhere"),))
+    async with world() as made:
+        await made.start(endpoint("ep", broken))
+        answer = await made.invoke("ep")
+    assert (answer.status, answer.json["Message"]) == (424, NO_RESPONSE)
+
+
 async def test_instance_that_comes_back_is_used_again() -> None:
     async with world() as made:
         await one_instance(made, answers(b"a"))
@@ -318,7 +327,9 @@ async def test_target_variant_is_served_whatever_its_weight() -> None:
 async def test_header_that_cannot_be_honoured_is_refused(header: str, value: str, message: str) -> None:
     async with world() as made:
         await one_instance(made, answers(b""))
-        answer = await made.invoke("ep", **{f"x_amzn_sagemaker_{header.replace('-', '_')}": value})
+        answer = await made.raw(
+            signed("/endpoints/ep/invocations", b"", [(f"x-amzn-sagemaker-{header}", value)], made.port)
+        )
         assert not made.servers["a"].requests
     assert (answer.status, answer.headers["x-amzn-errortype"]) == (400, "ValidationError")
     assert answer.json["Message"].startswith(message)
@@ -338,7 +349,7 @@ async def test_endpoint_of_another_account_is_not_found() -> None:
         await one_instance(made, answers(b""))
         known = made.control.snapshot
         await made.control.publish(replace(known, version=2, keys={**known.keys, other.access_key_id: other}))
-        answer = await made.raw(made.invocation("ep", key=other))
+        answer = await made.raw(signed("/endpoints/ep/invocations", b"", [], made.port, key=other))
     assert answer.json["Message"] == "Endpoint ep of account 111111111111 not found."
 
 

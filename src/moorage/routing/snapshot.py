@@ -72,8 +72,7 @@ class Snapshot:
         return {
             "version": self.version,
             "keys": [
-                [key.access_key_id, key.secret_access_key, key.account_id, key.user_name]
-                for key in self.keys.values()
+                [key.access_key_id, key.secret_access_key, key.account_id, key.user_name] for key in self.keys.values()
             ],
             "endpoints": [_endpoint_message(endpoint) for endpoint in self.endpoints.values()],
         }

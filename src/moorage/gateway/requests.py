@@ -1,0 +1,225 @@
+"""The requests of one client connection, without input and output: bytes in, requests out.
+
+httptools (llhttp in strict mode) parses; it refuses bare LF, folded headers, both framings at once and equal double
+lengths. What it lets through and must not pass is refused here: a missing or double ``Host``, transfer codings
+other than ``chunked``, protocol switches, other versions, heads without an end. Whoever sits behind us must never
+see a request that could be read in two ways.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import httptools
+
+HEAD_BYTES = 65_536
+"""Largest request line with headers, and largest run of bytes of framing without a byte of body."""
+
+HEADER_COUNT = 200
+
+_SINGLE = frozenset({"content-length", "host", "authorization", "transfer-encoding", "expect"})
+
+
+class BadRequest(Exception):
+    """A request that cannot be answered in its own terms; the connection is closed after the answer."""
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+
+
+@dataclass(eq=False)
+class RequestHead:
+    """Request line and headers, as they were on the wire."""
+
+    method: str
+    target: str
+    """Raw path with query, latin-1."""
+    raw_headers: Sequence[tuple[bytes, bytes]]
+    headers: Sequence[tuple[str, str]]
+    """Names in lower case, values latin-1, in order."""
+    version: str
+    """``1.0`` or ``1.1``."""
+    keep_alive: bool
+    content_length: int
+    """0 when the body is chunked or absent."""
+    chunked: bool
+    expects_continue: bool
+
+    @cached_property
+    def path(self) -> str:
+        """The target without its query, still percent-encoded."""
+        return self.target.partition("?")[0]
+
+    @cached_property
+    def query(self) -> str:
+        """What follows the question mark, raw."""
+        return self.target.partition("?")[2]
+
+    @cached_property
+    def fields(self) -> dict[str, str]:
+        """The headers by name; of a repeated one the first."""
+        return dict(reversed(self.headers))
+
+
+class RequestSink(Protocol):
+    """Who is told what was read."""
+
+    def head_received(self, head: RequestHead) -> None:
+        """Take the head of a new request."""
+
+    def body_received(self, data: bytes) -> None:
+        """Take a piece of the body, without its framing."""
+
+    def request_ended(self) -> None:
+        """Note that the request whose head came last is complete."""
+
+
+class RequestReader:
+    """Reads the requests of one connection, one after the other."""
+
+    __slots__ = ("_fault", "_framing_bytes", "_headers", "_last", "_parser", "_sink", "_url", "in_head")
+
+    def __init__(self, sink: RequestSink) -> None:
+        self._sink = sink
+        self._parser = httptools.HttpRequestParser(self)
+        self._framing_bytes = 0
+        self._last = False
+        self._fault: BaseException | None = None
+        self._url = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self.in_head = False
+        """Whether a head has begun and is not complete."""
+
+    def feed(self, data: bytes) -> None:
+        """Read bytes; raises BadRequest, after which nothing more may be fed."""
+        if self._last:
+            return
+        self._framing_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            raise BadRequest("Moorage speaks HTTP/1.1 only; ask without Upgrade.") from None
+        except httptools.HttpParserCallbackError as fault:
+            raise (self._fault or fault) from None
+        except httptools.HttpParserError as fault:
+            if self._last:  # bytes behind the last request of the connection
+                return
+            raise BadRequest(f"The request is not valid HTTP/1.1: {fault}.") from None
+        if self._framing_bytes > HEAD_BYTES:
+            raise BadRequest("The head of the request is too large.", 431)
+
+    def on_message_begin(self) -> None:
+        """(httptools) A new request."""
+        self._url = b""
+        self._headers = []
+        self.in_head = True
+
+    def on_url(self, url: bytes) -> None:
+        """(httptools) A piece of the target."""
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """(httptools) A whole header, or a trailer."""
+        if self.in_head:
+            self._headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """(httptools) The head is complete."""
+        self.in_head = False
+        arrived, self._framing_bytes = self._framing_bytes, 0
+        parser = self._parser
+        try:
+            if parser.should_upgrade():
+                raise BadRequest("Moorage speaks HTTP/1.1 only; ask without Upgrade and CONNECT.")  # noqa: TRY301
+            head = make_head(
+                parser.get_method(),
+                self._url,
+                self._headers,
+                parser.get_http_version(),
+                keep_alive=parser.should_keep_alive(),
+            )
+            if not 0 < arrived <= HEAD_BYTES:  # several requests in one piece, or a large piece: count exactly
+                _check_size(self._url, self._headers)
+            self._last = False
+            self._sink.head_received(head)
+        except BaseException as fault:
+            self._fault = fault
+            raise
+
+    def on_body(self, data: bytes) -> None:
+        """(httptools) A piece of the body."""
+        self._framing_bytes = 0
+        try:
+            self._sink.body_received(data)
+        except BaseException as fault:
+            self._fault = fault
+            raise
+
+    def on_message_complete(self) -> None:
+        """(httptools) The request is complete."""
+        self._framing_bytes = 0
+        self._last = not self._parser.should_keep_alive()
+        try:
+            self._sink.request_ended()
+        except BaseException as fault:
+            self._fault = fault
+            raise
+
+
+def make_head(
+    method: bytes,
+    target: bytes,
+    raw_headers: list[tuple[bytes, bytes]],
+    version: str,
+    *,
+    keep_alive: bool,
+) -> RequestHead:
+    """Check what the parser has let through and make a head of it; raises BadRequest."""
+    if version not in {"1.1", "1.0"}:
+        raise BadRequest("Moorage speaks HTTP/1.1 and HTTP/1.0.", 505)
+    if len(raw_headers) > HEADER_COUNT:
+        raise BadRequest("The head of the request is too large.", 431)
+    if not target.startswith(b"/"):
+        raise BadRequest("The request's target must be a path.")
+    headers = [(name.lower().decode("latin-1"), value.decode("latin-1")) for name, value in raw_headers]
+    single: dict[str, str] = {}
+    for name, value in headers:
+        if name in _SINGLE:
+            if name in single:
+                raise BadRequest("A header that may occur only once occurs twice.")
+            single[name] = value
+    if "host" not in single and version == "1.1":
+        raise BadRequest("The request has no Host header.")
+    coding = single.get("transfer-encoding")
+    if coding is not None and (coding.strip().lower() != "chunked" or version == "1.0"):
+        raise BadRequest("The only Transfer-Encoding of Moorage is chunked, of HTTP/1.1.")
+    if coding is not None and "content-length" in single:
+        raise BadRequest("The request has both Content-Length and Transfer-Encoding.")
+    return RequestHead(
+        method=method.decode("ascii"),
+        target=target.decode("latin-1"),
+        raw_headers=raw_headers,
+        headers=headers,
+        version=version,
+        keep_alive=keep_alive,
+        content_length=_length(single.get("content-length")),
+        chunked=coding is not None,
+        expects_continue=version == "1.1" and single.get("expect", "").lower() == "100-continue",
+    )
+
+
+def _length(text: str | None) -> int:
+    if text is None:
+        return 0
+    text = text.strip()
+    if not (text.isascii() and text.isdigit()) or len(text) > 18:
+        raise BadRequest("Content-Length is not a length.")
+    return int(text)
+
+
+def _check_size(target: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    if len(target) + sum(len(name) + len(value) + 4 for name, value in headers) > HEAD_BYTES:
+        raise BadRequest("The head of the request is too large.", 431)

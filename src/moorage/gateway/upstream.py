@@ -1,0 +1,229 @@
+"""Connections to instances and to Moorage's other processes, kept alive and lent one request at a time.
+
+A kept connection can have been closed by the other side a moment ago. Whoever sends on it and gets a reset cannot
+know whether the request was seen, and may not send it again elsewhere. So a kept connection is looked at (``poll``,
+one system call) just before it is lent, and is not kept for long: 4 seconds are less than the keep-alive of common
+servers (uvicorn and Node 5 s).
+"""
+
+import asyncio
+import select
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Protocol, cast
+
+from moorage.base.clock import Clock
+from moorage.base.tasks import Tasks
+from moorage.gateway.exchange import Exchange, State
+
+KEPT_SECONDS = 4.0
+KEPT_CONNECTIONS = 512
+"""Per pool; a connection more is closed when its answer is complete."""
+
+DIAL_PAUSE_SECONDS = 0.02
+WRITE_BUFFER_BYTES = 262_144
+
+
+class Borrower(Protocol):
+    """Who wants a connection."""
+
+    def upstream_ready(self, connection: "UpstreamConnection") -> None:
+        """Take the connection; it must be given back."""
+
+    def upstream_refused(self, reason: str) -> None:
+        """There is no connection to be had, and no byte has been sent."""
+
+    def upstream_writable(self, *, writable: bool) -> None:
+        """Note that the connection's buffer is full, or no longer full."""
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One connection: moves bytes between its socket and its exchange."""
+
+    def __init__(self, pool: "Pool") -> None:
+        self.exchange = Exchange()
+        self.borrower: Borrower | None = None
+        self.kept_since = 0.0
+        self._pool = pool
+        self._transport: asyncio.Transport | None = None
+        self._poll = select.poll()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """(asyncio) The socket is connected."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+
+    def data_received(self, data: bytes) -> None:
+        """(asyncio) The other side has sent something."""
+        self.exchange.feed(data)
+        if self.borrower is None and not self.exchange.reusable:
+            self.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
+        """(asyncio) The socket is closed."""
+        self._transport = None
+        self._pool.lost(self)
+        self.exchange.closed()
+
+    def pause_writing(self) -> None:
+        """(asyncio) The buffer is full."""
+        if self.borrower is not None:
+            self.borrower.upstream_writable(writable=False)
+
+    def resume_writing(self) -> None:
+        """(asyncio) The buffer has room."""
+        if self.borrower is not None:
+            self.borrower.upstream_writable(writable=True)
+
+    def send(self, parts: Iterable[bytes]) -> None:
+        """Send bytes, in one system call where possible."""
+        if self._transport is not None:
+            self._transport.writelines(parts)
+
+    def pause_reading(self) -> None:
+        """Leave what comes in the socket for now."""
+        if self._transport is not None and self._transport.is_reading():
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read on."""
+        if self._transport is not None and not self._transport.is_reading():
+            self._transport.resume_reading()
+
+    def keepable(self) -> bool:
+        """Say whether another request may follow on this connection."""
+        transport = self._transport
+        return (
+            transport is not None
+            and not transport.is_closing()
+            and self.exchange.reusable
+            and self.exchange.state is State.IDLE
+            and transport.get_write_buffer_size() == 0
+        )
+
+    def alive(self) -> bool:
+        """Look whether the other side has closed, or sent what nobody asked for, since the loop last looked."""
+        return self.keepable() and not self._poll.poll(0)
+
+    def give_back(self) -> None:
+        """Return to the pool: kept when the answer is complete, else closed."""
+        self._pool.give_back(self)
+
+    def close(self) -> None:
+        """End the connection now; what is not sent yet is dropped."""
+        if self._transport is not None:
+            self._transport.abort()
+
+
+class Pool:
+    """The connections to one address."""
+
+    def __init__(
+        self,
+        address: str,
+        tasks: Tasks,
+        clock: Clock,
+        *,
+        dial_seconds: float,
+        dial_again: tuple[type[OSError], ...],
+    ) -> None:
+        """Make a pool for ``unix:PATH`` or ``host:port``.
+
+        Dialling takes at most ``dial_seconds``; an error of ``dial_again`` is waited out within them.
+        """
+        self.address = address
+        self.outstanding = 0
+        """Connections that are lent, or being made for somebody."""
+        self.on_drained: Callable[[], None] | None = None
+        self._tasks = tasks
+        self._clock = clock
+        self._dial_seconds = dial_seconds
+        self._dial_again = dial_again
+        self._kept: deque[UpstreamConnection] = deque()
+        self._retired = False
+
+    def __repr__(self) -> str:
+        return f"<Pool {self.address}: {self.outstanding} outstanding, {len(self._kept)} kept>"
+
+    def borrow(self, borrower: Borrower) -> None:
+        """Lend a kept connection at once, or a new one when it is made.
+
+        A borrower who has changed its mind by then gives it back.
+        """
+        self.outstanding += 1
+        while self._kept:
+            connection = self._kept.pop()
+            if connection.alive():
+                connection.borrower = borrower
+                borrower.upstream_ready(connection)
+                return
+            connection.close()
+        self._tasks.start(f"dial {self.address}", self._dial_for(borrower))
+
+    def give_back(self, connection: UpstreamConnection) -> None:
+        """Take a connection back; it is kept when its answer is complete, else closed."""
+        connection.borrower = None
+        if connection.keepable() and not self._retired and len(self._kept) < KEPT_CONNECTIONS:
+            connection.kept_since = self._clock.monotonic()
+            connection.resume_reading()
+            self._kept.append(connection)
+        else:
+            connection.exchange.abandon()
+            connection.close()
+        self._returned()
+
+    def lost(self, connection: UpstreamConnection) -> None:
+        """Note that a connection is closed; if it was kept, it is no longer."""
+        if connection.borrower is None and connection in self._kept:
+            self._kept.remove(connection)
+
+    def sweep(self, now: float) -> None:
+        """Close what has been kept for too long (the oldest are at the left)."""
+        while self._kept and self._kept[0].kept_since + KEPT_SECONDS < now:
+            self._kept.popleft().close()
+
+    def retire(self, on_drained: Callable[[], None]) -> None:
+        """Lend no more; tell when the last connection has come back."""
+        self._retired = True
+        self.on_drained = on_drained
+        while self._kept:
+            self._kept.pop().close()
+        if self.outstanding == 0:
+            on_drained()
+
+    def _returned(self) -> None:
+        self.outstanding -= 1
+        if self._retired and self.outstanding == 0 and self.on_drained is not None:
+            self.on_drained()
+
+    async def _dial_for(self, borrower: Borrower) -> None:
+        try:
+            connection = await self._dial()
+        except (OSError, ValueError) as fault:  # TimeoutError is an OSError; ValueError: not an address
+            self._returned()
+            borrower.upstream_refused(str(fault) or "no connection in time")
+        else:
+            connection.borrower = borrower
+            borrower.upstream_ready(connection)
+
+    async def _dial(self) -> UpstreamConnection:
+        until = self._clock.monotonic() + self._dial_seconds
+        while True:
+            try:
+                async with asyncio.timeout(self._dial_seconds):
+                    return await _connect(self.address, lambda: UpstreamConnection(self))
+            except self._dial_again:
+                if self._clock.monotonic() >= until:
+                    raise
+            await self._clock.sleep_until(self._clock.monotonic() + DIAL_PAUSE_SECONDS)
+
+
+async def _connect(address: str, make: Callable[[], UpstreamConnection]) -> UpstreamConnection:
+    loop = asyncio.get_running_loop()
+    if address.startswith("unix:"):
+        _, connection = await loop.create_unix_connection(make, address.removeprefix("unix:"))
+        return connection
+    host, _, port = address.rpartition(":")
+    _, connection = await loop.create_connection(make, host.strip("[]"), int(port))
+    return connection
