@@ -1,0 +1,38 @@
+"""One request on its way through the pipeline."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from moorage.aws.shapes import Operation
+from moorage.aws.sigv4 import HttpRequest
+from moorage.base.clock import Clock
+from moorage.control.keyring import Keyring
+from moorage.control.operations.call import Services
+from moorage.iam.authenticate import Caller
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What the pipeline works with."""
+
+    services: Services
+    keyring: Keyring
+    clock: Clock
+    longest_body_bytes: int
+    about: Mapping[str, Any]
+    """What the health page tells of this installation."""
+
+
+@dataclass(slots=True)
+class Exchange:
+    """What is known of one request; each stage adds one thing."""
+
+    desk: Desk
+    http: HttpRequest
+    body: bytes | None
+    """None: larger than the limit, and not read to its end."""
+    request_id: str
+    operation: Operation | None = None
+    members: dict[str, Any] = field(default_factory=dict)
+    caller: Caller | None = None

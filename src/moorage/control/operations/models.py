@@ -1,0 +1,84 @@
+"""Models (control-plane.md section 5.1)."""
+
+from typing import Any
+
+from moorage.aws.errors import validation_exception
+from moorage.control.operations import lists
+from moorage.control.operations.answers import arn_of
+from moorage.control.operations.call import Call, Members
+from moorage.control.operations.documents import add_document, check_is_free, find_document, remove_document
+from moorage.control.rules import check, models
+from moorage.state import documents
+from moorage.state.records import Document, Kind, ResourceKey
+
+
+async def create_model(call: Call, request: Members) -> dict[str, Any]:
+    """Give containers a name, after a look at whether they can be had."""
+    check(models.RULES, request)
+    key = call.resource(Kind.MODEL, request["ModelName"])
+    await call.services.store.read(lambda connection: check_is_free(connection, key))
+    await _check_can_be_had(call, request)
+    await call.services.store.transact(lambda connection: add_document(connection, key, request, call.now))
+    return {"ModelArn": arn_of(key)}
+
+
+async def _check_can_be_had(call: Call, request: Members) -> None:
+    """Look for images and artefacts now: what is missing never reaches an endpoint (section 5.1)."""
+    for container in models.containers_of(request):
+        if not call.services.has_image(container["Image"]):
+            raise validation_exception(f"Requested image {container['Image']} not found.")
+        url = container.get("ModelDataUrl")
+        if url is not None and not await call.services.has_object(url):
+            role = request.get("ExecutionRoleArn", "")
+            raise validation_exception(
+                f'Could not access model data at {url}. Please ensure that the role "{role}" exists and that its '
+                'trust relationship policy allows the action "sts:AssumeRole" for the service principal '
+                '"sagemaker.amazonaws.com". Also ensure that the role has "s3:GetObject" permissions and that the '
+                f"object is located in {call.region}. If your Model uses multiple models or uncompressed models, "
+                'please ensure that the role has "s3:ListBucket" permission.'
+            )
+
+
+async def describe_model(call: Call, request: Members) -> dict[str, Any]:
+    """Give a model back as it was made, with the defaults that clients read."""
+    key = call.resource(Kind.MODEL, request["ModelName"])
+    model = await call.services.store.read(lambda connection: find_document(connection, key))
+    members = dict(model.members)
+    if "PrimaryContainer" in members:
+        members["PrimaryContainer"] = _with_defaults(members["PrimaryContainer"])
+    if "Containers" in members:
+        members["Containers"] = [_with_defaults(container) for container in members["Containers"]]
+    return {
+        "EnableNetworkIsolation": False,
+        **members,
+        "ModelName": model.name,
+        "ModelArn": arn_of(key),
+        "CreationTime": model.created_at,
+    }
+
+
+def _with_defaults(container: dict[str, Any]) -> dict[str, Any]:
+    url = container.get("ModelDataUrl")
+    source = {"ModelDataSource": models.source_of(url)} if url is not None else {}
+    return {"Mode": "SingleModel", "Environment": {}, **container, **source}
+
+
+async def list_models(call: Call, request: Members) -> dict[str, Any]:
+    """List the caller's models."""
+    page = lists.page_of(request)
+    found = await call.services.store.read(
+        lambda connection: documents.page(connection, call.account, call.region, Kind.MODEL, page)
+    )
+    return lists.answer(request, "Models", page, found, _summary)
+
+
+def _summary(model: Document) -> dict[str, Any]:
+    key = ResourceKey(model.account, model.region, Kind.MODEL, model.name)
+    return {"ModelName": model.name, "ModelArn": arn_of(key), "CreationTime": model.created_at}
+
+
+async def delete_model(call: Call, request: Members) -> dict[str, Any]:
+    """Delete the entry; what runs has its own copy."""
+    key = call.resource(Kind.MODEL, request["ModelName"])
+    await call.services.store.transact(lambda connection: remove_document(connection, key))
+    return {}

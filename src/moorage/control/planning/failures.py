@@ -1,0 +1,61 @@
+"""The texts of FailureReason (control-plane.md section 6.6): AWS's sentence, then what this machine knows more."""
+
+from moorage.engine.contract import Failure, InstanceReport
+from moorage.state.records import DeployedVariant
+
+LONGEST = 1024
+"""Characters that the API's model allows."""
+
+NO_CAPACITY = (
+    "Unable to provision requested ML compute capacity due to InsufficientInstanceCapacity error. "
+    "Please retry using a different ML instance type or after some time."
+)
+
+_HEALTH_CHECK = (
+    "The {container} container for production variant {variant} did not pass the ping health check. "
+    "Please check CloudWatch logs for this endpoint."
+)
+
+_SENTENCES = {
+    Failure.ARTIFACT: (
+        'Failed to download model data for container "container_{number}" from URL: "{url}". Please ensure that '
+        "there is an object located at the URL and that the role passed to CreateModel has permissions to "
+        "download the object."
+    ),
+    Failure.IMAGE: (
+        "Please make sure all images included in the model for the production variant {variant} exist, and that "
+        "the execution role used to create the model has permissions to access them."
+    ),
+    Failure.START: (
+        "CannotStartContainerError. Please ensure the model container for variant {variant} starts correctly "
+        "when invoked with 'docker run <image> serve'"
+    ),
+    Failure.HEALTH_CHECK: _HEALTH_CHECK,
+    Failure.OUT_OF_MEMORY: _HEALTH_CHECK,
+    Failure.CAPACITY: NO_CAPACITY,
+}
+
+
+def failure_reason(variant: DeployedVariant, report: InstanceReport) -> str:
+    """Make the FailureReason of an instance that never became ready."""
+    names = [container.name for container in variant.containers]
+    at = names.index(report.container) if report.container in names else 0
+    sentence = _SENTENCES[report.failure or Failure.START].format(
+        container=names[at], variant=variant.name, number=at + 1, url=variant.containers[at].model_data_url
+    )
+    return with_log(f"{sentence} {report.message}".rstrip(), report.log_tail)
+
+
+def crash_loop_reason(variant: DeployedVariant, report: InstanceReport | None) -> str:
+    """Make the FailureReason of instances that become ready and die again and again."""
+    sentence = _HEALTH_CHECK.format(container=variant.containers[0].name, variant=variant.name)
+    return with_log(f"{sentence} It ended again and again after it was ready.", report.log_tail if report else "")
+
+
+def with_log(sentence: str, log_tail: str) -> str:
+    """Add the last lines of the container's log, as many as fit."""
+    if not (tail := log_tail.strip()):
+        return sentence[:LONGEST]
+    head = f"{sentence}\nLast lines of the container's log:\n"
+    room = LONGEST - len(head)
+    return (head + tail[-room:])[:LONGEST] if room > 0 else sentence[:LONGEST]

@@ -1,0 +1,21 @@
+"""What the node agent is told about an instance."""
+
+from moorage.engine.contract import ContainerSpec, InstanceSpec
+from moorage.state.records import EndpointRecord, InstanceRecord
+
+
+def make_spec(endpoint: EndpointRecord, instance: InstanceRecord, startup_timeout_seconds: float) -> InstanceSpec:
+    """Make the specification of a recorded instance from its endpoint's own copy of the model."""
+    variant = next(variant for variant in endpoint.variants if variant.name == instance.variant)
+    return InstanceSpec(
+        instance_id=instance.instance_id,
+        account=endpoint.account,
+        region=endpoint.region,
+        endpoint=endpoint.name,
+        variant=variant.name,
+        instance_type=variant.instance_type,
+        containers=tuple(
+            ContainerSpec(c.name, c.image, dict(c.environment), c.model_data_url) for c in variant.containers
+        ),
+        startup_timeout_seconds=startup_timeout_seconds,
+    )

@@ -1,0 +1,185 @@
+"""The control plane as a process: what is made at start, in which order, and how it ends.
+
+Order matters: keys and the last routing are there before anybody is answered, and nothing is decided about endpoints
+before the node agent has said what runs.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import socket
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import orjson
+import uvicorn
+
+from moorage import __version__
+from moorage.base.clock import Clock, SystemClock
+from moorage.base.files import write_whole
+from moorage.base.ids import SystemIds
+from moorage.base.link import connect, listen
+from moorage.base.process import run_process
+from moorage.base.settings import Settings
+from moorage.base.tasks import Tasks
+from moorage.control.exchange import Desk
+from moorage.control.keyring import Keyring
+from moorage.control.node_link import NodeLink
+from moorage.control.operations.call import Services
+from moorage.control.pipeline import Pipeline
+from moorage.control.planning.observed import Patience
+from moorage.control.publish import Publisher
+from moorage.control.reconcile import Reconciler, World
+from moorage.engine import images
+from moorage.objects.faults import NoSuchBucket, NoSuchKey, UnusableUri
+from moorage.objects.folder import FolderStore
+from moorage.objects.store import ObjectStore, parse_s3_uri
+from moorage.routing.snapshot import Snapshot
+from moorage.state.records import KeyRecord
+from moorage.state.store import FileStore
+
+log = logging.getLogger(__name__)
+
+_KEEP_ALIVE_SECONDS = 75
+_FINISH_SECONDS = 5
+_BACKLOG = 1024
+_DRAIN_MARGIN_SECONDS = 5.0
+_CAPACITY_SECONDS = 1800.0
+"""How long capacity may be short before a creation fails (control-plane.md section 6.2, rule 2)."""
+
+
+def run(settings: Settings) -> None:
+    """Be the control plane until SIGTERM."""
+    run_process("control", lambda stop: serve(settings, stop))
+
+
+async def serve(settings: Settings, stop: asyncio.Event) -> None:
+    """Serve until told to stop."""
+    clock, ids, tasks = SystemClock(), SystemIds(), Tasks()
+    async with contextlib.AsyncExitStack() as stack:
+        store = await asyncio.to_thread(FileStore, settings.data_dir / "state.db")
+        stack.callback(store.close)
+        stack.push_async_callback(tasks.close)
+        publisher = await _open_publisher(settings.data_dir / "snapshot.json", tasks)
+        keyring = Keyring(store, publisher, clock, await asyncio.to_thread(_first_key, settings.data_dir, clock))
+        await keyring.load()
+        node = NodeLink(lambda: connect(settings.run_dir / "node.sock"), clock)
+        world = World(
+            store=store,
+            node=node,
+            publisher=publisher,
+            clock=clock,
+            ids=ids,
+            patience=_patience(settings),
+            startup_timeout_seconds=settings.limits.startup_timeout_seconds,
+            started_at=clock.now(),
+        )
+        reconciler = Reconciler(world, tasks)
+        snapshots = await listen(settings.run_dir / "snapshots.sock", publisher.serve)
+        stack.callback(snapshots.close)
+        tasks.start("first gateway", publisher.meet(reconciler.wake_all))
+        tasks.start("link to the node agent", node.run(reconciler.wake_all))
+        objects = FolderStore(settings.data_dir / "objects", clock, ids)
+        stack.callback(objects.close)
+        services = Services(store, clock, node, publisher, has_image, lambda uri: has_object(objects, uri))
+        about = {"version": __version__, "region": settings.region, "account": settings.account}
+        desk = Desk(services, keyring, clock, settings.limits.api_body_bytes, about)
+        async with answering(Pipeline(desk, ids), open_socket(settings.run_dir / "control.sock"), tasks):
+            log.info("ready")
+            await stop.wait()
+
+
+def _patience(settings: Settings) -> Patience:
+    limits = settings.limits
+    return Patience(
+        drain_seconds=limits.invocation_timeout_seconds + _DRAIN_MARGIN_SECONDS,
+        change_seconds=_CAPACITY_SECONDS + limits.download_timeout_seconds + limits.startup_timeout_seconds,
+    )
+
+
+async def _open_publisher(path: Path, tasks: Tasks) -> Publisher:
+    """Go on from what was last published."""
+
+    async def save(content: bytes) -> None:
+        await asyncio.to_thread(write_whole, path, content)
+
+    return Publisher(await asyncio.to_thread(_last_snapshot, path), save, tasks)
+
+
+def _last_snapshot(path: Path) -> Snapshot:
+    try:
+        return Snapshot.from_message(orjson.loads(path.read_bytes()))
+    except FileNotFoundError:
+        return Snapshot(version=0)
+
+
+def _first_key(data_dir: Path, clock: Clock) -> KeyRecord | None:
+    """Read the key that the supervisor has made."""
+    path = data_dir / "credentials.json"
+    if not path.exists():
+        return None
+    content = json.loads(path.read_bytes())
+    return KeyRecord(
+        access_key_id=content["access_key_id"],
+        secret_access_key=content["secret_access_key"],
+        account=content["account"],
+        user_name=content["user_name"],
+        created_at=round(clock.now(), 3),
+    )
+
+
+def has_image(uri: str) -> bool:
+    """Say whether an image can be run here."""
+    return images.resolve(uri) is not None
+
+
+async def has_object(objects: ObjectStore, uri: str) -> bool:
+    """Say whether there is an object at ``s3://bucket/key``."""
+    try:
+        await objects.head(*parse_s3_uri(uri))
+    except (NoSuchKey, NoSuchBucket, UnusableUri):
+        return False
+    return True
+
+
+def open_socket(path: Path) -> socket.socket:
+    """Listen at a Unix socket, replacing what a dead process has left there."""
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(path))
+    # From now on callers wait instead of being refused.
+    listener.listen(_BACKLOG)
+    return listener
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without signal handlers: the process has its own."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals alone."""
+        yield
+
+
+@contextlib.asynccontextmanager
+async def answering(app: Pipeline, listener: socket.socket, tasks: Tasks) -> AsyncIterator[None]:
+    """Answer HTTP at a socket; at the end, finish what has been begun."""
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=_FINISH_SECONDS,
+    )
+    server = _Server(config)
+    serving = tasks.start("HTTP of the control plane", server.serve(sockets=[listener]))
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await serving

@@ -1,0 +1,213 @@
+"""The loops that make endpoints become what was asked: observe, plan, act, come back.
+
+One worker per endpoint, so that two passes of one endpoint never overlap; it ends when there is nothing to wait
+for. Woken by the change feed of the store, by reports of the node agent, by answers of gateways and by the plan's
+own wake time; why it was woken does not matter, each pass looks at everything. The order of acting is
+
+    record ─► publish ─► launch, stop, forget
+
+so that whatever exists was recorded first, and nothing is stopped that a gateway still sends to.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from moorage.base.clock import Clock
+from moorage.base.ids import Ids
+from moorage.base.tasks import Tasks
+from moorage.control.node_link import NodeLink
+from moorage.control.planning.endpoint import Plan, plan
+from moorage.control.planning.observed import Observed, Patience
+from moorage.control.planning.specs import make_spec
+from moorage.control.publish import Publisher
+from moorage.engine.contract import ENDED, InstanceReport
+from moorage.state import endpoints, instances, tags
+from moorage.state.endpoints import ChangedMeanwhile
+from moorage.state.records import EndpointKey, EndpointRecord, InstanceRecord, Kind, ResourceKey
+from moorage.state.store import Store
+
+log = logging.getLogger(__name__)
+
+_RETRY_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What the reconciler works on and with."""
+
+    store: Store
+    node: NodeLink
+    publisher: Publisher
+    clock: Clock
+    ids: Ids
+    patience: Patience
+    startup_timeout_seconds: float
+    started_at: float
+    """When this control plane began to listen to gateways, in seconds since the epoch."""
+
+
+class Reconciler:
+    """The workers of all endpoints."""
+
+    def __init__(self, world: World, tasks: Tasks) -> None:
+        self._world = world
+        self._tasks = tasks
+        self._bells: dict[EndpointKey, asyncio.Event] = {}
+        world.store.listen(self.wake)
+        world.node.tell(self.wake)
+        world.publisher.tell(self.wake)
+
+    def __repr__(self) -> str:
+        return f"<Reconciler: {len(self._bells)} endpoints at work>"
+
+    def wake(self, keys: Iterable[EndpointKey]) -> None:
+        """Have endpoints looked at soon."""
+        for key in keys:
+            if (bell := self._bells.get(key)) is not None:
+                bell.set()
+            else:
+                bell = self._bells[key] = asyncio.Event()
+                self._tasks.start(f"endpoint {key.name}", self._work(key, bell))
+
+    def wake_all(self) -> None:
+        """Have all endpoints looked at, and what runs or is routed to without one."""
+        self._tasks.start("wake all endpoints", self._wake_all())
+
+    async def _wake_all(self) -> None:
+        recorded = await self._world.store.read(endpoints.read_keys)
+        reports = self._world.node.all_reports()
+        running = {EndpointKey(report.account, report.region, report.endpoint) for report in reports}
+        self.wake({*recorded, *running, *self._world.publisher.published})
+
+    async def _work(self, key: EndpointKey, bell: asyncio.Event) -> None:
+        try:
+            while True:
+                bell.clear()
+                wake_at = await self._attempt(key)
+                if wake_at is None and not bell.is_set():
+                    return
+                await self._wait(bell, wake_at)
+        finally:
+            del self._bells[key]
+
+    async def _attempt(self, key: EndpointKey) -> float | None:
+        try:
+            return await pass_over(key, self._world)
+        except ChangedMeanwhile:
+            return self._world.clock.now()
+        except Exception:
+            log.exception("endpoint %s: a pass failed and will be tried again", key.name)
+            return self._world.clock.now() + _RETRY_SECONDS
+
+    async def _wait(self, bell: asyncio.Event, wake_at: float | None) -> None:
+        seconds = None if wake_at is None else max(0.0, wake_at - self._world.clock.now())
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(bell.wait(), seconds)
+
+
+async def pass_over(key: EndpointKey, world: World) -> float | None:
+    """Look at one endpoint once and do what is next; give the time to look again."""
+    if not (world.node.known and world.publisher.ready):
+        return None  # each of the two wakes all endpoints when it is
+    # Reports before records: what runs was recorded before it was launched, so a report without a record is a stray.
+    reports = world.node.reports_of(key)
+    endpoint, recorded = await world.store.read(lambda connection: _read(connection, key))
+    await _remove_strays(key, reports, recorded, world)
+    if endpoint is None:
+        await world.publisher.publish_route(key, None)
+        return None
+    observed = Observed(
+        reports=reports,
+        route=world.publisher.route_of(key),
+        route_in_force=world.publisher.in_force(key),
+        in_use=world.publisher.in_use() | _unheard_of(recorded, world.started_at),
+    )
+    made = plan(endpoint, recorded, observed, world.clock.now(), world.patience)
+    await _act(endpoint, made, world)
+    return made.wake_at
+
+
+def _read(connection: Connection, key: EndpointKey) -> tuple[EndpointRecord | None, list[InstanceRecord]]:
+    return endpoints.find(connection, key), instances.of_endpoint(connection, key)
+
+
+def _unheard_of(recorded: Sequence[InstanceRecord], started_at: float) -> set[str]:
+    """Give the instances that were retired under another control plane: it may have missed their draining."""
+    return {i.instance_id for i in recorded if i.retired_at is not None and i.retired_at < started_at}
+
+
+async def _remove_strays(
+    key: EndpointKey,
+    reports: Mapping[str, InstanceReport],
+    recorded: Sequence[InstanceRecord],
+    world: World,
+) -> None:
+    known = {instance.instance_id for instance in recorded}
+    for instance_id, report in reports.items():
+        if instance_id in known:
+            continue
+        if report.state in ENDED:
+            await world.node.forget(key, instance_id)
+        else:
+            await world.node.stop(instance_id)
+
+
+async def _act(endpoint: EndpointRecord, made: Plan, world: World) -> None:
+    now = world.clock.now()
+    added = [
+        InstanceRecord(
+            instance_id=world.ids.instance_id(),
+            account=endpoint.account,
+            region=endpoint.region,
+            endpoint=endpoint.name,
+            variant=variant,
+            created_at=now,
+        )
+        for variant in made.add
+    ]
+    if made.endpoint != endpoint or added or made.retire or made.forget:
+        await world.store.transact(lambda connection: _record(connection, endpoint, made, added, now))
+        _say(endpoint, made, added)
+    await world.publisher.publish_route(endpoint.key, made.route)
+    if made.endpoint is not None:
+        for instance in (*made.launch, *added):
+            await world.node.launch(make_spec(made.endpoint, instance, world.startup_timeout_seconds))
+    for instance_id in made.stop:
+        await world.node.stop(instance_id)
+    for instance_id in made.forget:
+        await world.node.forget(endpoint.key, instance_id)
+
+
+def _record(
+    connection: Connection, endpoint: EndpointRecord, made: Plan, added: Sequence[InstanceRecord], now: float
+) -> None:
+    instances.remove(connection, made.forget)
+    instances.retire(connection, made.retire, now)
+    instances.add(connection, added)
+    if made.endpoint is None:
+        tags.remove_all(connection, ResourceKey(endpoint.account, endpoint.region, Kind.ENDPOINT, endpoint.name))
+        endpoints.remove(connection, endpoint)
+    else:
+        # Also when nothing of it has changed: the plan was made for this revision and no other.
+        endpoints.change(connection, made.endpoint)
+
+
+def _say(endpoint: EndpointRecord, made: Plan, added: Sequence[InstanceRecord]) -> None:
+    name, after = endpoint.name, made.endpoint
+    for instance in added:
+        log.info("endpoint %s: variant %s gets instance %s", name, instance.variant, instance.instance_id)
+    for instance_id in made.retire:
+        log.info("endpoint %s: instance %s leaves", name, instance_id)
+    for instance_id in made.forget:
+        log.info("endpoint %s: instance %s has ended", name, instance_id)
+    if after is None:
+        log.info("endpoint %s: deleted", name)
+    elif after.status != endpoint.status:
+        log.info("endpoint %s: %s -> %s", name, endpoint.status, after.status)
+        if after.failure_reason and after.failure_reason != endpoint.failure_reason:
+            log.warning("endpoint %s: %s", name, after.failure_reason)

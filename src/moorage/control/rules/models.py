@@ -1,0 +1,155 @@
+"""Rules for CreateModel (control-plane.md section 5.1)."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from moorage.control.rules import Members, tags
+from moorage.control.rules.not_built import refusal
+
+_MOST_ENVIRONMENT_BYTES = 32 * 1024
+
+_CONTAINER = {
+    "Image": ...,
+    "ModelDataUrl": ...,
+    "ModelDataSource": ...,  # only what ModelDataUrl says already: model_data_source_is_the_url
+    "Environment": ...,
+    "ContainerHostname": ...,
+    "Mode": "SingleModel",
+    "ImageConfig": {"RepositoryAccessMode": "Platform"},
+}
+_BUILT = {
+    "ModelName": ...,
+    "PrimaryContainer": _CONTAINER,
+    "Containers": _CONTAINER,
+    "ExecutionRoleArn": ...,
+    "EnableNetworkIsolation": False,
+    "Tags": ...,
+}
+
+
+def containers_of(members: Members) -> list[Mapping[str, Any]]:
+    """Give a model's containers, whichever way they were given."""
+    if "PrimaryContainer" in members:
+        return [members["PrimaryContainer"]]
+    return list(members.get("Containers", ()))
+
+
+def source_of(url: str) -> dict[str, Any]:
+    """Say in the form of ModelDataSource what a ModelDataUrl says."""
+    return {"S3DataSource": {"S3Uri": url, "S3DataType": "S3Object", "CompressionType": "Gzip"}}
+
+
+def one_way_of_containers(request: Members) -> str | None:
+    """Refuse both PrimaryContainer and Containers, and neither."""
+    if ("PrimaryContainer" in request) == bool(request.get("Containers")):
+        return "Exactly one of PrimaryContainer and Containers must be specified."
+    return None
+
+
+def image_or_package(request: Members) -> str | None:
+    """Refuse a container with both an image and a package, or with neither."""
+    for container in containers_of(request):
+        package = "ModelPackageName" in container
+        if package and ("Image" in container or "ModelDataUrl" in container):
+            return "Specify one of either Image and Model Data URL or ModelPackageName in container definition."
+        if not package and "Image" not in container:
+            return "Each container must have an Image or a ModelPackageName."
+        if "InferenceSpecificationName" in container and not package:
+            return "InferenceSpecificationName can only be specified with ModelPackageName."
+    return None
+
+
+def private_registry_has_a_network(request: Members) -> str | None:
+    """Refuse RepositoryAccessMode Vpc without VpcConfig, and credentials without that mode."""
+    for container in containers_of(request):
+        config = container.get("ImageConfig", {})
+        private = config.get("RepositoryAccessMode") == "Vpc"
+        if private and "VpcConfig" not in request:
+            return "RepositoryAccessMode Vpc requires VpcConfig."
+        if "RepositoryAuthConfig" in config and not private:
+            return "RepositoryAuthConfig can only be specified with RepositoryAccessMode Vpc."
+    return None
+
+
+def environment_is_small(request: Members) -> str | None:
+    """Refuse environment variables of more than 32 KB over all containers."""
+    total = sum(
+        len(name.encode()) + len(value.encode())
+        for container in containers_of(request)
+        for name, value in container.get("Environment", {}).items()
+    )
+    if total > _MOST_ENVIRONMENT_BYTES:
+        return "The sum of all environment variables' keys and values must not be larger than 32 KB."
+    return None
+
+
+def one_multi_model_container(request: Members) -> str | None:
+    """Refuse several multi-model containers in one pipeline (section 3.2)."""
+    modes = [container.get("Mode") for container in containers_of(request)]
+    if modes.count("MultiModel") > 1:
+        return "More than one container in MultiModel mode is not supported with inference pipeline."
+    return None
+
+
+def hostnames_fit_the_mode(request: Members) -> str | None:
+    """Refuse a direct invocation of containers that have no name, and names for some of a pipeline only."""
+    names = [container.get("ContainerHostname") for container in containers_of(request)]
+    given = [name for name in names if name is not None]
+    if len(names) < 2:
+        return None
+    if request.get("InferenceExecutionConfig", {}).get("Mode") == "Direct":
+        if len(set(names)) < len(names) or len(given) < len(names):
+            return "Each container needs a unique ContainerHostname when the inference execution mode is Direct."
+    elif given and (len(given) < len(names) or len(set(given)) < len(given)):
+        return "ContainerHostname must be unique and specified for all containers of a pipeline or for none."
+    return None
+
+
+def one_source_of_data(request: Members) -> str | None:
+    """Refuse ModelDataUrl together with a ModelDataSource that means something else."""
+    for container in containers_of(request):
+        url, source = container.get("ModelDataUrl"), container.get("ModelDataSource")
+        if url is not None and source is not None and source != source_of(url):
+            return "Only one of ModelDataUrl and ModelDataSource can be specified."
+    return None
+
+
+def artifact_is_an_archive(request: Members) -> str | None:
+    """Refuse model data of a single model that is not one compressed archive."""
+    for container in containers_of(request):
+        url = container.get("ModelDataUrl")
+        if url is not None and container.get("Mode", "SingleModel") == "SingleModel" and not url.endswith(".tar.gz"):
+            return f'ModelDataUrl must point to a single gzip compressed tar archive (.tar.gz suffix): "{url}".'
+    return None
+
+
+def only_what_is_built(request: Members) -> str | None:
+    """Refuse what Moorage does not do yet, by name."""
+    return next(_not_built(request), None)
+
+
+def _not_built(request: Members) -> Iterator[str]:
+    if violation := refusal(request, _BUILT):
+        yield violation
+    if len(containers_of(request)) > 1:
+        yield "Containers with more than one container is not supported by Moorage yet."
+    for container in containers_of(request):
+        url = container.get("ModelDataUrl")
+        if url is None and "ModelDataSource" in container:
+            yield "ModelDataSource is not supported by Moorage yet: use ModelDataUrl."
+        if url is not None and not url.startswith("s3://"):
+            yield f'ModelDataUrl "{url}" is not supported by Moorage yet: it must be of the form s3://bucket/key.'
+
+
+RULES = (
+    one_way_of_containers,
+    image_or_package,
+    private_registry_has_a_network,
+    environment_is_small,
+    one_multi_model_container,
+    hostnames_fit_the_mode,
+    one_source_of_data,
+    artifact_is_an_archive,
+    *tags.RULES,
+    only_what_is_built,
+)

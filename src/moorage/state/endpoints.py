@@ -1,0 +1,84 @@
+"""Endpoints. Every write says which revision it was made from and marks the endpoint as changed."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, delete, insert, select, update
+
+from moorage.state.lists import Page, read_page
+from moorage.state.records import Container, DeployedVariant, EndpointKey, EndpointRecord, EndpointStatus
+from moorage.state.store import mark_changed
+from moorage.state.tables import ENDPOINTS
+
+
+class ChangedMeanwhile(RuntimeError):
+    """The endpoint is no longer what the writer has read: read again and decide again."""
+
+
+def _at(key: EndpointKey) -> ColumnElement[bool]:
+    columns = ENDPOINTS.c
+    return and_(
+        columns.account == key.account,
+        columns.region == key.region,
+        columns.name_key == key.name.lower(),
+    )
+
+
+def find(connection: Connection, key: EndpointKey) -> EndpointRecord | None:
+    """Give the one of exactly this name."""
+    record = find_any_case(connection, key)
+    return record if record is not None and record.name == key.name else None
+
+
+def find_any_case(connection: Connection, key: EndpointKey) -> EndpointRecord | None:
+    """Give the one that takes this name, whatever its case."""
+    row = connection.execute(select(ENDPOINTS).where(_at(key))).mappings().first()
+    return _record(row) if row is not None else None
+
+
+def read_keys(connection: Connection) -> list[EndpointKey]:
+    """Give the keys of all endpoints of all accounts and regions."""
+    columns = ENDPOINTS.c
+    return [EndpointKey(*row) for row in connection.execute(select(columns.account, columns.region, columns.name))]
+
+
+def page(connection: Connection, account: str, region: str, page: Page) -> list[EndpointRecord]:
+    """Give a page, and one record more when there is another page."""
+    among = and_(ENDPOINTS.c.account == account, ENDPOINTS.c.region == region)
+    return [_record(row) for row in read_page(connection, ENDPOINTS, among, page)]
+
+
+def add(connection: Connection, record: EndpointRecord) -> None:
+    """Record a new one; raises IntegrityError when the name is taken."""
+    connection.execute(insert(ENDPOINTS).values(name_key=record.name.lower(), **asdict(record)))
+    mark_changed(connection, record.key)
+
+
+def change(connection: Connection, record: EndpointRecord) -> EndpointRecord:
+    """Replace the revision that the record was made from; raises ChangedMeanwhile when it is gone."""
+    changed = replace(record, revision=record.revision + 1)
+    statement = update(ENDPOINTS).where(_at(record.key), ENDPOINTS.c.revision == record.revision)
+    if connection.execute(statement.values(**asdict(changed))).rowcount != 1:
+        raise ChangedMeanwhile(record.name)
+    mark_changed(connection, record.key)
+    return changed
+
+
+def remove(connection: Connection, record: EndpointRecord) -> None:
+    """Delete it; raises ChangedMeanwhile when it is no longer at this revision."""
+    statement = delete(ENDPOINTS).where(_at(record.key), ENDPOINTS.c.revision == record.revision)
+    if connection.execute(statement).rowcount != 1:
+        raise ChangedMeanwhile(record.name)
+    mark_changed(connection, record.key)
+
+
+def _record(row: RowMapping) -> EndpointRecord:
+    values = {key: value for key, value in row.items() if key != "name_key"}
+    variants = tuple(_variant(entry) for entry in values.pop("variants"))
+    return EndpointRecord(**{**values, "variants": variants, "status": EndpointStatus(values["status"])})
+
+
+def _variant(document: Mapping[str, Any]) -> DeployedVariant:
+    containers = tuple(Container(**entry) for entry in document["containers"])
+    return DeployedVariant(**{**document, "containers": containers})

@@ -1,0 +1,41 @@
+"""Instances: the intent that each exists, recorded before anybody is asked to start it."""
+
+from collections.abc import Iterable
+from dataclasses import asdict
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from moorage.state.records import EndpointKey, InstanceRecord
+from moorage.state.tables import INSTANCES
+
+
+def of_endpoint(connection: Connection, key: EndpointKey) -> list[InstanceRecord]:
+    """Give the instances of an endpoint, oldest first."""
+    columns = INSTANCES.c
+    statement = select(INSTANCES).where(
+        columns.account == key.account, columns.region == key.region, columns.endpoint == key.name
+    )
+    rows = connection.execute(statement.order_by(columns.created_at, columns.instance_id))
+    return [InstanceRecord(**row) for row in rows.mappings()]
+
+
+def known_ids(connection: Connection) -> frozenset[str]:
+    """Give the ids of all instances of all endpoints."""
+    return frozenset(connection.execute(select(INSTANCES.c.instance_id)).scalars())
+
+
+def add(connection: Connection, records: Iterable[InstanceRecord]) -> None:
+    """Record new ones."""
+    for record in records:
+        connection.execute(insert(INSTANCES).values(**asdict(record)))
+
+
+def retire(connection: Connection, instance_ids: Iterable[str], now: float) -> None:
+    """Take instances out of service for good."""
+    statement = update(INSTANCES).where(INSTANCES.c.instance_id.in_(list(instance_ids)))
+    connection.execute(statement.where(INSTANCES.c.retired_at.is_(None)).values(retired_at=now))
+
+
+def remove(connection: Connection, instance_ids: Iterable[str]) -> None:
+    """Forget instances that have ended."""
+    connection.execute(delete(INSTANCES).where(INSTANCES.c.instance_id.in_(list(instance_ids))))

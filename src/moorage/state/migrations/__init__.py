@@ -1,0 +1,32 @@
+"""The steps from an empty database to today's, in order; a step that has been released is never changed.
+
+Each step is a module with ``STATEMENTS``, in SQL that SQLite and PostgreSQL both take. What has been done stands in
+the table ``migrations``. A database that a newer version of Moorage has moved on is refused, not guessed at.
+"""
+
+from sqlalchemy import Column, Connection, Integer, MetaData, Table, insert, select
+
+from moorage.state.migrations import m0001_first
+
+STEPS = ((1, m0001_first.STATEMENTS),)
+
+_DONE = Table("migrations", MetaData(), Column("number", Integer, primary_key=True))
+
+
+class NewerDatabase(RuntimeError):
+    """The database was written by a newer version of Moorage."""
+
+
+def migrate(connection: Connection) -> None:
+    """Do the steps that have not been done yet."""
+    _DONE.create(connection, checkfirst=True)
+    done = set(connection.execute(select(_DONE.c.number)).scalars())
+    known = {number for number, _ in STEPS}
+    if unknown := done - known:
+        message = f"the database has step {max(unknown)}, this version knows {max(known)}: use a newer Moorage"
+        raise NewerDatabase(message)
+    for number, statements in STEPS:
+        if number not in done:
+            for statement in statements:
+                connection.exec_driver_sql(statement)
+            connection.execute(insert(_DONE).values(number=number))

@@ -1,0 +1,135 @@
+"""What is kept, as immutable values. Times are seconds since the epoch, in milliseconds' precision."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+
+class Kind(StrEnum):
+    """Resources that have a name and tags; the values are those of ARNs (control-plane.md section 4.1)."""
+
+    MODEL = "model"
+    ENDPOINT_CONFIG = "endpoint-config"
+    ENDPOINT = "endpoint"
+
+
+class ResourceKey(NamedTuple):
+    """What identifies a resource that has a name."""
+
+    account: str
+    region: str
+    kind: Kind
+    name: str
+
+
+class EndpointKey(NamedTuple):
+    """What identifies an endpoint."""
+
+    account: str
+    region: str
+    name: str
+
+
+class EndpointStatus(StrEnum):
+    """The statuses that this version of Moorage gives (control-plane.md section 6.1)."""
+
+    CREATING = "Creating"
+    IN_SERVICE = "InService"
+    UPDATING = "Updating"
+    ROLLING_BACK = "RollingBack"
+    DELETING = "Deleting"
+    FAILED = "Failed"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """An access key that Moorage has issued."""
+
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+    account: str
+    user_name: str
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A model or an endpoint configuration: what was asked for under a name, never changed after it was made."""
+
+    account: str
+    region: str
+    kind: Kind
+    name: str
+    members: Mapping[str, Any]
+    """Members of the Create request as they were given, without the name and the tags."""
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """An endpoint's own copy of one container of a model."""
+
+    name: str
+    image: str
+    environment: Mapping[str, str]
+    model_data_url: str | None
+    resolved_image: str | None = None
+    """``repository@sha256:digest`` once an instance has run it."""
+    resolved_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeployedVariant:
+    """An endpoint's own copy of a production variant, and what was asked of it since."""
+
+    name: str
+    model_name: str
+    instance_type: str
+    desired_count: int
+    desired_weight: float
+    containers: tuple[Container, ...]
+    previous_count: int | None = None
+    """The count to go back to if the change under way fails; None: no change of capacity is under way."""
+    previous_weight: float | None = None
+    """The weight to go back to if the change under way fails; None: no change of weight is under way."""
+    setbacks: int = 0
+    """Instances lost in a row, for the delay before the next launch."""
+    launch_not_before: float = 0.0
+    """No replacement is launched before this time."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointRecord:
+    """An endpoint: what is desired, the private copy of what it was made from, and its status."""
+
+    account: str
+    region: str
+    name: str
+    config_name: str
+    variants: tuple[DeployedVariant, ...]
+    status: EndpointStatus
+    failure_reason: str | None
+    created_at: float
+    modified_at: float
+    revision: int = 0
+    """Counts the writes: who writes says which revision was read, so that no change is lost."""
+
+    @property
+    def key(self) -> EndpointKey:
+        """Give what identifies it."""
+        return EndpointKey(self.account, self.region, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceRecord:
+    """The intent that an instance exists: written before anybody is asked to start it."""
+
+    instance_id: str
+    account: str
+    region: str
+    endpoint: str
+    variant: str
+    created_at: float
+    retired_at: float | None = None
+    """When it was taken out of service for good; it leaves the routing, is drained, stopped and forgotten."""

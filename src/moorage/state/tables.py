@@ -1,0 +1,70 @@
+"""The tables as this version of the code sees them; ``migrations`` makes them.
+
+``name_key`` is the name in lower case: names keep their case, and are unique without it (control-plane.md
+section 4.1). Nested values that are only ever read whole are JSON.
+"""
+
+from sqlalchemy import JSON, Column, Float, Integer, MetaData, String, Table
+
+METADATA = MetaData()
+
+KEYS = Table(
+    "access_keys",
+    METADATA,
+    Column("access_key_id", String, primary_key=True),
+    Column("secret_access_key", String, nullable=False),
+    Column("account", String, nullable=False),
+    Column("user_name", String, nullable=False),
+    Column("created_at", Float, nullable=False),
+)
+
+DOCUMENTS = Table(
+    "documents",
+    METADATA,
+    Column("account", String, primary_key=True),
+    Column("region", String, primary_key=True),
+    Column("kind", String, primary_key=True),
+    Column("name_key", String, primary_key=True),
+    Column("name", String, nullable=False),
+    Column("members", JSON, nullable=False),
+    Column("created_at", Float, nullable=False),
+)
+
+ENDPOINTS = Table(
+    "endpoints",
+    METADATA,
+    Column("account", String, primary_key=True),
+    Column("region", String, primary_key=True),
+    Column("name_key", String, primary_key=True),
+    Column("name", String, nullable=False),
+    Column("config_name", String, nullable=False),
+    Column("variants", JSON, nullable=False),
+    Column("status", String, nullable=False),
+    Column("failure_reason", String),
+    Column("created_at", Float, nullable=False),
+    Column("modified_at", Float, nullable=False),
+    Column("revision", Integer, nullable=False),
+)
+
+INSTANCES = Table(
+    "instances",
+    METADATA,
+    Column("instance_id", String, primary_key=True),
+    Column("account", String, nullable=False),
+    Column("region", String, nullable=False),
+    Column("endpoint", String, nullable=False),
+    Column("variant", String, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("retired_at", Float),
+)
+
+TAGS = Table(
+    "tags",
+    METADATA,
+    Column("account", String, primary_key=True),
+    Column("region", String, primary_key=True),
+    Column("kind", String, primary_key=True),
+    Column("name_key", String, primary_key=True),
+    Column("key", String, primary_key=True),
+    Column("value", String, nullable=False),
+)

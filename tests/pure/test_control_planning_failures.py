@@ -1,0 +1,76 @@
+"""The texts of FailureReason."""
+
+import pytest
+
+from moorage.control.planning.failures import LONGEST, crash_loop_reason, failure_reason
+from moorage.engine.contract import Failure, InstanceState
+from moorage.testing.builders import a_report, a_variant
+
+
+@pytest.mark.parametrize(
+    ("failure", "expected"),
+    [
+        (
+            Failure.HEALTH_CHECK,
+            (
+                "The primary container for production variant v did not pass the ping health check. "
+                "Please check CloudWatch logs for this endpoint."
+            ),
+        ),
+        (
+            Failure.ARTIFACT,
+            (
+                'Failed to download model data for container "container_1" from URL: "s3://models/v.tar.gz". Please '
+                "ensure that there is an object located at the URL and that the role passed to CreateModel has "
+                "permissions to download the object."
+            ),
+        ),
+        (
+            Failure.IMAGE,
+            (
+                "Please make sure all images included in the model for the production variant v exist, and that the "
+                "execution role used to create the model has permissions to access them."
+            ),
+        ),
+        (
+            Failure.START,
+            (
+                "CannotStartContainerError. Please ensure the model container for variant v starts correctly when "
+                "invoked with 'docker run <image> serve'"
+            ),
+        ),
+        (
+            Failure.CAPACITY,
+            (
+                "Unable to provision requested ML compute capacity due to InsufficientInstanceCapacity error. Please "
+                "retry using a different ML instance type or after some time."
+            ),
+        ),
+    ],
+)
+def test_reason_begins_with_the_words_of_aws(failure: Failure, expected: str) -> None:
+    report = a_report("i-1", InstanceState.FAILED, failure=failure, container="primary")
+    assert failure_reason(a_variant("v"), report) == expected
+
+
+def test_what_happened_and_the_end_of_the_log_follow_within_the_limit() -> None:
+    report = a_report(
+        "i-1", InstanceState.FAILED, failure=Failure.OUT_OF_MEMORY, message="It used 8 GB.", log_tail="x" * 5000 + "END"
+    )
+    reason = failure_reason(a_variant("v"), report)
+    assert "for this endpoint. It used 8 GB.\nLast lines of the container's log:\nxxx" in reason
+    assert reason.endswith("xEND")
+    assert len(reason) == LONGEST
+
+
+def test_overlong_message_is_cut() -> None:
+    report = a_report("i-1", InstanceState.FAILED, failure=Failure.START, message="m" * 3000, log_tail="log")
+    assert len(failure_reason(a_variant("v"), report)) == LONGEST
+
+
+def test_crash_loop_says_so() -> None:
+    report = a_report("i-1", InstanceState.EXITED, log_tail="Killed")
+    reason = crash_loop_reason(a_variant("v"), report)
+    assert "It ended again and again after it was ready." in reason
+    assert reason.endswith("Killed")
+    assert crash_loop_reason(a_variant("v"), None).endswith("ready.")

@@ -1,0 +1,105 @@
+"""Rules for CreateModel, each by itself."""
+
+from typing import Any
+
+import pytest
+
+from moorage.control.rules import models as rules
+
+IMAGE = {"Image": "i"}
+
+
+@pytest.mark.parametrize(
+    ("request_", "refused"),
+    [
+        ({"PrimaryContainer": IMAGE}, False),
+        ({"Containers": [IMAGE]}, False),
+        ({}, True),
+        ({"Containers": []}, True),
+        ({"PrimaryContainer": IMAGE, "Containers": [IMAGE]}, True),
+        ({"PrimaryContainer": IMAGE, "Containers": []}, False),
+    ],
+)
+def test_containers_are_given_in_one_way(request_: dict[str, Any], *, refused: bool) -> None:
+    assert (rules.one_way_of_containers(request_) is not None) == refused
+
+
+def primary(**container: Any) -> dict[str, Any]:
+    return {"PrimaryContainer": {**IMAGE, **container}}
+
+
+def test_image_and_package_exclude_each_other() -> None:
+    text = "Specify one of either Image and Model Data URL or ModelPackageName in container definition."
+    assert rules.image_or_package(primary(ModelPackageName="p")) == text
+    assert rules.image_or_package({"PrimaryContainer": {}}) is not None
+    assert rules.image_or_package(primary(InferenceSpecificationName="s")) is not None
+    assert rules.image_or_package(primary()) is None
+
+
+def test_private_registry_needs_a_network() -> None:
+    private = primary(ImageConfig={"RepositoryAccessMode": "Vpc"})
+    assert rules.private_registry_has_a_network(private) is not None
+    assert rules.private_registry_has_a_network({**private, "VpcConfig": {}}) is None
+    credentials = primary(ImageConfig={"RepositoryAccessMode": "Platform", "RepositoryAuthConfig": {}})
+    assert rules.private_registry_has_a_network(credentials) is not None
+
+
+def test_environment_has_at_most_32_kilobytes_over_all_containers() -> None:
+    half = {"Image": "i", "Environment": {"k": "é" * 8191}}
+    assert rules.environment_is_small({"Containers": [half, half]}) is None
+    assert rules.environment_is_small({"Containers": [half, half, {"Environment": {"a": "bc"}}]}) is not None
+
+
+def test_pipeline_has_one_multi_model_container() -> None:
+    multi = {"Image": "i", "Mode": "MultiModel"}
+    text = "More than one container in MultiModel mode is not supported with inference pipeline."
+    assert rules.one_multi_model_container({"Containers": [multi, multi]}) == text
+    assert rules.one_multi_model_container({"Containers": [multi]}) is None
+
+
+def test_names_of_containers_fit_the_mode() -> None:
+    named, other, unnamed = {"ContainerHostname": "a"}, {"ContainerHostname": "b"}, {"Image": "i"}
+    direct = {"InferenceExecutionConfig": {"Mode": "Direct"}}
+    assert rules.hostnames_fit_the_mode({"Containers": [named, unnamed]}) is not None
+    assert rules.hostnames_fit_the_mode({"Containers": [named, named]}) is not None
+    assert rules.hostnames_fit_the_mode({"Containers": [unnamed, unnamed]}) is None
+    assert rules.hostnames_fit_the_mode({**direct, "Containers": [unnamed, unnamed]}) is not None
+    assert rules.hostnames_fit_the_mode({**direct, "Containers": [named, other]}) is None
+
+
+def test_two_sources_of_data_must_mean_the_same() -> None:
+    url = "s3://b/m.tar.gz"
+    same = primary(ModelDataUrl=url, ModelDataSource=rules.source_of(url))
+    assert rules.one_source_of_data(same) is None
+    other = primary(ModelDataUrl=url, ModelDataSource=rules.source_of("s3://b/n.tar.gz"))
+    assert rules.one_source_of_data(other) is not None
+
+
+def test_model_data_is_one_archive() -> None:
+    assert rules.artifact_is_an_archive(primary(ModelDataUrl="s3://b/m.zip")) is not None
+    assert rules.artifact_is_an_archive(primary(ModelDataUrl="s3://b/m.tar.gz")) is None
+    assert rules.artifact_is_an_archive(primary(ModelDataUrl="s3://b/p/", Mode="MultiModel")) is None
+
+
+@pytest.mark.parametrize(
+    ("request_", "named"),
+    [
+        (primary(Mode="MultiModel"), "PrimaryContainer.Mode 'MultiModel'"),
+        (primary(MultiModelConfig={}), "PrimaryContainer.MultiModelConfig"),
+        (primary(AdditionalModelDataSources=[{}]), "PrimaryContainer.AdditionalModelDataSources"),
+        ({**primary(), "VpcConfig": {"Subnets": ["s"]}}, "VpcConfig"),
+        ({**primary(), "EnableNetworkIsolation": True}, "EnableNetworkIsolation"),
+        ({"Containers": [IMAGE, IMAGE]}, "Containers with more than one container"),
+        (primary(ModelDataSource=rules.source_of("s3://b/k")), "ModelDataSource"),
+        (primary(ModelDataUrl="https://h/m.tar.gz"), 'ModelDataUrl "https://h/m.tar.gz"'),
+    ],
+)
+def test_what_is_not_built_is_refused_by_name(request_: dict[str, Any], named: str) -> None:
+    violation = rules.only_what_is_built(request_)
+    assert violation is not None
+    assert violation.startswith(f"{named} is not supported by Moorage yet")
+
+
+def test_defaults_may_be_asked_for() -> None:
+    request = primary(Mode="SingleModel", ImageConfig={"RepositoryAccessMode": "Platform"})
+    assert rules.only_what_is_built({**request, "EnableNetworkIsolation": False}) is None
