@@ -18,7 +18,7 @@ from moorage.engine.environments import Environment
 from moorage.engine.installer import Installer
 from moorage.engine.launch import LaunchFailed
 from moorage.engine.probe import Machine, probe
-from support.engines import (
+from tests.support.engines import (
     OBEDIENT,
     PYTHON,
     Bench,

@@ -14,8 +14,8 @@ import pytest
 from moorage.engine.cgroups import Cgroups, find_hierarchies
 from moorage.engine.contract import InstanceState
 from moorage.engine.probe import probe
-from support.engines import OBEDIENT, is_living, processes_that_say, until
-from support.node import call
+from tests.support.engines import OBEDIENT, is_living, processes_that_say, until
+from tests.support.node import call
 
 MACHINE = probe()
 TESTS = Path(__file__).parents[1]

@@ -48,19 +48,19 @@ def moorage(*arguments: str, stdin: str | None = None) -> Result:
     [["env"], ["ls"], ["ps"], ["keys", "list"], ["keys", "create", "bob"], ["invoke", "wine", "--body", "1"]],
     ids=" ".join,
 )
-def test_without_a_server_every_command_says_how_to_start_one(arguments, tmp_path):
+def test_without_a_server_every_command_says_how_to_start_one(arguments: list[str], tmp_path: Path) -> None:
     result = moorage(*arguments)
     assert result.exit_code == 1
     assert result.stderr == f"Error: No Moorage runs on {tmp_path / 'data'}. Start one: moorage up\n"
 
 
-def test_a_killed_server_s_file_is_not_taken_for_a_server(tmp_path):
+def test_a_killed_server_s_file_is_not_taken_for_a_server(tmp_path: Path) -> None:
     with fake_api(tmp_path):
         pass
     assert "No Moorage runs on" in moorage("env").stderr
 
 
-def test_env_makes_a_shell_ready(api):
+def test_env_makes_a_shell_ready(api: Api) -> None:
     script = f'eval "$({sys.executable} -m moorage env)"; echo $AWS_ENDPOINT_URL $AWS_ACCESS_KEY_ID '
     script += "$AWS_SECRET_ACCESS_KEY $AWS_DEFAULT_REGION ${AWS_SESSION_TOKEN-none}"
     environment = {**os.environ, "AWS_SESSION_TOKEN": "of another account"}
@@ -68,14 +68,14 @@ def test_env_makes_a_shell_ready(api):
     assert said.stdout.split() == [api.url, "AKIATEST", "secret", "us-east-1", "none"]
 
 
-def test_help_loads_nothing_heavy():
+def test_help_loads_nothing_heavy() -> None:
     script = "import sys; from moorage.cli.main import cli; cli(['--help'], standalone_mode=False)\n"
     script += "print('LOADED', *({'asyncio', 'http.client', 'sqlalchemy', 'uvloop', 'uvicorn'} & set(sys.modules)))"
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert said.stdout.splitlines()[-1] == "LOADED"
 
 
-def test_ls_shows_variants_with_their_share(api):
+def test_ls_shows_variants_with_their_share(api: Api) -> None:
     api.will("ListEndpoints", {"Endpoints": [{"EndpointName": "wine"}]})
     api.will("DescribeEndpoint", ENDPOINT)
     assert moorage("ls").output.splitlines() == [
@@ -84,7 +84,7 @@ def test_ls_shows_variants_with_their_share(api):
     ]
 
 
-def test_ls_follows_pages_and_speaks_json(api):
+def test_ls_follows_pages_and_speaks_json(api: Api) -> None:
     api.will(
         "ListEndpoints",
         {"Endpoints": [{"EndpointName": "wine"}], "NextToken": "more"},
@@ -95,7 +95,7 @@ def test_ls_follows_pages_and_speaks_json(api):
     assert [(row["endpoint"], row["status"], len(row["variants"])) for row in rows] == [("wine", "InService", 2)] * 2
 
 
-def test_keys_are_made_listed_and_deleted(api):
+def test_keys_are_made_listed_and_deleted(api: Api) -> None:
     made = {"access_key_id": "AKIANEW", "secret_access_key": "s", "account": "000000000000", "user_name": "bob"}
     api.will("POST /_moorage/keys", made)
     api.will("GET /_moorage/keys", {"keys": [{**made, "created_at": 1.0}]})
@@ -109,25 +109,30 @@ def test_keys_are_made_listed_and_deleted(api):
     ("given", "stdin", "body", "content_type"),
     [("1,2", None, "1,2", "text/csv"), ("-", "3,4", "3,4", "text/csv"), ("{}", None, "{}", "application/json")],
 )
-def test_invoke_sends_the_body_and_prints_the_answer(api, given, stdin, body, content_type):
+def test_invoke_sends_the_body_and_prints_the_answer(  # noqa: PLR0917 - its parameters and fixtures
+    api: Api, given: str, stdin: str | None, body: str, content_type: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[Any] = []
     api.will("POST /endpoints/wine/invocations", Answer(b"[1]\n"))
     reply = api.reply
-    api.reply = lambda method, path, headers, body: (
-        seen.append((dict(headers)["content-type"], body.decode())) or reply(method, path, headers, body)
-    )
+
+    def note(method: str, path: str, headers: list[tuple[str, str]], body: bytes) -> Answer:
+        seen.append((dict(headers)["content-type"], body.decode()))
+        return reply(method, path, headers, body)
+
+    monkeypatch.setattr(api, "reply", note)
     assert moorage("invoke", "wine", "--body", given, stdin=stdin).stdout == "[1]\n"
     assert seen == [(content_type, body)]
 
 
-def test_invoke_reads_a_file_and_knows_its_kind(api, tmp_path):
+def test_invoke_reads_a_file_and_knows_its_kind(api: Api, tmp_path: Path) -> None:
     (tmp_path / "row.json").write_text("[1, 2]")
     api.will("POST /endpoints/wine/invocations", Answer(b"ok"))
     moorage("invoke", "wine", "--body", f"@{tmp_path / 'row.json'}")
     assert api.asked == [("POST /endpoints/wine/invocations", [1, 2])]
 
 
-def test_a_model_s_error_is_shown_in_its_own_words(api):
+def test_a_model_s_error_is_shown_in_its_own_words(api: Api) -> None:
     fault = {
         "Message": "Received server error (500) from primary",
         "OriginalStatusCode": 500,
@@ -141,7 +146,7 @@ def test_a_model_s_error_is_shown_in_its_own_words(api):
     )
 
 
-def test_ps_shows_processes_and_instances(api):
+def test_ps_shows_processes_and_instances(api: Api) -> None:
     own = [{"role": "supervisor", "pid": os.getpid()}, {"role": "gateway", "pid": os.getppid()}]
     (api.run_dir / "processes.json").write_text(json.dumps(own))
     report = {"instance_id": "i-1", "endpoint": "wine", "variant": "a", "state": "Ready", "since": 1.0}
@@ -158,7 +163,7 @@ def test_ps_shows_processes_and_instances(api):
     assert instance["rss_bytes"] > 10**6
 
 
-def test_run_deploys_and_says_how_to_invoke(api, tmp_path):
+def test_run_deploys_and_says_how_to_invoke(api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     artifact = tmp_path / "wine.tar.gz"
     artifact.write_bytes(b"\x1f\x8b and so on")
     creating = {**ENDPOINT, "EndpointStatus": "Creating"}
@@ -175,7 +180,7 @@ def test_run_deploys_and_says_how_to_invoke(api, tmp_path):
             api.will(f"{method} {path}", {})
         return reply(method, path, headers, body)
 
-    api.reply = keep_uploads
+    monkeypatch.setattr(api, "reply", keep_uploads)
     result = moorage("run", str(artifact))
     assert result.exit_code == 0, result.output
     assert "moorage invoke wine --body @row.csv" in result.stdout
@@ -186,7 +191,7 @@ def test_run_deploys_and_says_how_to_invoke(api, tmp_path):
     assert bodies["CreateEndpoint"]["EndpointName"] == "wine"
 
 
-def test_run_twice_says_what_to_do(api, tmp_path):
+def test_run_twice_says_what_to_do(api: Api, tmp_path: Path) -> None:
     artifact = tmp_path / "wine.tar.gz"
     artifact.write_bytes(b"\x1f\x8b and so on")
     api.will("DescribeEndpoint", ENDPOINT)
@@ -196,21 +201,23 @@ def test_run_twice_says_what_to_do(api, tmp_path):
     assert f"moorage run {artifact} --name wine-2" in result.stderr
 
 
-def test_run_refuses_what_is_no_archive_before_anything_starts(tmp_path):
+def test_run_refuses_what_is_no_archive_before_anything_starts(tmp_path: Path) -> None:
     (tmp_path / "model.pkl").write_bytes(b"pickle")
     result = moorage("run", str(tmp_path / "model.pkl"))
     assert result.exit_code == 1
     assert "is not a .tar.gz. Pack the model's files with: tar -czf model.tar.gz" in result.stderr
 
 
-def test_a_failed_deployment_gives_the_reason_and_the_way_to_the_log(api, tmp_path):
+def test_a_failed_deployment_gives_the_reason_and_the_way_to_the_log(
+    api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     artifact = tmp_path / "wine.tar.gz"
     artifact.write_bytes(b"\x1f\x8b and so on")
     failed = {**ENDPOINT, "EndpointStatus": "Failed", "FailureReason": "The container did not pass the ping check."}
     api.will("DescribeEndpoint", NOT_FOUND, NOT_FOUND, failed)
     api.will("GET /_moorage/instances", {"instances": []})
     reply = api.reply
-    api.reply = lambda *request: Answer({}) if request[0] == "PUT" else reply(*request)
+    monkeypatch.setattr(api, "reply", lambda *request: Answer({}) if request[0] == "PUT" else reply(*request))
     for operation in ("CreateModel", "CreateEndpointConfig", "CreateEndpoint"):
         api.will(operation, {})
     result = moorage("run", str(artifact))
@@ -219,7 +226,7 @@ def test_a_failed_deployment_gives_the_reason_and_the_way_to_the_log(api, tmp_pa
     assert "moorage logs wine" in result.stderr
 
 
-def test_logs_of_several_instances_carry_their_names(api):
+def test_logs_of_several_instances_carry_their_names(api: Api) -> None:
     folder = api.data_dir / "logs" / "endpoints" / "wine"
     for variant, instance in (("a", "i-1"), ("b", "i-2")):
         (folder / variant).mkdir(parents=True)
@@ -234,7 +241,7 @@ def test_logs_of_several_instances_carry_their_names(api):
     assert moorage("logs", "wine/b/i-2").stdout.splitlines() == ["first", "second"]
 
 
-def test_logs_follow_new_lines_and_new_instances(api):
+def test_logs_follow_new_lines_and_new_instances(api: Api) -> None:
     folder = api.data_dir / "logs" / "endpoints" / "wine" / "a"
     folder.mkdir(parents=True)
     (folder / "i-1.log").write_text("first\n")
@@ -252,11 +259,11 @@ def test_logs_follow_new_lines_and_new_instances(api):
 
 
 @pytest.mark.parametrize("what", ["../../etc", "a/b/c/d", "", "wine/.."])
-def test_logs_never_leave_their_folder(api, what):
+def test_logs_never_leave_their_folder(api: Api, what: str) -> None:
     assert moorage("logs", what).exit_code == 2
 
 
-def test_doctor_says_what_holds(api):
+def test_doctor_says_what_holds(api: Api) -> None:
     result = moorage("doctor", "--output", "json")
     checks = {check["name"]: check for check in json.loads(result.stdout)}
     assert result.exit_code == 0
@@ -265,7 +272,7 @@ def test_doctor_says_what_holds(api):
     assert all(check["advice"] for check in checks.values() if check["state"] == "broken")
 
 
-def test_doctor_fails_when_the_data_folder_cannot_be_had(tmp_path, monkeypatch):
+def test_doctor_fails_when_the_data_folder_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("MOORAGE_DATA_DIR", str(tmp_path / "file" / "data"))
     result = moorage("doctor")
@@ -273,7 +280,7 @@ def test_doctor_fails_when_the_data_folder_cannot_be_had(tmp_path, monkeypatch):
     assert "broken   data folder" in result.output
 
 
-def test_bad_settings_are_named(monkeypatch):
+def test_bad_settings_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOORAGE_PING_INTERVAL_SECONDS", "soon")
     assert "MOORAGE_PING_INTERVAL_SECONDS='soon' is not usable: it must be a number." in moorage("up").stderr
     assert "an account has 12 digits" in moorage("up", "--account", "12").stderr

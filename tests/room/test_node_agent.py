@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from moorage.engine.contract import Failure, InstanceState
-from support.engines import OBEDIENT, is_living, until
-from support.node import ControlEnd, call, node
+from tests.support.engines import OBEDIENT, is_living, until
+from tests.support.node import ControlEnd, call, node
 
 READY, STOPPED, EXITED, FAILED = (
     InstanceState.READY,
@@ -125,7 +125,7 @@ async def test_model_that_cannot_be_loaded_fails_with_its_traceback(control: Con
     control.model("bad", "def model_fn(d):\n    raise ValueError('no such luck')\n")
     await control.launch("i-1", model="bad")
     report = await control.comes_to("i-1", FAILED)
-    assert (report.failure, report.container) == (Failure.START, "primary")
+    assert (report.failure, report.container) == (Failure.HEALTH_CHECK, "primary")
     assert "ValueError: no such luck" in report.log_tail
 
 

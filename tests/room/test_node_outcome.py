@@ -17,7 +17,7 @@ def test_told_to_stop_is_stopped_however_it_ended() -> None:
 @pytest.mark.parametrize(
     ("why", "end", "was_ready", "state", "failure", "message"),
     [
-        (Ended.BY_ITSELF, Exit(3, out_of_memory=False), False, InstanceState.FAILED, Failure.START,
+        (Ended.BY_ITSELF, Exit(3, out_of_memory=False), False, InstanceState.FAILED, Failure.HEALTH_CHECK,
          "The container ended with exit code 3 before it answered /ping"),
         (Ended.BY_ITSELF, MEMORY, False, InstanceState.FAILED, Failure.OUT_OF_MEMORY,
          "The container was killed at the memory limit of the instance before it answered /ping"),

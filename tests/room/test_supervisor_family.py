@@ -1,6 +1,5 @@
 """The supervisor over tiny fake processes: real forks, real signals."""
 
-import contextlib
 import json
 import os
 import signal
@@ -8,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,10 @@ class Server:
         return self.process.communicate(timeout=15)
 
 
+def nobody_lives(pids: set[int]) -> bool:
+    return not any(map(alive, pids))
+
+
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     servers: list[Server] = []
@@ -69,10 +73,10 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
         if server.process.poll() is None:
             server.process.kill()
         server.process.communicate()
-        wait_until(lambda family=family: not any(map(alive, family)), within=10, what="nobody is left")
+        wait_until(partial(nobody_lives, family), within=10, what="nobody is left")
 
 
-def test_children_stop_in_order_and_nothing_is_left(start):
+def test_children_stop_in_order_and_nothing_is_left(start: Callable[..., Server]) -> None:
     server = start().ready()
     family = descendants(server.process.pid)
     server.process.send_signal(signal.SIGTERM)
@@ -86,7 +90,7 @@ def test_children_stop_in_order_and_nothing_is_left(start):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
-def test_ctrl_c_and_a_closed_terminal_stop_it_too(start, number):
+def test_ctrl_c_and_a_closed_terminal_stop_it_too(start: Callable[..., Server], number: signal.Signals) -> None:
     server = start().ready()
     os.killpg(server.process.pid, number)
     server.end()
@@ -94,7 +98,7 @@ def test_ctrl_c_and_a_closed_terminal_stop_it_too(start, number):
     assert (server.data_dir / "stopped").read_text().split() == ["control", "node", "neighbours"]
 
 
-def test_a_dead_child_is_started_again_at_once(start):
+def test_a_dead_child_is_started_again_at_once(start: Callable[..., Server]) -> None:
     server = start().ready()
     before = server.roles()
     os.kill(before["control"], signal.SIGKILL)
@@ -107,14 +111,14 @@ def test_a_dead_child_is_started_again_at_once(start):
     assert "control ended (killed by SIGKILL) and is started again" in server.end()[1]
 
 
-def test_children_die_with_a_killed_supervisor(start):
+def test_children_die_with_a_killed_supervisor(start: Callable[..., Server]) -> None:
     server = start().ready()
     family = descendants(server.process.pid)
     server.process.kill()
     wait_until(lambda: not any(map(alive, family)), within=5, what="the children are dead")
 
 
-def test_a_start_after_a_kill_waits_for_the_old_processes_and_works(start):
+def test_a_start_after_a_kill_waits_for_the_old_processes_and_works(start: Callable[..., Server]) -> None:
     first = start().ready()
     first.process.kill()
     second = start()
@@ -123,7 +127,7 @@ def test_a_start_after_a_kill_waits_for_the_old_processes_and_works(start):
     )
 
 
-def test_a_second_server_on_the_same_folder_is_told_who_runs_there(start):
+def test_a_second_server_on_the_same_folder_is_told_who_runs_there(start: Callable[..., Server]) -> None:
     first = start().ready()
     second = start()
     errors = second.end()[1]
@@ -131,7 +135,7 @@ def test_a_second_server_on_the_same_folder_is_told_who_runs_there(start):
     assert f"already runs on {first.data_dir}: process {first.process.pid}, http://127.0.0.1:" in errors
 
 
-def test_a_port_in_use_is_one_clear_sentence(start, tmp_path):
+def test_a_port_in_use_is_one_clear_sentence(start: Callable[..., Server], tmp_path: Path) -> None:
     first = start().ready()
     url = (first.describe() or {})["url"]
     port = int(url.rpartition(":")[2])
@@ -148,7 +152,7 @@ def test_a_port_in_use_is_one_clear_sentence(start, tmp_path):
     assert "--port 0" in second.stderr
 
 
-def test_who_never_gets_ready_says_why(start):
+def test_who_never_gets_ready_says_why(start: Callable[..., Server]) -> None:
     server = start("broken")
     errors = server.end()[1]
     assert server.process.returncode == 1
@@ -156,7 +160,7 @@ def test_who_never_gets_ready_says_why(start):
     assert "RuntimeError: the state cannot be read" in errors
 
 
-def test_who_does_not_stop_in_time_is_killed_with_its_descendants(start):
+def test_who_does_not_stop_in_time_is_killed_with_its_descendants(start: Callable[..., Server]) -> None:
     server = start("stubborn", FAKE_IMPATIENT="1").ready()
     wait_until(lambda: len(descendants(server.process.pid)) == 6, within=5, what="the grandchild runs")
     family = descendants(server.process.pid)
@@ -165,7 +169,7 @@ def test_who_does_not_stop_in_time_is_killed_with_its_descendants(start):
     assert not [pid for pid in family if alive(pid)]
 
 
-def test_a_second_ctrl_c_hurries(start):
+def test_a_second_ctrl_c_hurries(start: Callable[..., Server]) -> None:
     server = start("stubborn").ready()
     server.process.send_signal(signal.SIGINT)
     wait_until((server.data_dir / "stopped").exists, within=5, what="the stop has begun")
@@ -174,7 +178,9 @@ def test_a_second_ctrl_c_hurries(start):
     assert server.process.returncode == 0
 
 
-def test_an_ephemeral_server_leaves_nothing_and_the_next_one_sweeps_what_a_killed_one_left(start, tmp_path):
+def test_an_ephemeral_server_leaves_nothing_and_the_next_one_sweeps_what_a_killed_one_left(
+    start: Callable[..., Server], tmp_path: Path
+) -> None:
     places = tmp_path / "tmp"
     places.mkdir()
     killed = start("ephemeral", TMPDIR=str(places))
@@ -194,7 +200,7 @@ def test_an_ephemeral_server_leaves_nothing_and_the_next_one_sweeps_what_a_kille
     assert [*places.iterdir()] == []
 
 
-def test_what_belongs_to_the_server_is_private(start):
+def test_what_belongs_to_the_server_is_private(start: Callable[..., Server]) -> None:
     server = start().ready()
     secrets = server.data_dir / "credentials.json"
     assert [oct(path.stat().st_mode & 0o777) for path in (server.data_dir, server.run_dir, secrets)] == [
@@ -204,7 +210,7 @@ def test_what_belongs_to_the_server_is_private(start):
     ]
 
 
-def test_the_account_of_the_data_folder_stays(start):
+def test_the_account_of_the_data_folder_stays(start: Callable[..., Server]) -> None:
     server = start().ready()
     server.process.terminate()
     server.end()
@@ -214,11 +220,13 @@ def test_the_account_of_the_data_folder_stays(start):
     assert (again.describe() or {})["account"] == "111111111111"
 
 
-def test_exit_is_quiet_when_the_output_is_not_read(start):
+def test_exit_is_quiet_when_the_output_is_not_read(start: Callable[..., Server]) -> None:
     server = start().ready()
-    with contextlib.closing(server.process.stdout), contextlib.closing(server.process.stderr):  # type: ignore[type-var]
-        os.kill(server.roles()["node"], signal.SIGKILL)
-        node = server.roles().get("node")
-        wait_until(lambda: server.roles().get("node", node) != node, within=5, what="node is back")
+    for output in (server.process.stdout, server.process.stderr):
+        assert output is not None
+        output.close()
+    node = server.roles()["node"]
+    os.kill(node, signal.SIGKILL)
+    wait_until(lambda: server.roles().get("node", node) != node, within=5, what="node is back")
     server.process.terminate()
     assert server.process.wait(10) == 0

@@ -41,7 +41,8 @@ def judge(why: Ended, end: Exit, *, was_ready: bool, last_ping: str = "") -> Out
         message = f"The container did not answer /ping with 200 in time: {last_ping}"
         return Outcome(InstanceState.FAILED, memory or Failure.HEALTH_CHECK, message)
     message = f"The container was {end}" if _passive(end) else _active(end)
-    return Outcome(InstanceState.FAILED, memory or Failure.START, f"{message} before it answered /ping")
+    # To AWS's eyes a container that ends is one that never becomes healthy: users search for that sentence.
+    return Outcome(InstanceState.FAILED, memory or Failure.HEALTH_CHECK, f"{message} before it answered /ping")
 
 
 def _passive(end: Exit) -> bool:

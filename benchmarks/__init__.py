@@ -1,0 +1,1 @@
+"""What Moorage reaches, measured: ``scripts/bench``. Each module has ``measure()``; nothing here fails on a number."""

@@ -1,0 +1,20 @@
+"""One measured thing, and how it is shown."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A line of the table."""
+
+    what: str
+    reach: str
+    measured: str
+    note: str = ""
+    """What it was measured with, where that matters."""
+
+
+def line(measure: Measure) -> str:
+    """Give one measure as one line."""
+    note = f"  ({measure.note})" if measure.note else ""
+    return f"{measure.what:<62} {measure.reach:>14} {measure.measured:>12}{note}"

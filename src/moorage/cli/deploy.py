@@ -1,0 +1,143 @@
+"""Deploying one artefact through the API, as a script with boto3 would, and watching it come up."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from moorage.base.clock import SystemClock
+from moorage.cli.client import ApiError, Client
+from moorage.cli.present import duration, size
+
+DEFAULT_IMAGE = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-scikit-learn:1.2-1-cpu-py3"
+_INSTANCE_TYPE = "ml.m5.large"
+_VARIANT = "AllTraffic"
+"""What the SageMaker SDK calls a variant that is alone."""
+_LOOK_AGAIN_SECONDS = 0.1
+_GZIP = b"\x1f\x8b"
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A ``model.tar.gz`` on this machine."""
+
+    path: Path
+    sha256: str
+    bytes: int
+
+
+def read_artifact(path: Path) -> Artifact:
+    """Look at an artefact; what is no ``.tar.gz`` is refused before anything is started."""
+    try:
+        with path.open("rb") as file:
+            if file.read(2) != _GZIP:
+                raise click.ClickException(
+                    f"{path} is not a .tar.gz. Pack the model's files with: tar -czf model.tar.gz -C FOLDER ."
+                )
+            file.seek(0)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as fault:
+        raise click.ClickException(f"{path} cannot be read: {fault.strerror}") from fault
+    return Artifact(path, digest, path.stat().st_size)
+
+
+def default_name(path: Path) -> str:
+    """Make an endpoint's name of a file's: ``iris.tar.gz`` is ``iris``; ``model.tar.gz`` is named by its folder."""
+    stem = path.name.removesuffix(".gz").removesuffix(".tar").removesuffix(".tgz")
+    if stem == "model":
+        stem = path.absolute().parent.name or stem
+    name = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in stem)
+    return "-".join(part for part in name.split("-") if part)[:40].strip("-") or "model"
+
+
+def deploy(  # noqa: PLR0913 - what a deployment consists of
+    client: Client, artifact: Artifact, *, name: str, image: str, account: str, show: Callable[[Sequence[str]], None]
+) -> None:
+    """Make the endpoint and wait until it is in service; raises ClickException when it fails."""
+    refuse_a_second(client, name, artifact.path)
+    show([f"uploading {artifact.path.name} ({size(artifact.bytes)})"])
+    bucket, key = f"moorage-{account}-models", f"{name}/{artifact.sha256[:12]}/model.tar.gz"
+    client.make_bucket(bucket)
+    client.upload(bucket, key, artifact.path, artifact.sha256)
+    # The same artefact and image give the same name: what a failed attempt has left is used again.
+    version = hashlib.sha256(f"{artifact.sha256} {image}".encode()).hexdigest()[:12]
+    unique = f"{name}-{version}"
+    _create(
+        client,
+        "CreateModel",
+        ModelName=unique,
+        PrimaryContainer={"Image": image, "ModelDataUrl": f"s3://{bucket}/{key}"},
+        ExecutionRoleArn=f"arn:aws:iam::{account}:role/moorage",
+    )
+    variant = {
+        "VariantName": _VARIANT,
+        "ModelName": unique,
+        "InstanceType": _INSTANCE_TYPE,
+        "InitialInstanceCount": 1,
+        "InitialVariantWeight": 1.0,
+    }
+    _create(client, "CreateEndpointConfig", EndpointConfigName=unique, ProductionVariants=[variant])
+    client.call("CreateEndpoint", EndpointName=name, EndpointConfigName=unique)
+    wait_in_service(client, name, show)
+
+
+def refuse_a_second(client: Client, name: str, path: Path) -> None:
+    """Say what to do when the name is taken."""
+    try:
+        status = client.call("DescribeEndpoint", EndpointName=name)["EndpointStatus"]
+    except ApiError as fault:
+        if fault.status < 500:
+            return
+        raise
+    raise click.ClickException(
+        f"There is already an endpoint named {name} ({status}).\n"
+        f"  use it      moorage invoke {name} --body @row.csv\n"
+        f"  replace it  aws sagemaker delete-endpoint --endpoint-name {name}, then the same again\n"
+        f"  or beside   moorage run {path} --name {name}-2"
+    )
+
+
+def _create(client: Client, operation: str, **members: Any) -> None:
+    try:
+        client.call(operation, **members)
+    except ApiError as fault:
+        if "already existing" not in str(fault):
+            raise
+
+
+def wait_in_service(client: Client, name: str, show: Callable[[Sequence[str]], None]) -> None:
+    """Show how the endpoint comes up, a line each variant; raises ClickException when it fails."""
+    clock = SystemClock()
+    started = clock.monotonic()
+    while True:
+        endpoint = client.call("DescribeEndpoint", EndpointName=name)
+        instances = client.own("GET", "/_moorage/instances")["instances"]
+        show(progress_lines(endpoint, instances, clock.monotonic() - started))
+        if endpoint["EndpointStatus"] == "InService":
+            return
+        if endpoint["EndpointStatus"] != "Creating":
+            reason = endpoint.get("FailureReason", "no reason was given")
+            raise click.ClickException(
+                f"{name} is {endpoint['EndpointStatus']}: {reason}\n"
+                f"  the log     moorage logs {name}\n"
+                f"  remove it   aws sagemaker delete-endpoint --endpoint-name {name}"
+            )
+        clock.pause(_LOOK_AGAIN_SECONDS)
+
+
+def progress_lines(endpoint: Mapping[str, Any], instances: Sequence[Mapping[str, Any]], seconds: float) -> list[str]:
+    """Make the lines: what each variant's instances are doing."""
+    status = endpoint["EndpointStatus"]
+    lines = [f"{endpoint['EndpointName']}  {status}  {duration(seconds)}" if status == "InService" else ""]
+    for variant in endpoint.get("ProductionVariants") or [{"VariantName": _VARIANT}]:
+        mine = [
+            instance
+            for instance in instances
+            if instance["endpoint"] == endpoint["EndpointName"] and instance["variant"] == variant["VariantName"]
+        ]
+        doing = sorted({instance["message"] or instance["state"] for instance in mine}) or ["waiting"]
+        lines.append(f"{endpoint['EndpointName']}/{variant['VariantName']}  {status}  {', '.join(doing)}")
+    return [line for line in lines if line]

@@ -1,0 +1,142 @@
+"""``moorage doctor``: what works on this machine, what does not, and what to do about it."""
+
+import json
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from moorage.base.ports import who_listens
+from moorage.base.settings import Settings
+from moorage.cli.present import size
+from moorage.cli.server import Server, data_dir_option, find_server, output_option
+from moorage.cli.up import make_settings
+
+if TYPE_CHECKING:
+    from moorage.engine.probe import Machine
+
+_LEAST_DISK_BYTES = 2 * 10**9
+"""An environment takes 0.5 GB, and models want room."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One finding."""
+
+    name: str
+    state: str
+    """``ok``, ``limited`` (Moorage runs, a promise does not hold) or ``broken`` (it will not run)."""
+    found: str
+    advice: str = ""
+
+
+@click.command()
+@data_dir_option
+@output_option
+def doctor(data_dir: Path | None, output: str) -> None:
+    """Say what works on this machine and what to do about the rest.
+
+    Exit code 1 when Moorage cannot run here; a promise that an engine cannot keep is said, but no failure.
+    """
+    from moorage.engine.probe import probe  # noqa: PLC0415 - the other commands start without the engine
+
+    settings = make_settings(data_dir, {})
+    machine = probe()
+    checks = [
+        python_check(),
+        data_folder_check(settings.data_dir),
+        disk_check(settings.data_dir),
+        port_check(settings, find_server(data_dir)),
+        *machine_checks(machine),
+    ]
+    if output == "json":
+        click.echo(json.dumps([asdict(check) for check in checks], indent=2))
+    else:
+        said: set[str] = set()
+        for check in checks:
+            click.echo(_line(check, advise=check.advice not in said))
+            said.add(check.advice)
+    if any(check.state == "broken" for check in checks):
+        sys.exit(1)
+
+
+def python_check() -> Check:
+    """Look at the interpreter."""
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    if not sys.platform.startswith("linux"):
+        return Check("platform", "broken", sys.platform, "Moorage runs on Linux (WSL 2 is one).")
+    return Check("Python", "ok", f"{version}, {sys.executable}")
+
+
+def data_folder_check(folder: Path) -> Check:
+    """Look whether the data folder is there and ours, or can be made."""
+    advice = "Name another one with --data-dir, or MOORAGE_DATA_DIR."
+    place = _existing(folder)
+    in_the_way = next(above for above in (folder, *folder.parents) if os.path.lexists(above))
+    if in_the_way != place:
+        return Check("data folder", "broken", f"{folder} cannot be made: {in_the_way} is no folder", advice)
+    if place.stat().st_uid != os.getuid() and place == folder:
+        return Check("data folder", "broken", f"{folder} belongs to another user", advice)
+    if not os.access(place, os.W_OK | os.X_OK):
+        return Check("data folder", "broken", f"{folder} cannot be written", advice)
+    return Check("data folder", "ok", str(folder) + ("" if place == folder else " (made at the first start)"))
+
+
+def disk_check(folder: Path) -> Check:
+    """Look at the room that is left."""
+    free = shutil.disk_usage(_existing(folder)).free
+    if free < _LEAST_DISK_BYTES:
+        return Check(
+            "disk", "limited", f"{size(free)} free", f"Make room: {size(_LEAST_DISK_BYTES)} is little already."
+        )
+    return Check("disk", "ok", f"{size(free)} free")
+
+
+def port_check(settings: Settings, server: Server | None) -> Check:
+    """Look whether the port can be had."""
+    if server:
+        return Check("port", "ok", f"Moorage runs at {server.url}, process {server.pid}")
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((settings.host, settings.port))
+        except OSError as fault:
+            holder = who_listens(settings.port)
+            by = f" by process {holder[0]} ({holder[1]})" if holder else ""
+            found = f"{settings.host}:{settings.port} cannot be had: {fault.strerror}{by}"
+            return Check("port", "limited", found, "Choose another one: moorage up --port 0")
+    return Check("port", "ok", f"{settings.host}:{settings.port} is free")
+
+
+def machine_checks(machine: "Machine") -> Iterator[Check]:
+    """Give the engine's tier and the promises that hold with it."""
+    tier = f"sandbox (bubblewrap {machine.bubblewrap})" if machine.engine == "sandbox" else "process"
+    user = "root" if machine.as_root else f"user {machine.uid}"
+    state = "ok" if machine.engine == "sandbox" else "limited"
+    yield Check("engine", state, f"{tier}, as {user}", machine.sandbox_fault)
+    yield Check("machine", "ok", f"{machine.cpus} CPUs, {size(machine.memory_bytes)} memory")
+    for promise in machine.promises:
+        holds = promise.sandbox if machine.engine == "sandbox" else promise.process
+        yield Check(
+            promise.name, "ok" if holds else "limited", "yes" if holds else "no", "" if holds else promise.advice
+        )
+
+
+def _existing(folder: Path) -> Path:
+    """Give the folder, or the nearest one above it that is there."""
+    return next(place for place in (folder, *folder.parents) if place.is_dir())
+
+
+def _line(check: Check, *, advise: bool) -> str:
+    mark = {"ok": click.style("ok      ", fg="green"), "limited": click.style("limited ", fg="yellow")}.get(
+        check.state, click.style("broken  ", fg="red")
+    )
+    line = f"{mark} {check.name}: {check.found}"
+    return line + (f"\n         {check.advice}" if check.advice and advise else "")

@@ -1,0 +1,82 @@
+"""``moorage run``: from a ``model.tar.gz`` to an endpoint in one command."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+from moorage.base.clock import SystemClock
+from moorage.cli.client import Client
+from moorage.cli.deploy import DEFAULT_IMAGE, Artifact, default_name, deploy, read_artifact, refuse_a_second
+from moorage.cli.present import Live
+from moorage.cli.server import Server, chosen_data_dir, data_dir_option, find_server
+from moorage.cli.up import make_settings, supervisor_command
+
+_STARTED_WITHIN_SECONDS = 60.0
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--image", default=DEFAULT_IMAGE, help="Image URI of the container.  [default: scikit-learn 1.2-1]")
+@click.option("--name", help="Name of the endpoint.  [default: by the file]")
+@data_dir_option
+def run(model: Path, image: str, name: str | None, data_dir: Path | None) -> None:
+    """Deploy MODEL (a .tar.gz) as an endpoint, on the running server or on one that runs as long as this command."""
+    artifact = read_artifact(model)
+    name = name or default_name(model)
+    if server := find_server(data_dir):
+        _deploy(server, artifact, name, image)
+        return
+    folder = chosen_data_dir(data_dir)
+    process = subprocess.Popen(
+        # Its own process group: this command passes the signals on, each once.
+        supervisor_command(make_settings(folder, {}), end_with_parent=True),
+        process_group=0,
+    )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        _deploy(_wait_for_server(process, folder), artifact, name, image)
+        click.echo("\nMoorage runs as long as this command: Ctrl-C stops it.")
+        process.wait()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        _stop(process)
+    sys.exit(process.returncode)
+
+
+def _wait_for_server(process: "subprocess.Popen[bytes]", folder: Path) -> Server:
+    clock = SystemClock()
+    deadline = clock.monotonic() + _STARTED_WITHIN_SECONDS
+    while clock.monotonic() < deadline and process.poll() is None:
+        if (server := find_server(folder)) and server.pid == process.pid:
+            return server
+        clock.pause(0.02)
+    raise click.ClickException("Moorage did not start.")
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    """Stop the server that was started; each further Ctrl-C hurries it."""
+    while process.poll() is None:
+        try:
+            os.kill(process.pid, signal.SIGTERM)
+            process.wait()
+        except KeyboardInterrupt:
+            continue
+
+
+def _deploy(server: Server, artifact: Artifact, name: str, image: str) -> None:
+    client = Client(server)
+    refuse_a_second(client, name, artifact.path)
+    live = Live()
+    deploy(client, artifact, name=name, image=image, account=server.account, show=live.show)
+    click.echo(
+        f'\n{name} is in service. With boto3, after eval "$(moorage env)":\n\n'
+        f'  boto3.client("sagemaker-runtime").invoke_endpoint('
+        f'EndpointName="{name}", ContentType="application/json", Body="[[1, 2, 3]]")["Body"].read()\n\n'
+        f"From the shell:\n\n"
+        f"  moorage invoke {name} --body @row.csv"
+    )

@@ -1,0 +1,56 @@
+"""``moorage up``: become the supervisor."""
+
+import dataclasses
+import json
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from moorage.base.settings import Settings, UnusableSetting, default_data_dir, from_environment, run_dir_of
+from moorage.cli.server import data_dir_option
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(0, 65535), help="Port of everything; 0 picks a free one.  [default: 8410]")
+@click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
+@data_dir_option
+@click.option("--ephemeral", is_flag=True, help="Keep everything in a temporary folder that is removed at the end.")
+@click.option("--region", help="Region that `moorage env` exports.  [default: us-east-1]")
+@click.option("--account", help="Account (12 digits) of the first key.  [default: 000000000000]")
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "sandbox", "process"]),
+    help="How instances are run.  [default: auto: what `moorage doctor` finds]",
+)
+def up(*, data_dir: Path | None, ephemeral: bool, **options: str | int | None) -> None:
+    """Start Moorage in the foreground; Ctrl-C stops it.
+
+    Every limit is a setting too: MOORAGE_INVOCATION_TIMEOUT_SECONDS=120 moorage up (docs/reference/settings.md).
+    """
+    if ephemeral and data_dir:
+        raise click.UsageError("--ephemeral chooses its own folder: leave --data-dir out.")
+    given = {name: value for name, value in options.items() if value is not None}
+    command = supervisor_command(make_settings(data_dir, given), ephemeral=ephemeral)
+    # The same process goes on as the supervisor: its pid is the one that the user started and will stop.
+    os.execv(command[0], command)  # noqa: S606 - our own interpreter
+
+
+def make_settings(data_dir: Path | None, options: dict[str, str | int]) -> Settings:
+    """Make the settings: the defaults, over them the environment, over that the options."""
+    folder = (data_dir or default_data_dir()).absolute()
+    account = options.get("account")
+    if isinstance(account, str) and not (account.isascii() and account.isdigit() and len(account) == 12):
+        raise click.BadParameter("an account has 12 digits.", param_hint="--account")
+    try:
+        settings = from_environment(Settings(folder, run_dir_of(folder)), os.environ)
+    except UnusableSetting as fault:
+        raise click.ClickException(str(fault)) from fault
+    return dataclasses.replace(settings, **options)  # type: ignore[arg-type]  # names and kinds are those of the options above
+
+
+def supervisor_command(settings: Settings, *, ephemeral: bool = False, end_with_parent: bool = False) -> list[str]:
+    """Give the command that runs the supervisor. ``-P``: a file in the user's folder is never taken for a module."""
+    start = {"settings": settings.to_message(), "ephemeral": ephemeral, "end_with_parent": end_with_parent}
+    return [sys.executable, "-P", "-m", "moorage.supervisor", json.dumps(start)]

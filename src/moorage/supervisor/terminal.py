@@ -1,0 +1,28 @@
+"""Warnings on the user's terminal, which must never hold anybody up."""
+
+import logging
+import os
+import select
+
+_WHOLE_BYTES = 4000
+"""Less than PIPE_BUF (pipe(7)): a pipe that is writable takes that much without blocking, and in one piece."""
+
+
+class TerminalHandler(logging.Handler):
+    """Shows warnings of one process in one line each; drops them while nobody reads (the log file has all)."""
+
+    def __init__(self, descriptor: int, role: str) -> None:
+        super().__init__(logging.WARNING)
+        self._descriptor = descriptor
+        self._role = role
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show one line if the terminal takes it now."""
+        line = f"{self._role}: {record.getMessage()}".replace("\n", " ").encode()[: _WHOLE_BYTES - 1] + b"\n"
+        poll = select.poll()
+        poll.register(self._descriptor, select.POLLOUT)
+        try:
+            if any(event & select.POLLOUT for _, event in poll.poll(0)):
+                os.write(self._descriptor, line)
+        except OSError:  # the terminal has been closed
+            pass

@@ -1,0 +1,178 @@
+"""What happens when Moorage starts, in order: folders, lock, first key, port, processes, answer, banner."""
+
+import contextlib
+import dataclasses
+import gc
+import json
+import logging
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import moorage
+from moorage.base.clock import SystemClock
+from moorage.base.data_dir import Lock, remove_folder
+from moorage.base.files import write_whole
+from moorage.base.settings import DEFAULT_ACCOUNT, Settings, run_dir_of
+from moorage.supervisor import places
+from moorage.supervisor.banner import banner
+from moorage.supervisor.family import Child, Family, Role, StartFailed
+from moorage.supervisor.port import PortUnavailable, is_loopback, open_listener, url_of
+from moorage.supervisor.ready import ReadyProbe, make_questions
+from moorage.supervisor.terminal import TerminalHandler
+
+READY_WITHIN_SECONDS = 60.0
+_KILLED_SERVER_ENDS_WITHIN_SECONDS = 5.0
+
+log = logging.getLogger(__name__)
+
+MakeRoles = Callable[[Settings, socket.socket], Sequence[Role]]
+
+
+class CannotStart(Exception):
+    """The server cannot start; the text is for people."""
+
+
+def up(settings: Settings, make_roles: MakeRoles, tier: Callable[[Settings], str], *, ephemeral: bool) -> None:
+    """Run a server until a signal ends it; raises CannotStart.
+
+    ``tier`` gives the words for how instances are run on this machine.
+    """
+    started_at = SystemClock().now()
+    try:
+        with _installation(settings, ephemeral=ephemeral) as installed:
+            key = places.first_key(installed.data_dir, installed.account)
+            listener = open_listener(installed.host, installed.port)
+            url = url_of(installed.host, listener.getsockname()[1])
+            start = _Start(_with_account_of(key, installed), key, url, started_at, ephemeral)
+            _serve(start, listener, make_roles, tier)
+    except (places.UnusablePlace, PortUnavailable) as fault:
+        raise CannotStart(str(fault)) from fault
+
+
+def _with_account_of(key: dict[str, str], settings: Settings) -> Settings:
+    if settings.account not in {key["account"], DEFAULT_ACCOUNT}:
+        raise CannotStart(
+            f"The data folder {settings.data_dir} belongs to account {key['account']}. "
+            f"Start without --account, or use another --data-dir for account {settings.account}."
+        )
+    return dataclasses.replace(settings, account=key["account"])
+
+
+@contextlib.contextmanager
+def _installation(settings: Settings, *, ephemeral: bool) -> Iterator[Settings]:
+    """Have the folders of a server for as long as it runs."""
+    places.sweep_ephemeral_folders()
+    if ephemeral:
+        data_dir, held = places.make_ephemeral_folder()
+        settings = dataclasses.replace(settings, data_dir=data_dir, run_dir=run_dir_of(data_dir))
+    else:
+        places.make_private_folder(settings.data_dir)
+        held = _wait_for_lock(settings.data_dir)
+    try:
+        places.make_run_dir(settings.run_dir)
+        (settings.data_dir / "server.json").unlink(missing_ok=True)
+        yield settings
+    finally:
+        remove_folder(settings.run_dir)
+        (settings.data_dir / "server.json").unlink(missing_ok=True)
+        if ephemeral:
+            remove_folder(settings.data_dir)
+        held.release()
+
+
+def _wait_for_lock(data_dir: Path) -> Lock:
+    clock = SystemClock()
+    deadline = clock.monotonic() + _KILLED_SERVER_ENDS_WITHIN_SECONDS
+
+    def wait() -> bool:
+        clock.pause(0.01)
+        return clock.monotonic() < deadline
+
+    return places.lock(data_dir, wait=wait)
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """What is known once the port is open."""
+
+    settings: Settings
+    key: Mapping[str, str]
+    url: str
+    started_at: float
+    ephemeral: bool
+
+    def server(self, engine: str) -> dict[str, Any]:
+        """Give what ``server.json`` says."""
+        return {
+            "url": self.url,
+            "pid": os.getpid(),
+            "region": self.settings.region,
+            "account": self.settings.account,
+            "engine": engine,
+            "version": moorage.__version__,
+            "started_at": self.started_at,
+            "data_dir": str(self.settings.data_dir),
+            "run_dir": str(self.settings.run_dir),
+            "ephemeral": self.ephemeral,
+        }
+
+
+def _serve(start: _Start, listener: socket.socket, make_roles: MakeRoles, tier: Callable[[Settings], str]) -> None:
+    settings = start.settings
+    loopback = is_loopback(listener)
+    log_file = places.open_log(settings.data_dir)
+    _log_to_file_and_terminal(log_file)
+    terminal = os.dup(sys.stderr.fileno())
+
+    def adopt(role: Role) -> None:
+        """Give a new child its place for output: the log file, and the terminal for warnings."""
+        os.dup2(log_file, 1)
+        os.dup2(log_file, 2)
+        logging.basicConfig(stream=sys.stderr, format=f"%(asctime)s {role.name}: %(message)s", force=True)
+        logging.getLogger("moorage").handlers[:] = [TerminalHandler(terminal, role.name)]
+
+    def note(children: Sequence[Child]) -> None:
+        _write_processes(settings.run_dir / "processes.json", children)
+
+    def ready() -> None:
+        log.info("ready at %s", start.url)
+        server = start.server(tier(settings))
+        write_whole(settings.data_dir / "server.json", json.dumps(server, indent=2).encode() + b"\n", durable=False)
+        sys.stdout.write(banner(server, start.key, loopback=loopback, style=sys.stdout.isatty()))
+        sys.stdout.flush()
+
+    family = Family(make_roles(settings, listener), listener=listener, clock=SystemClock(), on_change=note, adopt=adopt)
+    gc.collect()
+    gc.freeze()  # what is shared by the fork stays shared: the collector does not write to it any more
+    probe = ReadyProbe(listener, make_questions(start.key, settings.region, SystemClock()))
+    try:
+        family.run(probe=probe, ready_within_seconds=READY_WITHIN_SECONDS, on_ready=ready)
+    except StartFailed as fault:
+        path = settings.data_dir / "logs" / "moorage.log"
+        kept = "" if start.ephemeral else f"\nThe log: {path}"
+        raise CannotStart(f"{fault} The last lines of the log:\n\n{_tail(path)}{kept}") from fault
+
+
+def _write_processes(path: Path, children: Sequence[Child]) -> None:
+    processes = [{"role": "supervisor", "pid": os.getpid()}]
+    processes += [{"role": child.role.name, "pid": child.pid} for child in children if child.pid is not None]
+    write_whole(path, json.dumps(processes).encode(), durable=False)
+
+
+def _log_to_file_and_terminal(log_file: int) -> None:
+    to_file = logging.StreamHandler(os.fdopen(os.dup(log_file), "a", encoding="utf-8"))
+    to_file.setFormatter(logging.Formatter("%(asctime)s supervisor: %(message)s"))
+    own = logging.getLogger("moorage")
+    own.setLevel(logging.INFO)
+    own.handlers[:] = [to_file, TerminalHandler(sys.stderr.fileno(), "supervisor")]
+
+
+def _tail(path: Path, lines: int = 20) -> str:
+    with contextlib.suppress(FileNotFoundError):
+        return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+    return ""

@@ -1,0 +1,59 @@
+"""Settings: the environment lies over the defaults, and every one of them is documented."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from moorage.base.settings import Limits, Settings, UnusableSetting, from_environment, run_dir_of
+
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "settings.md").read_text(encoding="utf-8")
+SETTINGS = Settings(Path("/data"), Path("/run"))
+NAMES = {"data_dir", *(field.name for kind in (Settings, Limits) for field in dataclasses.fields(kind))}
+NAMES -= {"limits", "run_dir"}
+
+
+def documented() -> dict[str, str]:
+    """Give name and default of each row of the page's tables."""
+    return dict(re.findall(r"^\| `MOORAGE_([A-Z_]+)` \| (?:`([^`]*)`)?", PAGE, re.MULTILINE))
+
+
+def test_every_setting_is_documented_and_nothing_else() -> None:
+    assert documented().keys() == {name.upper() for name in NAMES}
+
+
+@pytest.mark.parametrize("name", sorted(NAMES - {"data_dir", "environments_dir"}))
+def test_the_documented_default_is_the_default(name: str) -> None:
+    owner = SETTINGS if hasattr(SETTINGS, name) else SETTINGS.limits
+    text = documented()[name.upper()]
+    kind = type(getattr(owner, name))
+    assert kind(text) == getattr(owner, name)
+
+
+def test_the_environment_lies_over_the_defaults() -> None:
+    found = from_environment(
+        SETTINGS, {"MOORAGE_PORT": "9", "MOORAGE_PING_INTERVAL_SECONDS": "0.5", "MOORAGE_ENVIRONMENTS_DIR": "/e"}
+    )
+    assert (found.port, found.limits.ping_interval_seconds, found.environments) == (9, 0.5, Path("/e"))
+    assert found.limits.ping_timeout_seconds == SETTINGS.limits.ping_timeout_seconds
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "wanted"), [("PORT", "many", "a whole number"), ("PING_TIMEOUT_SECONDS", "soon", "a number")]
+)
+def test_a_value_of_the_wrong_kind_is_named(name: str, text: str, wanted: str) -> None:
+    with pytest.raises(UnusableSetting, match=f"MOORAGE_{name}='{text}' is not usable: it must be {wanted}."):
+        from_environment(SETTINGS, {f"MOORAGE_{name}": text})
+
+
+def test_settings_survive_the_way_to_another_process() -> None:
+    given = dataclasses.replace(SETTINGS, port=1, environments_dir=Path("/e"), limits=Limits(api_body_bytes=5))
+    assert Settings.from_message(given.to_message()) == given
+
+
+def test_a_folder_of_sockets_belongs_to_one_data_folder_and_is_short() -> None:
+    long = Path("/" + "x" * 200)
+    assert run_dir_of(long) == run_dir_of(long)
+    assert run_dir_of(long) != run_dir_of(Path("/y"))
+    assert len(str(run_dir_of(long))) < 60
