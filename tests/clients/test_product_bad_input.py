@@ -9,7 +9,6 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
-
 from tests.support import models
 from tests.support.fixtures import Deployment, Wine
 from tests.support.product import IMAGE, Moorage

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from tests.support.fixtures import Wine
 from tests.support.product import IMAGE, ROLE, Moorage
 

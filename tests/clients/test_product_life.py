@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from botocore.exceptions import ClientError
-
 from tests.support import models
 from tests.support.fixtures import Deployment, Wine
 

@@ -1,7 +1,5 @@
 """What every engine promises of an instance, tried from inside a model and from outside."""
 
-# ruff: noqa: ASYNC240 - a test may read a file
-
 import os
 import secrets
 import shutil
@@ -12,12 +10,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-
-from moorage.engine.commands import Command
-from moorage.engine.environments import Environment
-from moorage.engine.installer import Installer
-from moorage.engine.launch import LaunchFailed
-from moorage.engine.probe import Machine, probe
 from tests.support.engines import (
     OBEDIENT,
     PYTHON,
@@ -27,6 +19,12 @@ from tests.support.engines import (
     processes_that_say,
     until,
 )
+
+from moorage.engine.commands import Command
+from moorage.engine.environments import Environment
+from moorage.engine.installer import Installer
+from moorage.engine.launch import LaunchFailed
+from moorage.engine.probe import Machine, probe
 
 MACHINE: Machine = probe()
 
@@ -363,7 +361,7 @@ def test_all_this_holds_for_an_ordinary_user(tmp_path: Path) -> None:
     tests = Path(__file__).parents[1]
     command = [
         *as_ordinary_user(tests.parent, Path(sys.prefix), Path(sys.base_prefix), home),
-        *("env", f"HOME={home}", f"PYTHONPATH={tests}", sys.executable, "-m", "pytest", "-q"),
+        *("env", f"HOME={home}", sys.executable, "-m", "pytest", "-q"),
         *("-p", "no:cacheprovider", "-n", "0", f"--basetemp={home}/t", __file__),
     ]
     said = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tests.parent)

@@ -1,7 +1,5 @@
 """Kill -9 of the node agent: its instances end with it."""
 
-# ruff: noqa: ASYNC220 - a test may start a process
-
 import os
 import shutil
 import signal
@@ -10,12 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.support.engines import OBEDIENT, is_living, processes_that_say, until
+from tests.support.node import call
 
 from moorage.engine.cgroups import Cgroups, find_hierarchies
 from moorage.engine.contract import InstanceState
 from moorage.engine.probe import probe
-from tests.support.engines import OBEDIENT, is_living, processes_that_say, until
-from tests.support.node import call
 
 MACHINE = probe()
 TESTS = Path(__file__).parents[1]

@@ -11,7 +11,6 @@ from typing import Self
 
 import pytest
 from botocore.exceptions import ClientError, HTTPClientError
-
 from tests.support.fixtures import Deployment, Wine
 from tests.support.product import Moorage, alive, running, wait_until
 
@@ -118,7 +117,7 @@ def test_a_killed_node_agent_starts_its_instances_anew(served: Deployment, wine:
 
     def answered() -> bool:
         with contextlib.suppress(ClientError):
-            return json.loads(served.invoke("e", wine.csv(0, 1))[0]) == wine.answers["logistic"][:2]
+            return served.invoke("e", wine.csv(0, 1))[0] == json.dumps(wine.answers["logistic"][:2])
         return False
 
     wait_until(answered, within=30, what="the endpoint answers again")
@@ -150,7 +149,7 @@ def test_everything_comes_back_after_a_power_cut(environment_python: str, wine: 
 
         def answered() -> bool:
             with contextlib.suppress(ClientError):
-                return json.loads(revived.invoke("e", wine.csv(0, 1))[0]) == wine.answers["forest"][:2]
+                return revived.invoke("e", wine.csv(0, 1))[0] == json.dumps(wine.answers["forest"][:2])
             return False
 
         wait_until(answered, within=30, what="the endpoint answers again")

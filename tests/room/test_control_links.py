@@ -29,7 +29,7 @@ def route(*instance_ids: str) -> Endpoint:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - there is nothing to wait on but the outcome
+        while not condition():
             await asyncio.sleep(0.005)
 
 

@@ -1,17 +1,15 @@
 """A node agent over its real link, with real instances of a bare Python."""
 
-# ruff: noqa: ASYNC240 - a test may read a file
-
 import os
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-
-from moorage.engine.contract import Failure, InstanceState
 from tests.support.engines import OBEDIENT, is_living, until
 from tests.support.node import ControlEnd, call, node
+
+from moorage.engine.contract import Failure, InstanceState
 
 READY, STOPPED, EXITED, FAILED = (
     InstanceState.READY,

@@ -60,7 +60,7 @@ async def until(condition: Callable[[], bool], what: str) -> None:
     """Wait for a condition; fails after the deadline."""
     try:
         async with asyncio.timeout(DEADLINE_SECONDS):
-            while not condition():  # noqa: ASYNC110 - nobody tells when a process is gone
+            while not condition():
                 await asyncio.sleep(0.01)
     except TimeoutError:
         raise AssertionError(f"did not happen in {DEADLINE_SECONDS:g} s: {what}") from None

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tests.support import models
 from tests.support.product import IMAGE, ROLE, Moorage, running
 

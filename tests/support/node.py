@@ -6,6 +6,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from tests.support.engines import BARE, DEADLINE_SECONDS, bench
+
 from moorage.base import link
 from moorage.base.clock import SystemClock
 from moorage.base.files import write_whole
@@ -18,7 +20,6 @@ from moorage.node.agent import Agent
 from moorage.node.life import Life, Surroundings
 from moorage.node.preparation import Places, Preparation, Progress
 from moorage.node.reports import Reports
-from tests.support.engines import BARE, DEADLINE_SECONDS, bench
 
 IMAGE = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-scikit-learn:1.2-1-cpu-py3"
 QUICK = replace(Limits(), ping_interval_seconds=0.1, ping_timeout_seconds=0.5, stop_grace_seconds=0.5)
