@@ -1,67 +1,151 @@
-"""Rules for CreateEndpointConfig, each by itself."""
+"""Rules for CreateEndpointConfig as a whole, each by itself, the conflict matrix, and what is not built."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests.support.configs import explained, host, of, pooled, serverless, variant
 
+from moorage.control.rules import Rule, explainer, instances, tags, variants
 from moorage.control.rules import endpoint_configs as rules
 
-Rule = Callable[[dict[str, Any]], str | None]
+SHADOW = [variant("s")]
+
+CASES: list[tuple[Rule, dict[str, Any], str | None]] = [
+    (rules.shadow_has_one_counterpart, of(ShadowProductionVariants=SHADOW), None),
+    (rules.shadow_has_one_counterpart, of(variant("a"), variant("b")), None),
+    *(
+        (
+            rules.shadow_has_one_counterpart,
+            request,
+            (
+                "ShadowProductionVariants requires exactly one variant in ProductionVariants "
+                "and can have only one variant itself."
+            ),
+        )
+        for request in (
+            of(variant("a"), variant("b"), ShadowProductionVariants=SHADOW),
+            of(ShadowProductionVariants=[variant("s"), variant("t")]),
+        )
+    ),
+    (rules.serverless_is_plain, of(serverless(), KmsKeyId="k", ShadowProductionVariants=[]), None),
+    *(
+        (rules.serverless_is_plain, of(serverless(), **{member: value}), text)
+        for member, value, text in (
+            ("DataCaptureConfig", {"x": 1}, "DataCaptureConfig is not supported for serverless endpoints."),
+            ("AsyncInferenceConfig", {"x": 1}, "AsyncInferenceConfig is not supported for serverless endpoints."),
+            ("ShadowProductionVariants", SHADOW, "ShadowProductionVariants is not supported for serverless endpoints."),
+            (
+                "CrossRegionTrafficConfig",
+                {"x": 1},
+                "CrossRegionTrafficConfig is not supported for serverless endpoints.",
+            ),
+        )
+    ),
+    (rules.async_is_plain, of(AsyncInferenceConfig={}, DataCaptureConfig={"x": 1}), None),
+    *(
+        (
+            rules.async_is_plain,
+            of(AsyncInferenceConfig={}, **{member: [variant("s")]}),
+            f"{member} cannot be specified together with AsyncInferenceConfig.",
+        )
+        for member in ("ShadowProductionVariants", "ExplainerConfig", "CrossRegionTrafficConfig")
+    ),
+    (rules.async_has_one_variant, of(AsyncInferenceConfig={}), None),
+    (
+        rules.async_has_one_variant,
+        of(variant("a"), variant("b"), AsyncInferenceConfig={}),
+        "AsyncInferenceConfig requires exactly one variant in ProductionVariants.",
+    ),
+    (rules.async_runs_elsewhere_than_on_inferentia, of(AsyncInferenceConfig={}), None),
+    (rules.async_runs_elsewhere_than_on_inferentia, of(variant(InstanceType="ml.inf1.xlarge")), None),
+    (
+        rules.async_runs_elsewhere_than_on_inferentia,
+        of(pooled({}, {"InstanceType": "ml.inf1.xlarge"}), AsyncInferenceConfig={}),
+        "AsyncInferenceConfig is not supported for the instance type ml.inf1.xlarge.",
+    ),
+    (rules.managed_scaling_is_real_time, of(host(ManagedInstanceScaling={})), None),
+    (
+        rules.managed_scaling_is_real_time,
+        of(host(ManagedInstanceScaling={}), AsyncInferenceConfig={"x": 1}),
+        "ManagedInstanceScaling is not supported with the given EndpointConfig setup.",
+    ),
+    (rules.component_hosts_are_plain, of(host()), None),
+    *(
+        (
+            rules.component_hosts_are_plain,
+            of(host(), **{member: {"x": 1}}),
+            f"{member} is not supported for inference component endpoints.",
+        )
+        for member in ("AsyncInferenceConfig", "DataCaptureConfig", "ExplainerConfig")
+    ),
+    (rules.component_hosts_have_a_role, of(host(), ExecutionRoleArn="r"), None),
+    (rules.component_hosts_have_a_role, of(host()), "ExecutionRoleArn is required for variants without ModelName."),
+    (rules.frequency_is_known, of(MetricsConfig={}), None),
+    (rules.frequency_is_known, of(MetricsConfig={"MetricPublishFrequencyInSeconds": 240}), None),
+    (
+        rules.frequency_is_known,
+        of(MetricsConfig={"MetricPublishFrequencyInSeconds": 61}),
+        "MetricPublishFrequencyInSeconds must be one of 10, 30, 60, 120, 180, 240 and 300.",
+    ),
+]
 
 
-def variant(name: str = "v", **changes: Any) -> dict[str, Any]:
-    made = {"VariantName": name, "ModelName": "m", "InstanceType": "ml.m5.large", "InitialInstanceCount": 1, **changes}
-    return {member: value for member, value in made.items() if value is not None}
+@pytest.mark.parametrize(("rule", "request_", "text"), CASES)
+def test_rule(rule: Rule, request_: dict[str, Any], text: str | None) -> None:
+    assert rule(request_) == text
 
 
-def serverless(name: str = "v", **config: Any) -> dict[str, Any]:
-    settings = {"MemorySizeInMB": 2048, "MaxConcurrency": 5, **config}
-    return {"VariantName": name, "ModelName": "m", "ServerlessConfig": settings}
+def test_every_rule_is_kept_by_one_case_and_broken_by_another() -> None:
+    kept = {rule for rule, _, text in CASES if text is None}
+    broken = {rule for rule, _, text in CASES if text is not None}
+    of_others = {*variants.RULES, *instances.RULES, *explainer.RULES, *tags.RULES}
+    assert kept == broken == set(rules.RULES) - of_others
 
 
-def of(*variants: dict[str, Any], **members: Any) -> dict[str, Any]:
-    return {"ProductionVariants": list(variants), **members}
+CAPTURE = {"DataCaptureConfig": {"InitialSamplingPercentage": 1}}
+QUEUE: dict[str, Any] = {"AsyncInferenceConfig": {"OutputConfig": {}}}
+EXPLAINER = {"ExplainerConfig": explained(ShapBaseline="1")["ExplainerConfig"]}
+SHADOWED = {"ShadowProductionVariants": SHADOW}
+ROLE = {"ExecutionRoleArn": "r"}
+DISKS = variant(InstanceType="ml.m5d.large")
 
 
 @pytest.mark.parametrize(
-    ("rule", "request_", "refused"),
+    ("request_", "refused"),
     [
-        (rules.names_are_unique, of(variant("a"), variant("b")), False),
-        (rules.names_are_unique, of(variant("a"), variant("a")), True),
-        (rules.names_are_unique, of(variant("a"), ShadowProductionVariants=[variant("a")]), True),
-        (rules.shadow_has_one_counterpart, of(variant("a"), ShadowProductionVariants=[variant("s")]), False),
-        (
-            rules.shadow_has_one_counterpart,
-            of(variant("a"), variant("b"), ShadowProductionVariants=[variant("s")]),
-            True,
-        ),
-        (rules.kinds_are_whole, of(variant()), False),
-        (rules.kinds_are_whole, of(variant(InstanceType=None)), True),
-        (rules.kinds_are_whole, of(variant(InitialInstanceCount=None)), True),
-        (rules.kinds_are_whole, of(variant(InstancePools=[{}])), True),
-        (rules.kinds_are_whole, of(variant(InstanceType=None, InstancePools=[{}])), False),
-        (rules.kinds_are_whole, of(serverless()), False),
-        (rules.kinds_are_whole, of({**serverless(), "InstanceType": "ml.m5.large"}), True),
-        (rules.kinds_are_whole, of({"VariantName": "v", "ServerlessConfig": {}}), True),
-        (rules.kinds_are_not_mixed, of(serverless("a")), False),
-        (rules.kinds_are_not_mixed, of(serverless("a"), variant("b")), True),
-        (rules.kinds_are_not_mixed, of(variant("a"), variant("b", ModelName=None)), True),
-        (rules.component_hosts_have_a_role, of(variant(ModelName=None)), True),
-        (rules.component_hosts_have_a_role, of(variant(ModelName=None), ExecutionRoleArn="r"), False),
-        (rules.instances_scale_with_components_only, of(variant(ManagedInstanceScaling={})), True),
-        (rules.instances_scale_with_components_only, of(variant(ModelName=None, ManagedInstanceScaling={})), False),
-        (rules.serverless_sizes_fit, of(serverless(MemorySizeInMB=1500)), True),
-        (rules.serverless_sizes_fit, of(serverless(ProvisionedConcurrency=6)), True),
-        (rules.serverless_sizes_fit, of(serverless(ProvisionedConcurrency=5)), False),
-        (rules.accelerators_are_retired, of(variant(AcceleratorType="ml.eia1.medium")), True),
-        (rules.accelerators_are_retired, of(variant()), False),
-        (rules.frequency_is_known, of(variant(), MetricsConfig={"MetricPublishFrequencyInSeconds": 61}), True),
-        (rules.frequency_is_known, of(variant(), MetricsConfig={"MetricPublishFrequencyInSeconds": 60}), False),
+        (of(serverless()), False),
+        (of(serverless(), **QUEUE), True),
+        (of(serverless(), **SHADOWED), True),
+        (of(serverless(), **CAPTURE), True),
+        (of(serverless(), **EXPLAINER), False),
+        (of(serverless(), variant("w")), True),
+        (of(serverless(), KmsKeyId="k"), False),
+        (of(**QUEUE), False),
+        (of(**QUEUE, **SHADOWED), True),
+        (of(**QUEUE, **CAPTURE), False),
+        (of(**QUEUE, **EXPLAINER), True),
+        (of(host(), **QUEUE, **ROLE), True),
+        (of(DISKS, **QUEUE, KmsKeyId="k"), True),
+        (of(**SHADOWED), False),
+        (of(**SHADOWED, **CAPTURE), False),
+        (of(**SHADOWED, **EXPLAINER), False),
+        (of(host(), ShadowProductionVariants=[host("s")], **ROLE), True),
+        (of(**EXPLAINER, **CAPTURE), False),
+        (of(host(), **EXPLAINER, **ROLE), True),
+        (of(host(), **CAPTURE, **ROLE), True),
+        (of(host(), **ROLE), False),
+        (of(host(ManagedInstanceScaling={}), **ROLE), False),
+        (of({**serverless(), "ManagedInstanceScaling": {}}), True),
+        (of(host(ManagedInstanceScaling={}), **QUEUE, **ROLE), True),
+        (of(variant("a"), variant("b"), **QUEUE), True),
+        (of(variant("a"), variant("b"), **SHADOWED), True),
+        (of(variant("a"), variant("b"), **CAPTURE), False),
+        (of(variant("a"), variant("b"), **EXPLAINER), False),
+        (of(host("a"), host("b"), **ROLE), False),
     ],
 )
-def test_rule(rule: Rule, request_: dict[str, Any], *, refused: bool) -> None:
-    assert (rule(request_) is not None) == refused
+def test_conflict_matrix(request_: dict[str, Any], *, refused: bool) -> None:
+    assert any(rule(request_) is not None for rule in rules.RULES) == refused
 
 
 @pytest.mark.parametrize(
@@ -78,6 +162,7 @@ def test_rule(rule: Rule, request_: dict[str, Any], *, refused: bool) -> None:
         "RoutingConfig",
         "InferenceAmiVersion",
         "CapacityReservationConfig",
+        "AcceleratorPartitionLayouts",
     ],
 )
 def test_member_of_a_variant_that_is_not_built_is_refused_by_name(member: str) -> None:
@@ -100,12 +185,13 @@ def test_member_of_a_variant_that_is_not_built_is_refused_by_name(member: str) -
     ],
 )
 def test_member_that_is_not_built_is_refused_by_name(member: str) -> None:
-    refusal = rules.only_what_is_built(of(variant(), **{member: 1}))
-    assert refusal == f"{member} is not supported by Moorage yet."
+    assert rules.only_what_is_built(of(**{member: {"x": 1}})) == f"{member} is not supported by Moorage yet."
 
 
-def test_defaults_may_be_asked_for() -> None:
-    request = of(variant(EnableSSMAccess=False), EnableNetworkIsolation=False, ShadowProductionVariants=[])
-    assert rules.only_what_is_built(request) is None
-    assert rules.only_what_is_built(of(variant(EnableSSMAccess=True))) is not None
-    assert rules.only_what_is_built(of(variant(), EnableNetworkIsolation=True)) is not None
+def test_what_happens_anyway_may_be_asked_for() -> None:
+    assert rules.only_what_is_built(of(variant(EnableSSMAccess=False), EnableNetworkIsolation=False)) is None
+    assert rules.only_what_is_built(of(EnableNetworkIsolation=True)) is not None
+
+
+def test_empty_lists_ask_for_nothing() -> None:
+    assert rules.only_what_is_built(of(ShadowProductionVariants=[], Tags=[])) is None

@@ -81,6 +81,51 @@ def test_model_data_is_one_archive() -> None:
     assert rules.artifact_is_an_archive(primary(ModelDataUrl="s3://b/p/", Mode="MultiModel")) is None
 
 
+def test_many_models_have_a_prefix() -> None:
+    text = 'ModelDataUrl must be the common prefix of all models in MultiModel mode: "s3://b/m.tar.gz".'
+    assert rules.artifact_is_an_archive(primary(ModelDataUrl="s3://b/m.tar.gz", Mode="MultiModel")) == text
+
+
+def from_s3(uri: str, kind: str, compression: str) -> dict[str, Any]:
+    return {"S3DataSource": {"S3Uri": uri, "S3DataType": kind, "CompressionType": compression}}
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        (from_s3("s3://b/p/", "S3Prefix", "None"), None),
+        (from_s3("s3://b/p", "S3Object", "Gzip"), None),
+        (from_s3("s3://b/p", "S3Object", "None"), None),
+        ({}, None),
+        (from_s3("s3://b/p", "S3Prefix", "None"), 'S3Uri must end with "/" when S3DataType is S3Prefix: "s3://b/p".'),
+        (
+            from_s3("s3://b/p/", "S3Prefix", "Gzip"),
+            "CompressionType must be None when S3DataType is S3Prefix.",
+        ),
+    ],
+)
+def test_sources_are_whole(source: dict[str, Any], text: str | None) -> None:
+    assert rules.sources_are_whole(primary(ModelDataSource=source)) == text
+    assert rules.sources_are_whole(primary(AdditionalModelDataSources=[{"ChannelName": "c", **source}])) == text
+
+
+def test_many_models_have_no_source_and_one_has_no_cache() -> None:
+    source = primary(ModelDataSource={}, Mode="MultiModel")
+    text = "ModelDataSource is not supported for containers in MultiModel mode."
+    assert rules.sources_fit_the_mode(source) == text
+    assert rules.sources_fit_the_mode(primary(ModelDataSource={})) is None
+    text = "MultiModelConfig can only be specified for containers in MultiModel mode."
+    assert rules.sources_fit_the_mode(primary(MultiModelConfig={})) == text
+    assert rules.sources_fit_the_mode(primary(MultiModelConfig={}, Mode="MultiModel")) is None
+
+
+def test_channels_differ() -> None:
+    sources = [{"ChannelName": "a"}, {"ChannelName": "a"}]
+    text = "ChannelName must be unique within AdditionalModelDataSources: a."
+    assert rules.channels_differ(primary(AdditionalModelDataSources=sources)) == text
+    assert rules.channels_differ(primary(AdditionalModelDataSources=sources[:1])) is None
+
+
 @pytest.mark.parametrize(
     ("request_", "named"),
     [

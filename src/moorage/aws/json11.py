@@ -273,15 +273,37 @@ _READERS: Mapping[type[Shape], Callable[[Any, Any], Any]] = {
 
 
 def _write(shape: Shape, value: Any) -> Any:
-    if isinstance(shape, StructureShape):
-        members = shape.members
-        return {name: _write(members[name].shape, inner) for name, inner in value.items() if inner is not None}
-    if isinstance(shape, ListShape):
-        return [_write(shape.member, element) for element in value]
-    if isinstance(shape, MapShape):
-        return {key: _write(shape.value, element) for key, element in value.items()}
-    if isinstance(shape, TimestampShape):
-        return round(value, 3)
-    if isinstance(shape, BlobShape):
-        return base64.b64encode(value).decode()
-    return value
+    write = _WRITERS.get(type(shape))
+    return value if write is None else write(shape, value)
+
+
+def _write_structure(shape: StructureShape, value: Any) -> dict[str, Any]:
+    members = shape.members
+    return {name: _write(members[name].shape, inner) for name, inner in value.items() if inner is not None}
+
+
+def _write_list(shape: ListShape, value: Any) -> list[Any]:
+    member = shape.member
+    return [_write(member, element) for element in value]
+
+
+def _write_map(shape: MapShape, value: Any) -> dict[str, Any]:
+    inner = shape.value
+    return {key: _write(inner, element) for key, element in value.items()}
+
+
+def _write_timestamp(_: TimestampShape, value: Any) -> Any:
+    return round(value, 3)
+
+
+def _write_blob(_: BlobShape, value: Any) -> str:
+    return base64.b64encode(value).decode()
+
+
+_WRITERS: Mapping[type[Shape], Callable[[Any, Any], Any]] = {
+    StructureShape: _write_structure,
+    ListShape: _write_list,
+    MapShape: _write_map,
+    TimestampShape: _write_timestamp,
+    BlobShape: _write_blob,
+}

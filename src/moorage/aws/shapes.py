@@ -211,6 +211,6 @@ _KINDS: Mapping[str, type[Shape]] = {
 
 @cache
 def load_service(name: str) -> Service:
-    """Read a service's model: ``sagemaker`` or ``sagemaker-runtime``."""
+    """Read a service's model: ``sagemaker``, ``sagemaker-runtime`` or ``sts``."""
     file = resources.files("moorage.aws") / "models" / f"{name}.json"
     return Service(name, orjson.loads(file.read_bytes()))

@@ -31,6 +31,8 @@ LONGEST_EXPIRY_SECONDS = 604_800
 _AUTHORIZATION = re.compile(
     ALGORITHM + r"[ \t]+Credential=([^,\s]+),[ \t]*SignedHeaders=([^,\s]+),[ \t]*Signature=([^,\s]+)"
 )
+_HEADER_SCOPE = re.compile(r"Credential=[^,\s]*?/[0-9]*/[^/,\s]*/([^/,\s]+)/aws4_request")
+_QUERY_SCOPE = re.compile(r"(?:^|&)X-Amz-Credential=([^&]*)")
 _AMZ_DATE = re.compile(r"[0-9]{8}T[0-9]{6}Z")
 _PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9_.~-]*)+/?")
 _PLAIN_QUERY = re.compile(r"[A-Za-z0-9_.~&=-]*")
@@ -70,6 +72,8 @@ class Signature:
     """Value of ``x-amz-content-sha256``: a hash, ``UNSIGNED-PAYLOAD``, ``STREAMING-...``; None when absent."""
     amz_date: str
     """When it was signed, as ``YYYYMMDDTHHMMSSZ``."""
+    session_token: str | None = None
+    """``X-Amz-Security-Token`` of temporary credentials."""
 
     @property
     def scope(self) -> str:
@@ -94,6 +98,17 @@ def read_signature(request: HttpRequest) -> Signature | None:
         return _read_header(authorization, request)
     if "X-Amz-" in request.query and "X-Amz-Algorithm=" in request.query:
         return _read_query(request)
+    return None
+
+
+def named_service(authorization: str | None, query: str) -> str | None:
+    """Read the service of a credential scope, before anything is verified; None when there is none to be read."""
+    if authorization is not None:
+        found = _HEADER_SCOPE.search(authorization)
+        return found[1] if found else None
+    if "X-Amz-Credential=" in query and (given := _QUERY_SCOPE.search(query)):
+        parts = unquote(given[1]).split("/")
+        return parts[-2] if len(parts) >= 5 else None
     return None
 
 
@@ -200,6 +215,7 @@ def _read_header(authorization: str, request: HttpRequest) -> Signature:
         presigned=False,
         payload_hash=header_value(request, "x-amz-content-sha256"),
         amz_date=_matching(amz_date, date),
+        session_token=header_value(request, "x-amz-security-token"),
     )
 
 
@@ -231,6 +247,7 @@ def _read_query(request: HttpRequest) -> Signature:
         presigned=True,
         payload_hash=declared or (UNSIGNED_PAYLOAD if service == "s3" else None),
         amz_date=_matching(amz_date, date),
+        session_token=values.get("X-Amz-Security-Token") or header_value(request, "x-amz-security-token"),
     )
 
 

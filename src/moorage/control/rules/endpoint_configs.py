@@ -1,23 +1,24 @@
-"""Rules for CreateEndpointConfig (control-plane.md section 5.2)."""
+"""Rules for CreateEndpointConfig (control-plane.md section 5.2 and the conflict matrix of Appendix B).
 
-from collections.abc import Mapping
-from typing import Any
+Here stand those about the configuration as a whole; those about one variant, its instances, the explainer and the
+models stand in modules of their own. What the matrix leaves open is refused, as it proposes, except where
+explainer.md section 4.7 decides.
+"""
 
-from moorage.control.rules import Members, tags
+from moorage.control.rules import Members, explainer, instances, tags, variants
 from moorage.control.rules.not_built import refusal
+from moorage.control.rules.variants import hosts_components, is_serverless, types_of, variants_of
 
-_MEMORY_STEP_MB = 1024
-_NOT_SERVERLESS = (
-    "InstanceType",
-    "InitialInstanceCount",
-    "InstancePools",
-    "VolumeSizeInGB",
-    "ManagedInstanceScaling",
-    "AcceleratorType",
-    "CoreDumpConfig",
-    "RoutingConfig",
-)
 _FREQUENCIES_SECONDS = (10, 30, 60, 120, 180, 240, 300)
+
+_NOT_WITH_SERVERLESS = (
+    "ShadowProductionVariants",
+    "AsyncInferenceConfig",
+    "DataCaptureConfig",
+    "CrossRegionTrafficConfig",
+)
+_NOT_WITH_ASYNC = ("ShadowProductionVariants", "ExplainerConfig", "CrossRegionTrafficConfig")
+_NOT_WITH_COMPONENTS = ("ShadowProductionVariants", "AsyncInferenceConfig", "DataCaptureConfig", "ExplainerConfig")
 
 _BUILT = {
     "EndpointConfigName": ...,
@@ -34,85 +35,74 @@ _BUILT = {
 }
 
 
-def _variants(request: Members) -> list[Mapping[str, Any]]:
-    return [*request["ProductionVariants"], *request.get("ShadowProductionVariants", ())]
-
-
-def names_are_unique(request: Members) -> str | None:
-    """Refuse two variants of one name (rule 1)."""
-    names = [variant["VariantName"] for variant in _variants(request)]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is None:
-        return None
-    return f"Variant names must be unique within an endpoint configuration: {twice}"
+def _first_given(request: Members, names: tuple[str, ...]) -> str | None:
+    """Give the first of some members that asks for something; an empty one does not."""
+    return next((name for name in names if request.get(name)), None)
 
 
 def shadow_has_one_counterpart(request: Members) -> str | None:
-    """Refuse a shadow variant beside several production variants (rule 2)."""
-    if request.get("ShadowProductionVariants") and len(request["ProductionVariants"]) != 1:
-        return "ShadowProductionVariants requires exactly one variant in ProductionVariants."
+    """Refuse a shadow variant beside several production variants, and several shadows (rule 2)."""
+    shadows = request.get("ShadowProductionVariants")
+    if shadows and (len(request["ProductionVariants"]), len(shadows)) != (1, 1):
+        return (
+            "ShadowProductionVariants requires exactly one variant in ProductionVariants "
+            "and can have only one variant itself."
+        )
     return None
 
 
-def kinds_are_whole(request: Members) -> str | None:
-    """Refuse variants that lack what their kind needs or have what it excludes (variant kinds)."""
-    for variant in _variants(request):
-        name = variant["VariantName"]
-        if "ServerlessConfig" in variant:
-            if "ModelName" not in variant:
-                return f"ModelName is required for the serverless variant {name}."
-            if excess := next((member for member in _NOT_SERVERLESS if member in variant), None):
-                return f"{excess} cannot be specified together with ServerlessConfig: variant {name}."
-        elif "InstanceType" in variant and "InstancePools" in variant:
-            return f"Only one of InstanceType and InstancePools can be specified: variant {name}."
-        elif "InstanceType" not in variant and "InstancePools" not in variant:
-            return f"InstanceType is required for the variant {name}."
-        elif "InitialInstanceCount" not in variant:
-            return f"InitialInstanceCount is required for the variant {name}."
+def serverless_is_plain(request: Members) -> str | None:
+    """Refuse features that serverless endpoints do not have (rules 3, 5, 15 and 16)."""
+    excess = _first_given(request, _NOT_WITH_SERVERLESS)
+    if excess is not None and any(is_serverless(variant) for variant in variants_of(request)):
+        return f"{excess} is not supported for serverless endpoints."
     return None
 
 
-def kinds_are_not_mixed(request: Members) -> str | None:
-    """Refuse serverless beside other variants, and variants with a model beside such without one (rule 4)."""
-    variants = _variants(request)
-    if len(variants) > 1 and any("ServerlessConfig" in variant for variant in variants):
-        return "A serverless variant must be the only variant of its endpoint configuration."
-    if len({"ModelName" in variant for variant in variants}) > 1:
-        return "Either all variants must have a ModelName or none."
+def async_is_plain(request: Members) -> str | None:
+    """Refuse features that asynchronous endpoints do not have (rules 3 and 16)."""
+    excess = _first_given(request, _NOT_WITH_ASYNC)
+    if excess is not None and "AsyncInferenceConfig" in request:
+        return f"{excess} cannot be specified together with AsyncInferenceConfig."
+    return None
+
+
+def async_has_one_variant(request: Members) -> str | None:
+    """Refuse several variants behind one queue (rule 16)."""
+    if "AsyncInferenceConfig" in request and len(request["ProductionVariants"]) > 1:
+        return "AsyncInferenceConfig requires exactly one variant in ProductionVariants."
+    return None
+
+
+def async_runs_elsewhere_than_on_inferentia(request: Members) -> str | None:
+    """Refuse asynchronous endpoints on the first Inferentia (rule 16)."""
+    if "AsyncInferenceConfig" not in request:
+        return None
+    types = (name for variant in variants_of(request) for name in types_of(variant))
+    inferentia = next((name for name in types if name.startswith("ml.inf1.")), None)
+    return None if inferentia is None else f"AsyncInferenceConfig is not supported for the instance type {inferentia}."
+
+
+def managed_scaling_is_real_time(request: Members) -> str | None:
+    """Refuse instances that follow their components beside what is not for components, in AWS's words (rule 9)."""
+    scaled = any("ManagedInstanceScaling" in variant for variant in variants_of(request))
+    if scaled and _first_given(request, _NOT_WITH_COMPONENTS):
+        return "ManagedInstanceScaling is not supported with the given EndpointConfig setup."
+    return None
+
+
+def component_hosts_are_plain(request: Members) -> str | None:
+    """Refuse features that are for variants with a model (conflict matrix)."""
+    excess = _first_given(request, _NOT_WITH_COMPONENTS)
+    if excess is not None and any(hosts_components(variant) for variant in variants_of(request)):
+        return f"{excess} is not supported for inference component endpoints."
     return None
 
 
 def component_hosts_have_a_role(request: Members) -> str | None:
-    """Refuse variants without a model when nobody says in whose name components are fetched."""
-    if any("ModelName" not in variant for variant in _variants(request)) and "ExecutionRoleArn" not in request:
+    """Refuse variants without a model when nobody says in whose name components are fetched (variant kinds)."""
+    if "ExecutionRoleArn" not in request and any(hosts_components(variant) for variant in variants_of(request)):
         return "ExecutionRoleArn is required for variants without ModelName."
-    return None
-
-
-def instances_scale_with_components_only(request: Members) -> str | None:
-    """Refuse ManagedInstanceScaling on a variant that has a model (section 3.3)."""
-    if any("ManagedInstanceScaling" in variant and "ModelName" in variant for variant in _variants(request)):
-        return "ManagedInstanceScaling is only supported for inference component endpoints."
-    return None
-
-
-def serverless_sizes_fit(request: Members) -> str | None:
-    """Refuse memory that is no multiple of 1 GB and more provisioned than allowed concurrency (rule 5)."""
-    for variant in _variants(request):
-        config = variant.get("ServerlessConfig")
-        if config is None:
-            continue
-        if config["MemorySizeInMB"] % _MEMORY_STEP_MB:
-            return "MemorySizeInMB must be one of 1024, 2048, 3072, 4096, 5120 and 6144."
-        if config.get("ProvisionedConcurrency", 0) > config["MaxConcurrency"]:
-            return "ProvisionedConcurrency must not be greater than MaxConcurrency."
-    return None
-
-
-def accelerators_are_retired(request: Members) -> str | None:
-    """Refuse AcceleratorType, which AWS has retired (rule 12)."""
-    if any("AcceleratorType" in variant for variant in _variants(request)):
-        return "AcceleratorType is no longer supported: Amazon Elastic Inference has been retired."
     return None
 
 
@@ -130,15 +120,18 @@ def only_what_is_built(request: Members) -> str | None:
 
 
 RULES = (
-    names_are_unique,
+    *variants.RULES,
     shadow_has_one_counterpart,
-    accelerators_are_retired,
-    kinds_are_whole,
-    kinds_are_not_mixed,
+    serverless_is_plain,
+    async_is_plain,
+    async_has_one_variant,
+    async_runs_elsewhere_than_on_inferentia,
+    managed_scaling_is_real_time,
+    component_hosts_are_plain,
     component_hosts_have_a_role,
-    instances_scale_with_components_only,
-    serverless_sizes_fit,
+    *instances.RULES,
+    *explainer.RULES,
     frequency_is_known,
     *tags.RULES,
-    only_what_is_built,
 )
+"""Those that need only the request. Then come the names that it refers to, then what is not built."""

@@ -11,7 +11,7 @@ _MOST_ENVIRONMENT_BYTES = 32 * 1024
 _CONTAINER = {
     "Image": ...,
     "ModelDataUrl": ...,
-    "ModelDataSource": ...,  # only what ModelDataUrl says already: model_data_source_is_the_url
+    "ModelDataSource": ...,  # only what ModelDataUrl says already: see one_source_of_data
     "Environment": ...,
     "ContainerHostname": ...,
     "Mode": "SingleModel",
@@ -114,12 +114,55 @@ def one_source_of_data(request: Members) -> str | None:
     return None
 
 
+def sources_are_whole(request: Members) -> str | None:
+    """Refuse a prefix that does not end like one, or that is compressed (rule 6)."""
+    for container in containers_of(request):
+        for source in _sources_of(container):
+            if source["S3DataType"] != "S3Prefix":
+                continue
+            if not source["S3Uri"].endswith("/"):
+                return f'S3Uri must end with "/" when S3DataType is S3Prefix: "{source["S3Uri"]}".'
+            if source["CompressionType"] != "None":
+                return "CompressionType must be None when S3DataType is S3Prefix."
+    return None
+
+
+def _sources_of(container: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    for holder in (container.get("ModelDataSource", {}), *container.get("AdditionalModelDataSources", ())):
+        if "S3DataSource" in holder:
+            yield holder["S3DataSource"]
+
+
+def sources_fit_the_mode(request: Members) -> str | None:
+    """Refuse ModelDataSource for multi-model containers, and a cache of models for others (rules 6 and 8)."""
+    for container in containers_of(request):
+        multi = container.get("Mode") == "MultiModel"
+        if multi and "ModelDataSource" in container:
+            return "ModelDataSource is not supported for containers in MultiModel mode."
+        if not multi and "MultiModelConfig" in container:
+            return "MultiModelConfig can only be specified for containers in MultiModel mode."
+    return None
+
+
+def channels_differ(request: Members) -> str | None:
+    """Refuse two additional sources of one name (rule 7)."""
+    for container in containers_of(request):
+        names = [source["ChannelName"] for source in container.get("AdditionalModelDataSources", ())]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            return f"ChannelName must be unique within AdditionalModelDataSources: {twice}."
+    return None
+
+
 def artifact_is_an_archive(request: Members) -> str | None:
-    """Refuse model data of a single model that is not one compressed archive."""
+    """Refuse model data of a single model that is not one compressed archive, and one archive of many (rule 5)."""
     for container in containers_of(request):
         url = container.get("ModelDataUrl")
-        if url is not None and container.get("Mode", "SingleModel") == "SingleModel" and not url.endswith(".tar.gz"):
-            return f'ModelDataUrl must point to a single gzip compressed tar archive (.tar.gz suffix): "{url}".'
+        multi = container.get("Mode") == "MultiModel"
+        if url is None or multi != url.endswith(".tar.gz"):
+            continue
+        if multi:
+            return f'ModelDataUrl must be the common prefix of all models in MultiModel mode: "{url}".'
+        return f'ModelDataUrl must point to a single gzip compressed tar archive (.tar.gz suffix): "{url}".'
     return None
 
 
@@ -149,6 +192,9 @@ RULES = (
     one_multi_model_container,
     hostnames_fit_the_mode,
     one_source_of_data,
+    sources_are_whole,
+    sources_fit_the_mode,
+    channels_differ,
     artifact_is_an_archive,
     *tags.RULES,
     only_what_is_built,

@@ -1,0 +1,154 @@
+"""docs/reference/fields.md says of each member of CreateEndpointConfig what the server does with it."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.model import Shape
+from tests.support.configs import explained, host, of, pooled, serverless, variant
+from tests.support.pipeline import open_counter
+from tests.support.violations import MODEL, valid
+
+ROOT = Path(__file__).parents[2]
+ROLE = "arn:aws:iam::000000000000:role/r"
+IMAGE = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-scikit-learn:1.2-1-cpu-py3"
+RETIRED = "AcceleratorType is no longer supported: Amazon Elastic Inference has been retired."
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table."""
+
+    members: tuple[str, ...]
+    """Full paths; the first is what the row is about."""
+    status: str
+    tests: tuple[str, ...]
+
+
+def rows() -> Iterator[Row]:
+    for line in (ROOT / "docs/reference/fields.md").read_text().splitlines():
+        if not line.startswith("| `"):
+            continue
+        _, names, _effect, status, shown, _ = re.split(r"(?<!\\)\|", line)
+        first, *further = re.findall(r"`([^`]+)`", names)
+        yield Row((first, *(first + name for name in further)), status.strip(), tuple(re.findall(r"`([^`]+)`", shown)))
+
+
+ROWS = list(rows())
+
+
+def members_of(shape: Shape, path: str = "") -> Iterator[str]:
+    """Give the paths of all members of a request; shadow variants are as production variants."""
+    if shape.type_name == "list":
+        yield from members_of(shape.member, f"{path}[]")
+    if shape.type_name == "structure":
+        for name, inner in shape.members.items():
+            below = f"{path}.{name}" if path else name
+            yield below
+            if name != "ShadowProductionVariants":
+                yield from members_of(inner, below)
+
+
+def test_every_member_of_the_newest_model_has_its_row_and_no_other() -> None:
+    documented = [member for row in ROWS for member in row.members]
+    model = list(members_of(MODEL.operation_model("CreateEndpointConfig").input_shape))
+    assert sorted(documented) == sorted(model)
+
+
+def test_what_works_names_tests_that_there_are() -> None:
+    for row in ROWS:
+        assert row.status in {"works", "refused"}
+        assert bool(row.tests) == (row.status == "works"), row
+    named = {name for row in ROWS for name in row.tests}
+    missing = [name for name in named if not is_a_test(*name.split("::"))]
+    assert missing == []
+
+
+def is_a_test(file: str, name: str) -> bool:
+    path = ROOT / file
+    return path.is_file() and re.search(rf"^(async )?def {name}\(", path.read_text(), re.MULTILINE) is not None
+
+
+def everything(member: str) -> Any:
+    """Give a valid value of a member of the request."""
+    shape = MODEL.operation_model("CreateEndpointConfig").input_shape
+    return valid(shape.members[member], everything=True)
+
+
+def in_a_variant(member: str) -> Any:
+    shape = MODEL.shape_for("ProductionVariant")
+    return valid(shape.members[member], everything=True)
+
+
+GPU = "ml.p4d.24xlarge"
+PREFIX_AWARE = {
+    "RoutingStrategy": "PREFIX_AWARE",
+    "PrefixAwareRoutingConfig": {"PrefixLength": 1024, "ConcurrencyThreshold": 1},
+}
+REQUESTS: dict[str, dict[str, Any]] = {
+    "InstancePools": of(pooled({})),
+    "VariantInstanceProvisionTimeoutInSeconds": of(variant(VariantInstanceProvisionTimeoutInSeconds=300)),
+    "AcceleratorType": of(variant(AcceleratorType="ml.eia1.medium")),
+    "CoreDumpConfig": of(variant(CoreDumpConfig=in_a_variant("CoreDumpConfig"))),
+    "ServerlessConfig": of(serverless()),
+    "VolumeSizeInGB": of(variant(VolumeSizeInGB=1)),
+    "ModelDataDownloadTimeoutInSeconds": of(variant(ModelDataDownloadTimeoutInSeconds=60)),
+    "ContainerStartupHealthCheckTimeoutInSeconds": of(variant(ContainerStartupHealthCheckTimeoutInSeconds=60)),
+    "EnableSSMAccess": of(variant(EnableSSMAccess=True)),
+    "ManagedInstanceScaling": of(host(ManagedInstanceScaling={"Status": "ENABLED"}), ExecutionRoleArn=ROLE),
+    "RoutingConfig": of(variant(RoutingConfig={"RoutingStrategy": "RANDOM"})),
+    "PrefixAwareRoutingConfig": of(variant(RoutingConfig=PREFIX_AWARE)),
+    "InferenceAmiVersion": of(variant(InstanceType=GPU, InferenceAmiVersion=in_a_variant("InferenceAmiVersion"))),
+    "CapacityReservationConfig": of(variant(CapacityReservationConfig=in_a_variant("CapacityReservationConfig"))),
+    "AcceleratorPartitionLayouts": of(
+        host(InstanceType=GPU, AcceleratorPartitionLayouts=in_a_variant("AcceleratorPartitionLayouts")),
+        ExecutionRoleArn=ROLE,
+    ),
+    "DataCaptureConfig": of(DataCaptureConfig=everything("DataCaptureConfig")),
+    "KmsKeyId": of(KmsKeyId="k"),
+    "AsyncInferenceConfig": of(AsyncInferenceConfig=everything("AsyncInferenceConfig")),
+    "ExplainerConfig": explained(ShapBaseline="1,2"),
+    "ShadowProductionVariants": of(ShadowProductionVariants=[variant("s")]),
+    "ExecutionRoleArn": of(ExecutionRoleArn=ROLE),
+    "VpcConfig": of(VpcConfig=everything("VpcConfig")),
+    "EnableNetworkIsolation": of(EnableNetworkIsolation=True),
+    "MetricsConfig": of(MetricsConfig={"EnableEnhancedMetrics": True}),
+    "CrossRegionTrafficConfig": of(CrossRegionTrafficConfig=everything("CrossRegionTrafficConfig")),
+}
+"""By the member's name, a request that breaks no rule of AWS's and uses it."""
+
+
+def request_for(path: str) -> tuple[str, dict[str, Any]]:
+    """Give the request that uses the innermost member of a path that the table of requests knows."""
+    names = path.replace("[]", "").split(".")
+    name = next(name for name in reversed(names) if name in REQUESTS)
+    return name, REQUESTS[name]
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.status == "refused"], ids=lambda row: row.members[0])
+async def test_what_is_called_refused_is_refused_by_name(tmp_path: Path, row: Row) -> None:
+    name, request = request_for(row.members[0])
+    async with open_counter(tmp_path) as counter:
+        await counter.ask("CreateModel", {"ModelName": "m", "PrimaryContainer": {"Image": IMAGE}})
+        status, content = await counter.ask("CreateEndpointConfig", request)
+    assert (status, content["__type"]) == (400, "ValidationException")
+    refused = re.fullmatch(r"(.+) is not supported by Moorage yet\.", content["message"])
+    if name == "AcceleratorType":
+        assert content["message"] == RETIRED
+    else:
+        assert refused is not None, content
+        assert set(refused[1].split(".")) & set(row.members[0].replace("[]", "").split("."))
+
+
+async def test_a_configuration_of_all_that_works_is_made(tmp_path: Path) -> None:
+    request = of(variant("a", InitialVariantWeight=0.5), variant("b"), Tags=[{"Key": "k", "Value": "v"}])
+    used = {"EndpointConfigName", "ProductionVariants", "Tags"} | {
+        f"ProductionVariants[].{name}" for name in request["ProductionVariants"][0]
+    }
+    assert {row.members[0] for row in ROWS if row.status == "works"} == used
+    async with open_counter(tmp_path) as counter:
+        await counter.ask("CreateModel", {"ModelName": "m", "PrimaryContainer": {"Image": IMAGE}})
+        assert (await counter.ask("CreateEndpointConfig", request))[0] == 200
