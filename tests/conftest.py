@@ -3,6 +3,13 @@
 from collections.abc import Iterator
 
 import pytest
+from tests.support.client_matrix import (
+    pytest_collection_modifyitems,
+    pytest_configure,
+    pytest_terminal_summary,
+)
+
+__all__ = ["pytest_collection_modifyitems", "pytest_configure", "pytest_terminal_summary"]
 
 
 @pytest.fixture(autouse=True, scope="session")

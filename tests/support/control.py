@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,8 +80,10 @@ async def _until_connected(path: Path) -> None:
     raise AssertionError("the control plane does not listen")
 
 
-async def _main(folder: Path, ready: Callable[[ControlPlane], None], stop: asyncio.Event) -> None:
-    settings = Settings(data_dir=folder, run_dir=folder)
+async def _main(
+    folder: Path, changes: Mapping[str, Any], ready: Callable[[ControlPlane], None], stop: asyncio.Event
+) -> None:
+    settings = Settings(data_dir=folder, run_dir=folder, **changes)
     (folder / "credentials.json").write_text(
         json.dumps(
             {
@@ -118,8 +120,8 @@ async def _main(folder: Path, ready: Callable[[ControlPlane], None], stop: async
 
 
 @contextlib.contextmanager
-def control_plane(folder: Path) -> Iterator[ControlPlane]:
-    """Run a control plane in a thread of its own."""
+def control_plane(folder: Path, **settings: Any) -> Iterator[ControlPlane]:
+    """Run a control plane in a thread of its own, with settings that differ from the defaults."""
     started = threading.Event()
     planes: list[ControlPlane] = []
     stops: list[asyncio.Event] = []
@@ -130,7 +132,7 @@ def control_plane(folder: Path) -> Iterator[ControlPlane]:
 
     async def main() -> None:
         stops.append(asyncio.Event())
-        await _main(folder, ready, stops[0])
+        await _main(folder, settings, ready, stops[0])
 
     thread = threading.Thread(target=lambda: asyncio.run(main()), daemon=True)
     thread.start()

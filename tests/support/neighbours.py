@@ -19,6 +19,34 @@ from moorage.routing.snapshot import Snapshot
 
 ALICE = Credential("AKIAALICE0000000000A", "alice-secret", "111111111111", "alice")
 BOB = Credential("AKIABOB000000000000B", "bob-secret", "222222222222", "bob")
+CAROL = Credential(
+    "AKIACAROL0000000000C",
+    "carol-secret",
+    "111111111111",
+    "carol",
+    (
+        json.dumps(
+            {
+                "Version": "2012-10-17",
+                "Statement": [
+                    {
+                        "Effect": "Allow",
+                        "Action": ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"],
+                        "Resource": "arn:aws:s3:::shared/${aws:username}/*",
+                    },
+                    {
+                        "Effect": "Allow",
+                        "Action": "s3:ListBucket",
+                        "Resource": "arn:aws:s3:::shared",
+                        "Condition": {"StringLike": {"s3:prefix": "${aws:username}/*"}},
+                    },
+                    {"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": "arn:aws:iam::*:role/reader"},
+                ],
+            }
+        ),
+    ),
+)
+"""Of Alice's account; may use her own folder of the bucket ``shared``, and assume one role."""
 
 _CHILD = """
 import socket, sys
@@ -40,7 +68,8 @@ class FakeControl:
     def __init__(self, path: Path, *keys: Credential) -> None:
         self.applied = threading.Event()
         self.hello: dict[str, Any] = {}
-        self._snapshot = Snapshot(version=1, keys={key.access_key_id: key for key in keys})
+        by_id = {key.access_key_id: key for key in keys}
+        self._snapshot = Snapshot(version=1, keys=by_id, token_secret="secret of the tests")
         self._open: list[socket.socket] = []
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
@@ -81,7 +110,7 @@ class Neighbours:
         self.run_dir = folder / "run"
         for one in (self.data_dir, self.run_dir):
             one.mkdir(mode=0o700, exist_ok=True)
-        self.control = FakeControl(self.run_dir / "snapshots.sock", ALICE, BOB)
+        self.control = FakeControl(self.run_dir / "snapshots.sock", ALICE, BOB, CAROL)
         self.start()
 
     def start(self) -> None:
@@ -108,6 +137,17 @@ class Neighbours:
             "s3",
             endpoint_url=self.url,
             region_name=region,
+            aws_access_key_id=key.access_key_id,
+            aws_secret_access_key=key.secret_access_key,
+            config=Config(**{"retries": {"total_max_attempts": 1}, **options}),
+        )
+
+    def sts(self, key: Credential = ALICE, **options: Any) -> Any:
+        """Make an STS client as a user does."""
+        return boto3.client(
+            "sts",
+            endpoint_url=self.url,
+            region_name="us-east-1",
             aws_access_key_id=key.access_key_id,
             aws_secret_access_key=key.secret_access_key,
             config=Config(**{"retries": {"total_max_attempts": 1}, **options}),

@@ -13,6 +13,7 @@ from moorage.base.clock import SystemClock
 from moorage.base.files import write_whole
 from moorage.base.settings import Limits
 from moorage.engine.artifacts import ArtifactFailure
+from moorage.engine.built_folder import lay_over
 from moorage.engine.contract import ContainerSpec, InstanceReport, InstanceSpec, InstanceState
 from moorage.engine.environments import Environment, EnvironmentFailure
 from moorage.engine.images import BuiltinImage
@@ -54,6 +55,13 @@ class LaidOutArtifacts:
         folder = self._folder / name / "content"
         if not folder.is_dir():
             raise ArtifactFailure(f"There is no model data at {url}.")
+        return folder
+
+    async def with_code(self, model: Path | None, code: Path) -> Path:
+        name = f"{model.parent.name if model else ''}+{code.parent.name}"
+        folder = self._folder / name / "content"
+        folder.parent.mkdir()
+        await asyncio.to_thread(lay_over, model, code, folder)
         return folder
 
 

@@ -1,0 +1,50 @@
+"""The SageMaker Python SDK 2, unmodified: ``SKLearnModel.deploy()``, ``Predictor``, and what they do to an endpoint."""
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.support.client_environments import BUILD_SECONDS, python_client, sdk_defaults
+from tests.support.fixtures import Wine
+from tests.support.product import Moorage
+
+OWN_CODE = """
+import os
+
+def model_fn(model_dir):
+    return sorted(os.listdir(model_dir))
+
+def predict_fn(data, model):
+    return {"says": "ahoy", "rows": len(data), "has": model}
+"""
+
+
+@pytest.mark.slow  # installs the SDK when it is not in the cache; the SDK looks at an endpoint every 30 s
+@pytest.mark.timeout(BUILD_SECONDS + 300)
+def test_the_python_sdk_2_lives_one_whole_life(moorage: Moorage, wine: Wine, tmp_path: Path) -> None:
+    client = python_client("sdk_v2")
+    shown = [0, 15, 30]
+    (tmp_path / "model.tar.gz").write_bytes(wine.artefact("forest"))
+    (tmp_path / "rows.json").write_text(json.dumps([wine.rows[index] for index in shown]))
+    (tmp_path / "own.py").write_text(OWN_CODE)
+    expected = [wine.answers["forest"][index] for index in shown]
+
+    seen = client.live(
+        "sdk_v2_life.py", moorage, "model.tar.gz", "own.py", "rows.json", home=tmp_path, **sdk_defaults(tmp_path)
+    )
+
+    assert (seen["npy"], seen["csv"]) == (expected, expected)
+    assert seen["copied_variants"] == [
+        {
+            "VariantName": "AllTraffic",
+            "ModelName": "sdk-two",
+            "InitialInstanceCount": 1,
+            "InstanceType": "ml.m5.large",
+            "InitialVariantWeight": 1.0,
+        }
+    ]
+    assert seen["copied_tags"] == [{"Key": "team", "Value": "cellar"}]
+    assert (seen["after_update"], seen["instances"]) == (expected, 2)
+    assert seen["submitted"] == {"says": "ahoy", "rows": 3, "has": ["code", "model.joblib"]}
+    assert seen["models_left"] == []
+    assert "does not exist" in seen["endpoint_gone"]
