@@ -4,6 +4,7 @@ import pytest
 
 from moorage.control.planning.endpoint import Plan, plan
 from moorage.control.planning.failures import NO_CAPACITY
+from moorage.control.planning.fleets import Place
 from moorage.control.planning.observed import Observed, Patience
 from moorage.control.planning.routes import route_of
 from moorage.engine.contract import Failure, InstanceReport, InstanceState
@@ -26,7 +27,9 @@ def seen(
 
 def test_new_endpoint_gets_its_instances() -> None:
     endpoint = an_endpoint(a_variant("a", 2), a_variant("b", 1), status=EndpointStatus.CREATING)
-    assert plan(endpoint, [], seen(), NOW, PATIENCE) == Plan(endpoint, add=("a", "a", "b"), wake_at=LATEST)
+    assert plan(endpoint, [], seen(), NOW, PATIENCE) == Plan(
+        endpoint, add=(Place("a", 0), Place("a", 0), Place("b", 0)), wake_at=LATEST
+    )
 
 
 def test_recorded_instance_that_nobody_knows_is_launched() -> None:
@@ -81,7 +84,7 @@ def test_first_lost_instance_is_replaced_at_once() -> None:
     endpoint = an_endpoint(a_variant(count=2), status=EndpointStatus.IN_SERVICE)
     records = (an_instance("i-1"), an_instance("i-2"))
     made = plan(endpoint, records, seen(a_report("i-1", InstanceState.EXITED), a_report("i-2")), NOW, PATIENCE)
-    assert (made.add, made.forget, made.retire, made.stop) == (("AllTraffic",), ("i-1",), (), ())
+    assert (made.add, made.forget, made.retire, made.stop) == ((Place("AllTraffic", 0),), ("i-1",), (), ())
     assert made.endpoint is not None
     assert (made.endpoint.status, made.endpoint.variants[0].setbacks) == (EndpointStatus.IN_SERVICE, 1)
     assert made.route is not None
@@ -216,7 +219,7 @@ def test_loss_in_another_variant_does_not_fail_a_change() -> None:
     )
     made = plan(endpoint, records, seen(*reports), NOW, PATIENCE)
     assert made.endpoint is not None
-    assert (made.endpoint.status, made.add) == (EndpointStatus.UPDATING, ("b",))
+    assert (made.endpoint.status, made.add) == (EndpointStatus.UPDATING, (Place("b", 0),))
 
 
 def test_instance_of_a_variant_that_the_endpoint_does_not_have_leaves() -> None:

@@ -1,10 +1,17 @@
 """What DescribeEndpoint tells."""
 
+import json
+
+import pytest
+
+from moorage.aws.json11 import serialize_output
+from moorage.aws.shapes import load_service
+from moorage.aws.validate import check
 from moorage.control.planning.routes import route_of
 from moorage.control.planning.summary import describe
 from moorage.engine.contract import InstanceState
-from moorage.state.records import EndpointStatus
-from moorage.testing.builders import a_report, a_variant, an_endpoint, an_instance
+from moorage.state.records import EndpointStatus, Stage
+from moorage.testing.builders import a_deployment, a_report, a_variant, an_endpoint, an_instance
 
 READY = {"i-1": a_report("i-1")}
 RECORDS = [an_instance("i-1")]
@@ -65,3 +72,45 @@ def test_what_is_routed_to_is_believed_to_run_until_the_node_agent_tells() -> No
     route = route_of(endpoint, RECORDS, READY)
     (variant,) = describe(endpoint, RECORDS, None, route)["ProductionVariants"]
     assert variant["CurrentInstanceCount"] == 1
+
+
+@pytest.mark.parametrize("stage", [Stage.LAUNCHING, Stage.ABANDONING, Stage.SHIFTING, Stage.BAKING])
+def test_update_shows_both_fleets_and_where_the_traffic_goes(stage: Stage) -> None:
+    endpoint = an_endpoint(
+        a_variant(desired_weight=2.0),
+        status=EndpointStatus.UPDATING,
+        deployment=a_deployment(a_variant(count=2, desired_weight=3.0), stage=stage, started_at=7.0),
+    )
+    records = [*RECORDS, an_instance("i-2", fleet=1)]
+    reports = {**READY, "i-2": a_report("i-2")}
+    answer = describe(endpoint, records, reports, route_of(endpoint, records, reports))
+    (old,), pending = answer["ProductionVariants"], answer["PendingDeploymentSummary"]
+    (new,) = pending["ProductionVariants"]
+    assert (answer["EndpointConfigName"], pending["EndpointConfigName"], pending["StartTime"]) == (
+        "config",
+        "new-config",
+        7.0,
+    )
+    assert (old["CurrentInstanceCount"], new["CurrentInstanceCount"], new["DesiredInstanceCount"]) == (1, 1, 2)
+    switched = stage in {Stage.SHIFTING, Stage.BAKING}
+    assert (old["CurrentWeight"], new["CurrentWeight"]) == ((0.0, 3.0) if switched else (2.0, 0.0))
+    assert new["InstanceType"] == "ml.m5.large"
+
+
+@pytest.mark.parametrize(
+    ("status", "stage"),
+    [*((status, None) for status in EndpointStatus), *((EndpointStatus.UPDATING, stage) for stage in Stage)],
+)
+@pytest.mark.parametrize("launched", [True, False])
+def test_answer_has_all_that_typed_clients_require_in_every_state(
+    status: EndpointStatus,
+    stage: Stage | None,
+    launched: bool,  # noqa: FBT001 - one of the cases
+) -> None:
+    deployment = None if stage is None else a_deployment(stage=stage)
+    endpoint = an_endpoint(status=status, deployment=deployment, failure_reason="why")
+    records = [*RECORDS, an_instance("i-2", fleet=1)] if launched else []
+    answer = describe(endpoint, records, READY, route_of(endpoint, records, READY))
+    operation = load_service("sagemaker").operations["DescribeEndpoint"]
+    assert operation.output is not None
+    check(operation.output, json.loads(serialize_output(operation, answer)))

@@ -47,6 +47,47 @@ async def failing_life(world: ControlWorld) -> None:
     await world.until_status(None)
 
 
+async def updating_life(world: ControlWorld) -> None:
+    """Create, update to another configuration, delete."""
+    world.killer.armed = True
+    await world.create({"a": 1, "b": 1}, source="old")
+    await world.until_status("InService")
+    await world.deploy({"a": 2}, "new", DeploymentConfig=BAKING)
+    await world.until_status("InService")
+    await until_counts(world, [2])
+    await see_configuration(world, "new-config", failed=False)
+    await world.ask("DeleteEndpoint", EndpointName="ep")
+    await world.until_status(None)
+
+
+async def failing_update_life(world: ControlWorld) -> None:
+    """Create, update to what never gets ready, delete; the old fleet is never taken away."""
+    world.killer.armed = True
+    await world.create({"a": 2}, source="old")
+    await world.until_status("InService")
+    serving = world.routed
+    await world.deploy({"a": 1}, "bad")
+    await world.until_status("InService")
+    await until_counts(world, [2])
+    await see_configuration(world, "old-config", failed=True)
+    assert world.routed == serving
+    await world.ask("DeleteEndpoint", EndpointName="ep")
+    await world.until_status(None)
+
+
+BAKING = {
+    "BlueGreenUpdatePolicy": {
+        "TrafficRoutingConfiguration": {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 0},
+        "TerminationWaitInSeconds": 2,
+    }
+}
+
+
+async def see_configuration(world: ControlWorld, name: str, *, failed: bool) -> None:
+    described = await world.ask("DescribeEndpoint", EndpointName="ep")
+    assert (described["EndpointConfigName"], bool(described["FailureReason"])) == (name, failed)
+
+
 async def ask_for(world: ControlWorld, wanted: dict[str, int]) -> None:
     await world.ask(
         "UpdateEndpointWeightsAndCapacities",
@@ -119,6 +160,22 @@ def test_rollback_survives_a_kill_at_every_point(tmp_path: Path) -> None:
     assert points > 20
     for at in range(points):
         live(make(tmp_path, f"at-{at}"), failing_life, at, third_fails())
+
+
+@pytest.mark.slow  # some 80 lives, each with a database file
+def test_update_survives_a_kill_at_every_point(tmp_path: Path) -> None:
+    points = live(make(tmp_path, "whole"), updating_life, None).passed
+    assert points > 40
+    for at in range(points):
+        live(make(tmp_path, f"at-{at}"), updating_life, at)
+
+
+@pytest.mark.slow  # some 60 lives, each with a database file
+def test_failed_update_survives_a_kill_at_every_point(tmp_path: Path) -> None:
+    points = live(make(tmp_path, "whole"), failing_update_life, None, third_fails()).passed
+    assert points > 20
+    for at in range(points):
+        live(make(tmp_path, f"at-{at}"), failing_update_life, at, third_fails())
 
 
 def make(folder: Path, name: str) -> Path:

@@ -18,6 +18,7 @@ HAPPENINGS = st.one_of(
     st.tuples(st.just("create"), st.integers(1, 3)),
     st.tuples(st.just("scale"), st.integers(1, 4)),
     st.tuples(st.just("weigh"), st.integers(0, 3)),
+    st.tuples(st.just("deploy"), st.integers(1, 3)),
     st.tuples(st.just("delete"), st.just(0)),
     st.tuples(st.just("kill"), st.integers(0, 5)),
     st.tuples(st.just("lose node"), st.just(0)),
@@ -33,7 +34,10 @@ LIVES = st.lists(
 async def happen(world: ControlWorld, what: str, number: int) -> None:
     match what:
         case "create":
-            await world.create({"a": number, "b": 1}, source=f"at{world.clock.monotonic():.6f}".replace(".", "-"))
+            await world.create({"a": number, "b": 1}, source=new_name(world))
+        case "deploy":
+            # The wait varies too, so that histories go on in the middle of it.
+            await world.deploy({"a": number, "c": 1}, new_name(world), DeploymentConfig=waiting(number * 3))
         case "scale":
             await update(world, DesiredInstanceCount=number)
         case "weigh":
@@ -49,6 +53,17 @@ async def happen(world: ControlWorld, what: str, number: int) -> None:
             await world.restart()
         case "wait":
             await world.pass_time(number / 4)
+
+
+def new_name(world: ControlWorld) -> str:
+    return f"at{world.clock.monotonic():.6f}-{len(world.node.calls)}".replace(".", "-")
+
+
+def waiting(seconds: int) -> dict[str, Any]:
+    traffic = {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 0}
+    return {
+        "BlueGreenUpdatePolicy": {"TrafficRoutingConfiguration": traffic, "TerminationWaitInSeconds": seconds},
+    }
 
 
 async def update(world: ControlWorld, **item: Any) -> None:
@@ -76,6 +91,7 @@ async def has_come_to_rest(world: ControlWorld) -> None:
         assert sum(variant["CurrentInstanceCount"] for variant in described["ProductionVariants"]) == desired
         assert len(world.routed) == desired
         assert set(world.node.alive) == set(world.routed)
+        assert "PendingDeploymentSummary" not in described
     else:
         assert world.node.reports == {}
         assert world.routed == frozenset()

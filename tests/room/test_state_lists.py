@@ -1,6 +1,7 @@
 """Pages of a list neither skip nor repeat, whatever comes and goes between them."""
 
 import asyncio
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +10,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import event
 
-from moorage.state import documents
+from moorage.state import documents, endpoints
 from moorage.state.lists import Page
 from moorage.state.records import Document, Kind, ResourceKey
 from moorage.state.store import FileStore, InlineStore
@@ -65,6 +67,44 @@ async def test_filters_have_the_bounds_of_the_api(store: FileStore) -> None:
 async def test_regions_are_apart(store: FileStore) -> None:
     await add(store, a_model("here"), a_model("there", region="eu-west-1"))
     assert await page(store) == ["here"]
+
+
+@pytest.mark.parametrize(
+    ("table", "sort_by", "index"),
+    [
+        ("documents", "name", "documents_by_name"),
+        ("documents", "created_at", "documents_by_time"),
+        ("endpoints", "name", "endpoints_by_name"),
+        ("endpoints", "created_at", "endpoints_by_time"),
+        ("endpoints", "status", "endpoints_by_status"),
+    ],
+)
+@pytest.mark.parametrize("descending", [True, False])
+def test_page_begins_within_an_index_and_sorts_nothing(
+    tmp_path: Path,
+    table: str,
+    sort_by: str,
+    index: str,
+    descending: bool,  # noqa: FBT001 - one of the cases
+) -> None:
+    plans: list[str] = []
+
+    def note(connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if statement.startswith("SELECT") and "LIMIT" in statement:
+            rows = connection.connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            plans.extend(row[3] for row in rows)
+
+    store = InlineStore(tmp_path / "state.db")
+    event.listen(store._engine, "before_cursor_execute", note)
+    asked = Page(sort_by=sort_by, descending=descending, limit=10, after=("b", "b"))
+    if table == "documents":
+        asyncio.run(store.read(lambda c: documents.page(c, ACCOUNT, REGION, Kind.MODEL, asked)))
+    else:
+        asyncio.run(store.read(lambda c: endpoints.page(c, ACCOUNT, REGION, asked)))
+    store.close()
+    (only,) = plans
+    assert f"INDEX {index} " in only
+    assert re.search(r"name\)?<" if descending else r"name\)?>", only)
 
 
 @settings(max_examples=40, deadline=None)

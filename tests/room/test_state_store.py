@@ -26,7 +26,7 @@ from moorage.state.records import (
 from moorage.state.sqlite import open_file
 from moorage.state.store import FileStore
 from moorage.state.tables import METADATA
-from moorage.testing.builders import a_variant, an_endpoint, an_instance
+from moorage.testing.builders import a_deployment, a_variant, an_endpoint, an_instance
 
 KEY = EndpointKey("000000000000", "us-east-1", "ep")
 
@@ -108,6 +108,16 @@ async def test_endpoint_comes_back_as_it_was_recorded(store: FileStore) -> None:
     endpoint = an_endpoint(a_variant("a", 2, previous_weight=3.0), a_variant("b"), status=EndpointStatus.UPDATING)
     await store.transact(lambda c: endpoints.add(c, endpoint))
     assert await store.read(lambda c: endpoints.find(c, KEY)) == endpoint
+
+
+async def test_endpoint_comes_back_with_its_deployment(store: FileStore) -> None:
+    config = {"BlueGreenUpdatePolicy": {"TerminationWaitInSeconds": 5}}
+    deployment = a_deployment(a_variant("a"), a_variant("b", 2), config=config)
+    record = an_endpoint(status=EndpointStatus.UPDATING, fleet=3, deployment=deployment, deployment_config=config)
+    await store.transact(lambda c: endpoints.add(c, record))
+    assert await store.read(lambda c: endpoints.find(c, KEY)) == record
+    assert await store.read(lambda c: endpoints.read_all(c, KEY.account, KEY.region)) == [record]
+    assert await store.read(lambda c: endpoints.read_all(c, KEY.account, "eu-west-1")) == []
 
 
 async def test_change_made_from_an_old_revision_is_refused(store: FileStore) -> None:

@@ -1,11 +1,14 @@
-"""Models and endpoint configurations: documents with a name."""
+"""Models and endpoint configurations: documents with a name.
 
-from dataclasses import asdict
+The statements that nearly every call uses are made once: to make one takes longer than to execute it.
+"""
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, and_, delete, insert, select
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, bindparam, delete, insert, select
 
 from moorage.state.lists import Page, read_page
-from moorage.state.records import Document, Kind, ResourceKey
+from moorage.state.records import Document, Kind, Listed, ResourceKey
 from moorage.state.tables import DOCUMENTS
 
 
@@ -14,8 +17,20 @@ def _among(account: str, region: str, kind: Kind) -> ColumnElement[bool]:
     return and_(columns.account == account, columns.region == region, columns.kind == kind)
 
 
-def _at(key: ResourceKey) -> ColumnElement[bool]:
-    return and_(_among(key.account, key.region, key.kind), DOCUMENTS.c.name_key == key.name.lower())
+_AT = and_(*(DOCUMENTS.c[name] == bindparam(f"its_{name}") for name in ("account", "region", "kind", "name_key")))
+_FIND = select(DOCUMENTS).where(_AT)
+_ADD = insert(DOCUMENTS)
+_REMOVE = delete(DOCUMENTS).where(_AT)
+
+
+def _place(key: ResourceKey) -> dict[str, Any]:
+    """Give the values of ``_AT``."""
+    return {
+        "its_account": key.account,
+        "its_region": key.region,
+        "its_kind": key.kind,
+        "its_name_key": key.name.lower(),
+    }
 
 
 def find(connection: Connection, key: ResourceKey) -> Document | None:
@@ -26,24 +41,27 @@ def find(connection: Connection, key: ResourceKey) -> Document | None:
 
 def find_any_case(connection: Connection, key: ResourceKey) -> Document | None:
     """Give the one that takes this name, whatever its case."""
-    row = connection.execute(select(DOCUMENTS).where(_at(key))).mappings().first()
+    row = connection.execute(_FIND, _place(key)).mappings().first()
     return _document(row) if row is not None else None
 
 
-def page(connection: Connection, account: str, region: str, kind: Kind, page: Page) -> list[Document]:
+def page(connection: Connection, account: str, region: str, kind: Kind, page: Page) -> list[Listed]:
     """Give a page, and one document more when there is another page."""
-    rows = read_page(connection, DOCUMENTS, _among(account, region, kind), page)
-    return [_document(row) for row in rows]
+    # Only what the indexes hold: a list never reads the documents themselves.
+    shown = (DOCUMENTS.c.name, DOCUMENTS.c.created_at)
+    rows = read_page(connection, DOCUMENTS, _among(account, region, kind), page, *shown)
+    return [Listed(row["name"], row["created_at"]) for row in rows]
 
 
 def add(connection: Connection, document: Document) -> None:
     """Record a new one; raises IntegrityError when the name is taken."""
-    connection.execute(insert(DOCUMENTS).values(name_key=document.name.lower(), **asdict(document)))
+    row = {name: getattr(document, name) for name in Document.__dataclass_fields__}
+    connection.execute(_ADD, {"name_key": document.name.lower(), **row})
 
 
 def remove(connection: Connection, key: ResourceKey) -> None:
     """Delete the one of this name."""
-    connection.execute(delete(DOCUMENTS).where(_at(key)))
+    connection.execute(_REMOVE, _place(key))
 
 
 def _document(row: RowMapping) -> Document:

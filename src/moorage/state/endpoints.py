@@ -1,13 +1,21 @@
 """Endpoints. Every write says which revision it was made from and marks the endpoint as changed."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, and_, delete, insert, select, update
 
 from moorage.state.lists import Page, read_page
-from moorage.state.records import Container, DeployedVariant, EndpointKey, EndpointRecord, EndpointStatus
+from moorage.state.records import (
+    Container,
+    DeployedVariant,
+    Deployment,
+    EndpointKey,
+    EndpointRecord,
+    EndpointStatus,
+    Stage,
+)
 from moorage.state.store import mark_changed
 from moorage.state.tables import ENDPOINTS
 
@@ -43,6 +51,12 @@ def read_keys(connection: Connection) -> list[EndpointKey]:
     return [EndpointKey(*row) for row in connection.execute(select(columns.account, columns.region, columns.name))]
 
 
+def read_all(connection: Connection, account: str, region: str) -> list[EndpointRecord]:
+    """Give all endpoints of an account in a region."""
+    among = and_(ENDPOINTS.c.account == account, ENDPOINTS.c.region == region)
+    return [_record(row) for row in connection.execute(select(ENDPOINTS).where(among)).mappings()]
+
+
 def page(connection: Connection, account: str, region: str, page: Page) -> list[EndpointRecord]:
     """Give a page, and one record more when there is another page."""
     among = and_(ENDPOINTS.c.account == account, ENDPOINTS.c.region == region)
@@ -75,8 +89,23 @@ def remove(connection: Connection, record: EndpointRecord) -> None:
 
 def _record(row: RowMapping) -> EndpointRecord:
     values = {key: value for key, value in row.items() if key != "name_key"}
-    variants = tuple(_variant(entry) for entry in values.pop("variants"))
-    return EndpointRecord(**{**values, "variants": variants, "status": EndpointStatus(values["status"])})
+    read = {
+        "variants": _variants(values["variants"]),
+        "status": EndpointStatus(values["status"]),
+        "deployment": _deployment(values["deployment"]),
+    }
+    return EndpointRecord(**{**values, **read})
+
+
+def _deployment(document: Mapping[str, Any] | None) -> Deployment | None:
+    if document is None:
+        return None
+    read = {"variants": _variants(document["variants"]), "stage": Stage(document["stage"])}
+    return Deployment(**{**document, **read})
+
+
+def _variants(documents: Iterable[Mapping[str, Any]]) -> tuple[DeployedVariant, ...]:
+    return tuple(_variant(document) for document in documents)
 
 
 def _variant(document: Mapping[str, Any]) -> DeployedVariant:

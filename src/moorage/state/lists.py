@@ -7,7 +7,7 @@ deleted between two pages neither hides nor repeats another item (control-plane.
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Table, and_, or_, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, Table, func, literal, select, tuple_
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,26 +33,35 @@ class Page:
     status: str | None = None
 
 
-def read_page(connection: Connection, table: Table, among: ColumnElement[bool], page: Page) -> list[RowMapping]:
-    """Give one row more than the page holds when there is another page."""
+def read_page(
+    connection: Connection, table: Table, among: ColumnElement[bool], page: Page, *shown: ColumnElement[Any]
+) -> list[RowMapping]:
+    """Give one row more than the page holds when there is another page; whole rows unless columns are named."""
     conditions = [among, *_filters(table, page)]
-    order, name = table.c[page.sort_by], table.c.name
     if page.after is not None:
-        value, last = page.after
-        if page.descending:
-            conditions.append(or_(order < value, and_(order == value, name < last)))
-        else:
-            conditions.append(or_(order > value, and_(order == value, name > last)))
-    ordering = (order.desc(), name.desc()) if page.descending else (order, name)
-    statement = select(table).where(*conditions).order_by(*ordering).limit(page.limit + 1)
+        conditions.append(_beyond(table, page.sort_by, page.after, descending=page.descending))
+    order = list(dict.fromkeys((page.sort_by, "name")))
+    ordering = [table.c[column].desc() if page.descending else table.c[column] for column in order]
+    statement = select(*(shown or table.c)).where(*conditions).order_by(*ordering).limit(page.limit + 1)
     return list(connection.execute(statement).mappings())
+
+
+def _beyond(table: Table, sort_by: str, after: tuple[Any, str], *, descending: bool) -> ColumnElement[bool]:
+    """Say what comes after a place in the order, in the one form of which databases make a start within the index."""
+    order, name = table.c[sort_by], table.c.name
+    value, last = after
+    if order is name:
+        return name < last if descending else name > last
+    place, here = tuple_(order, name), tuple_(literal(value), literal(last))
+    return place < here if descending else place > here
 
 
 def _filters(table: Table, page: Page) -> list[ColumnElement[bool]]:
     columns = table.c
     conditions: list[ColumnElement[bool]] = []
     if page.name_contains is not None:
-        conditions.append(columns.name_key.contains(page.name_contains.lower(), autoescape=True))
+        # The name is in the indexes, its lower-case twin is not.
+        conditions.append(func.lower(columns.name).contains(page.name_contains.lower(), autoescape=True))
     if page.created_before is not None:
         conditions.append(columns.created_at < page.created_before)
     if page.created_after is not None:

@@ -51,6 +51,8 @@ class KeyRecord:
     account: str
     user_name: str
     created_at: float
+    policies: tuple[str, ...] | None = None
+    """IAM policies as JSON; None: everything in its own account."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,14 @@ class Document:
     name: str
     members: Mapping[str, Any]
     """Members of the Create request as they were given, without the name and the tags."""
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What a list shows of a model or an endpoint configuration."""
+
+    name: str
     created_at: float
 
 
@@ -99,6 +109,36 @@ class DeployedVariant:
     """No replacement is launched before this time."""
 
 
+class Stage(StrEnum):
+    """How far a deployment has come; ``control.planning.deployment`` has the table of what follows what."""
+
+    LAUNCHING = "Launching"
+    """The new fleet is being launched; the old one serves."""
+    SHIFTING = "Shifting"
+    """The new fleet is whole; the gateways are told to route to it."""
+    BAKING = "Baking"
+    """The new fleet serves, and the old one is kept."""
+    TERMINATING = "Terminating"
+    """The old fleet is drained and stopped."""
+    ABANDONING = "Abandoning"
+    """The old fleet serves (again), and the new one is drained and stopped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A new fleet on its way to replace the one that serves, all at once (control-plane.md section 7.3)."""
+
+    config_name: str
+    variants: tuple[DeployedVariant, ...]
+    fleet: int
+    """The generation of its instances."""
+    stage: Stage
+    started_at: float
+    stage_since: float
+    config: Mapping[str, Any] | None = None
+    """The DeploymentConfig that it is done by, which becomes the endpoint's when it succeeds."""
+
+
 @dataclass(frozen=True, slots=True)
 class EndpointRecord:
     """An endpoint: what is desired, the private copy of what it was made from, and its status."""
@@ -112,6 +152,12 @@ class EndpointRecord:
     failure_reason: str | None
     created_at: float
     modified_at: float
+    fleet: int = 0
+    """The generation of the instances that ``variants`` are made of."""
+    deployment: Deployment | None = None
+    """What UpdateEndpoint has asked for, until it is done or given up."""
+    deployment_config: Mapping[str, Any] | None = None
+    """The DeploymentConfig of the creation or of the last deployment that succeeded."""
     revision: int = 0
     """Counts the writes: who writes says which revision was read, so that no change is lost."""
 
@@ -133,3 +179,5 @@ class InstanceRecord:
     created_at: float
     retired_at: float | None = None
     """When it was taken out of service for good; it leaves the routing, is drained, stopped and forgotten."""
+    fleet: int = 0
+    """Generation: an instance belongs to the variant of this name in the fleet of this number."""

@@ -16,6 +16,14 @@ KEYS = Table(
     Column("account", String, nullable=False),
     Column("user_name", String, nullable=False),
     Column("created_at", Float, nullable=False),
+    Column("policies", JSON),
+)
+
+SECRETS = Table(
+    "secrets",
+    METADATA,
+    Column("name", String, primary_key=True),
+    Column("value", String, nullable=False),
 )
 
 DOCUMENTS = Table(
@@ -44,6 +52,9 @@ ENDPOINTS = Table(
     Column("created_at", Float, nullable=False),
     Column("modified_at", Float, nullable=False),
     Column("revision", Integer, nullable=False),
+    Column("fleet", Integer, nullable=False),
+    Column("deployment", JSON(none_as_null=True)),
+    Column("deployment_config", JSON(none_as_null=True)),
 )
 
 INSTANCES = Table(
@@ -56,6 +67,7 @@ INSTANCES = Table(
     Column("variant", String, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("retired_at", Float),
+    Column("fleet", Integer, nullable=False),
 )
 
 TAGS = Table(
@@ -67,4 +79,34 @@ TAGS = Table(
     Column("name_key", String, primary_key=True),
     Column("key", String, primary_key=True),
     Column("value", String, nullable=False),
+)
+
+EVENTS = Table(
+    "events",
+    METADATA,
+    Column("position", Integer, primary_key=True),
+    Column("account", String, nullable=False),
+    Column("region", String, nullable=False),
+    Column("endpoint", String, nullable=False),
+    Column("recorded_at", Float, nullable=False),
+    Column("document", JSON, nullable=False),
+)
+
+EVENT_MARKS = Table(
+    "event_marks",
+    METADATA,
+    Column("account", String, primary_key=True),
+    Column("region", String, primary_key=True),
+    Column("endpoint", String, primary_key=True),
+    Column("status", String, nullable=False),
+    Column("deployment", JSON, nullable=False),
+    Column("detail", JSON, nullable=False),
+)
+
+EVENT_CURSORS = Table(
+    "event_cursors",
+    METADATA,
+    Column("consumer", String, primary_key=True),
+    Column("position", Integer, nullable=False),
+    Column("dropped", Integer, nullable=False),
 )

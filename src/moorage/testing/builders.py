@@ -3,7 +3,15 @@
 from typing import Any
 
 from moorage.engine.contract import InstanceReport, InstanceState
-from moorage.state.records import Container, DeployedVariant, EndpointRecord, EndpointStatus, InstanceRecord
+from moorage.state.records import (
+    Container,
+    DeployedVariant,
+    Deployment,
+    EndpointRecord,
+    EndpointStatus,
+    InstanceRecord,
+    Stage,
+)
 
 ACCOUNT = "000000000000"
 REGION = "us-east-1"
@@ -37,6 +45,19 @@ def an_endpoint(*variants: DeployedVariant, status: EndpointStatus, **changes: A
         "modified_at": 0.0,
     }
     return EndpointRecord(**{**values, **changes})
+
+
+def a_deployment(*variants: DeployedVariant, **changes: Any) -> Deployment:
+    """Make a deployment that has just begun, by default of one variant with one instance."""
+    values: dict[str, Any] = {
+        "config_name": "new-config",
+        "variants": variants or (a_variant(),),
+        "fleet": 1,
+        "stage": Stage.LAUNCHING,
+        "started_at": 0.0,
+        "stage_since": 0.0,
+    }
+    return Deployment(**{**values, **changes})
 
 
 def an_instance(instance_id: str, variant: str = "AllTraffic", **changes: Any) -> InstanceRecord:

@@ -17,6 +17,7 @@ from moorage.base.ids import CountingIds
 from moorage.base.link import Link
 from moorage.base.tasks import Tasks
 from moorage.control.dispatch import OPERATIONS
+from moorage.control.events import Recorder
 from moorage.control.node_link import NodeLink
 from moorage.control.operations.call import Call, Services
 from moorage.control.planning.observed import Patience
@@ -24,6 +25,7 @@ from moorage.control.publish import Publisher
 from moorage.control.reconcile import Reconciler, World
 from moorage.engine.contract import InstanceSpec
 from moorage.routing.snapshot import Snapshot
+from moorage.state.events import Retention
 from moorage.state.records import EndpointKey
 from moorage.state.store import InlineStore
 from moorage.testing.builders import ACCOUNT, IMAGE, REGION
@@ -114,6 +116,8 @@ class ControlWorld:
         self.clock = VirtualClock()
         self.killer = killer or Killer()
         self.violations: list[str] = []
+        self.quotas: dict[str, int] = {}
+        """Limits of instances, by AWS's names."""
         self._folder = folder
         self._others = Tasks()
         self._saved = orjson.dumps(Snapshot(0).to_message())
@@ -132,11 +136,14 @@ class ControlWorld:
         self.store = _Store(self._folder / "state.db", self.killer)
         self.publisher = Publisher(Snapshot.from_message(orjson.loads(self._saved)), self._save, self._tasks)
         self.link = _Node(self._connect, self.killer)
+        recorder = Recorder(self.link, self.publisher, self.clock, self._ids, Retention(1000, 1e9))
+        self.store.call_witness(recorder.witness)
         self.reconciler = Reconciler(
             World(
                 store=self.store,
                 node=self.link,
                 publisher=self.publisher,
+                recorder=recorder,
                 clock=self.clock,
                 ids=self._ids,
                 patience=PATIENCE,
@@ -193,7 +200,9 @@ class ControlWorld:
         async def has_object(_uri: str) -> bool:
             return True
 
-        services = Services(self.store, self.clock, self.link, self.publisher, lambda _uri: True, has_object)
+        services = Services(
+            self.store, self.clock, self.link, self.publisher, lambda _uri: True, has_object, self.quotas
+        )
         return Call(services, ACCOUNT, REGION, round(self.clock.now(), 3))
 
     async def until(self, done: Callable[[], Awaitable[bool]], seconds: float = 120.0) -> None:
@@ -223,6 +232,16 @@ class ControlWorld:
 
     async def create(self, counts: Mapping[str, int], name: str = "ep", source: str = "ep") -> None:
         """Make an endpoint with a variant per entry from a new model and configuration; it is not waited for."""
+        await self.configure(counts, source)
+        await self.ask("CreateEndpoint", EndpointName=name, EndpointConfigName=f"{source}-config")
+
+    async def deploy(self, counts: Mapping[str, int], source: str, name: str = "ep", **members: Any) -> None:
+        """Update an endpoint to a new model and configuration with a variant per entry; it is not waited for."""
+        await self.configure(counts, source)
+        await self.ask("UpdateEndpoint", EndpointName=name, EndpointConfigName=f"{source}-config", **members)
+
+    async def configure(self, counts: Mapping[str, int], source: str) -> None:
+        """Make a model and an endpoint configuration with a variant per entry."""
         await self.ask("CreateModel", ModelName=f"{source}-model", PrimaryContainer={"Image": IMAGE})
         await self.ask(
             "CreateEndpointConfig",
@@ -237,7 +256,6 @@ class ControlWorld:
                 for variant, count in counts.items()
             ],
         )
-        await self.ask("CreateEndpoint", EndpointName=name, EndpointConfigName=f"{source}-config")
 
     @property
     def routed(self) -> frozenset[str]:

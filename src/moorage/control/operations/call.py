@@ -1,7 +1,7 @@
 """What an operation is given: who asks, when, and what it may use."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from moorage.base.clock import Clock
@@ -25,6 +25,8 @@ class Services:
     """Says whether an image URI can be run here."""
     has_object: Callable[[str], Awaitable[bool]]
     """Says whether there is an object at ``s3://bucket/key``."""
+    quotas: Mapping[str, int] = field(default_factory=dict)
+    """By AWS's names; what is not named is not limited."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,15 @@
 """What models and endpoint configurations have in common: documents with a unique name, and tags."""
 
+from collections.abc import Callable
+from typing import Any
+
 from sqlalchemy import Connection
 
+from moorage.control.operations import lists
 from moorage.control.operations.answers import already_exists, could_not_find
-from moorage.control.operations.call import Members
+from moorage.control.operations.call import Call, Members
 from moorage.state import documents, tags
-from moorage.state.records import Document, ResourceKey
+from moorage.state.records import Document, Kind, Listed, ResourceKey
 
 _NAMES = ("ModelName", "EndpointConfigName")
 
@@ -23,12 +27,23 @@ def find_document(connection: Connection, key: ResourceKey) -> Document:
     return document
 
 
+async def list_documents(
+    call: Call, request: Members, kind: Kind, member: str, summary: Callable[[ResourceKey, Listed], dict[str, Any]]
+) -> dict[str, Any]:
+    """List the caller's models or endpoint configurations, each shown by its summary."""
+    page = lists.page_of(request)
+    found = await call.services.store.read(
+        lambda connection: documents.page(connection, call.account, call.region, kind, page)
+    )
+    return lists.answer(request, member, page, found, lambda one: summary(call.resource(kind, one.name), one))
+
+
 def add_document(connection: Connection, key: ResourceKey, request: Members, now: float) -> None:
     """Record a model or endpoint configuration and its tags."""
     check_is_free(connection, key)
     members = {name: value for name, value in request.items() if name not in {"Tags", *_NAMES}}
     documents.add(connection, Document(key.account, key.region, key.kind, key.name, members, now))
-    tags.put(connection, key, {tag["Key"]: tag["Value"] for tag in request.get("Tags", ())})
+    tags.add(connection, key, {tag["Key"]: tag["Value"] for tag in request.get("Tags", ())})
 
 
 def remove_document(connection: Connection, key: ResourceKey) -> None:

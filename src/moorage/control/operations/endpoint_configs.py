@@ -4,13 +4,17 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from moorage.control.operations import lists
 from moorage.control.operations.answers import arn_of
 from moorage.control.operations.call import Call, Members
-from moorage.control.operations.documents import add_document, check_is_free, find_document, remove_document
-from moorage.control.rules import check, endpoint_configs
-from moorage.state import documents
-from moorage.state.records import Document, Kind, ResourceKey
+from moorage.control.operations.documents import (
+    add_document,
+    check_is_free,
+    find_document,
+    list_documents,
+    remove_document,
+)
+from moorage.control.rules import check, endpoint_configs, referenced_models, variants
+from moorage.state.records import Kind, Listed, ResourceKey
 
 
 async def create_endpoint_config(call: Call, request: Members) -> dict[str, Any]:
@@ -20,8 +24,9 @@ async def create_endpoint_config(call: Call, request: Members) -> dict[str, Any]
 
     def record(connection: Connection) -> None:
         check_is_free(connection, key)
-        for variant in request["ProductionVariants"]:
-            find_document(connection, call.resource(Kind.MODEL, variant["ModelName"]))
+        names = variants.models_of(request)
+        models = {name: find_document(connection, call.resource(Kind.MODEL, name)).members for name in names}
+        check((*referenced_models.rules_for(models), endpoint_configs.only_what_is_built), request)
         add_document(connection, key, request, call.now)
 
     await call.services.store.transact(record)
@@ -45,20 +50,11 @@ async def describe_endpoint_config(call: Call, request: Members) -> dict[str, An
 
 async def list_endpoint_configs(call: Call, request: Members) -> dict[str, Any]:
     """List the caller's endpoint configurations."""
-    page = lists.page_of(request)
-    found = await call.services.store.read(
-        lambda connection: documents.page(connection, call.account, call.region, Kind.ENDPOINT_CONFIG, page)
-    )
-    return lists.answer(request, "EndpointConfigs", page, found, _summary)
+    return await list_documents(call, request, Kind.ENDPOINT_CONFIG, "EndpointConfigs", _summary)
 
 
-def _summary(config: Document) -> dict[str, Any]:
-    key = ResourceKey(config.account, config.region, Kind.ENDPOINT_CONFIG, config.name)
-    return {
-        "EndpointConfigName": config.name,
-        "EndpointConfigArn": arn_of(key),
-        "CreationTime": config.created_at,
-    }
+def _summary(key: ResourceKey, listed: Listed) -> dict[str, Any]:
+    return {"EndpointConfigName": listed.name, "EndpointConfigArn": arn_of(key), "CreationTime": listed.created_at}
 
 
 async def delete_endpoint_config(call: Call, request: Members) -> dict[str, Any]:

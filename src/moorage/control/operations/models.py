@@ -3,13 +3,17 @@
 from typing import Any
 
 from moorage.aws.errors import validation_exception
-from moorage.control.operations import lists
 from moorage.control.operations.answers import arn_of
 from moorage.control.operations.call import Call, Members
-from moorage.control.operations.documents import add_document, check_is_free, find_document, remove_document
+from moorage.control.operations.documents import (
+    add_document,
+    check_is_free,
+    find_document,
+    list_documents,
+    remove_document,
+)
 from moorage.control.rules import check, models
-from moorage.state import documents
-from moorage.state.records import Document, Kind, ResourceKey
+from moorage.state.records import Kind, Listed, ResourceKey
 
 
 async def create_model(call: Call, request: Members) -> dict[str, Any]:
@@ -65,16 +69,11 @@ def _with_defaults(container: dict[str, Any]) -> dict[str, Any]:
 
 async def list_models(call: Call, request: Members) -> dict[str, Any]:
     """List the caller's models."""
-    page = lists.page_of(request)
-    found = await call.services.store.read(
-        lambda connection: documents.page(connection, call.account, call.region, Kind.MODEL, page)
-    )
-    return lists.answer(request, "Models", page, found, _summary)
+    return await list_documents(call, request, Kind.MODEL, "Models", _summary)
 
 
-def _summary(model: Document) -> dict[str, Any]:
-    key = ResourceKey(model.account, model.region, Kind.MODEL, model.name)
-    return {"ModelName": model.name, "ModelArn": arn_of(key), "CreationTime": model.created_at}
+def _summary(key: ResourceKey, listed: Listed) -> dict[str, Any]:
+    return {"ModelName": listed.name, "ModelArn": arn_of(key), "CreationTime": listed.created_at}
 
 
 async def delete_model(call: Call, request: Members) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from moorage.control.rules import check
 from moorage.control.rules import tags as rules
 from moorage.state import documents, endpoints, tags
 from moorage.state.records import EndpointKey, Kind, ResourceKey
+from moorage.state.store import mark_changed
 
 
 async def add_tags(call: Call, request: Members) -> dict[str, Any]:
@@ -24,6 +25,7 @@ async def add_tags(call: Call, request: Members) -> dict[str, Any]:
         after = {**tags.read(connection, key), **given}
         check([lambda _members: rules.too_many(after)], request)
         tags.put(connection, key, given)
+        _mark_changed(connection, key)
         return after
 
     return {"Tags": _shown(await call.services.store.transact(record))}
@@ -44,7 +46,9 @@ async def delete_tags(call: Call, request: Members) -> dict[str, Any]:
     """Delete tags of a resource; those that it does not have are left alone."""
 
     def record(connection: Connection) -> None:
-        tags.remove(connection, _find(connection, call, request["ResourceArn"]), request["TagKeys"])
+        key = _find(connection, call, request["ResourceArn"])
+        tags.remove(connection, key, request["TagKeys"])
+        _mark_changed(connection, key)
 
     await call.services.store.transact(record)
     return {}
@@ -63,6 +67,14 @@ def _find(connection: Connection, call: Call, text: str) -> ResourceKey:
     if not _exists(connection, key):
         raise _could_not_find(text, key.kind)
     return key
+
+
+def _mark_changed(connection: Connection, key: ResourceKey) -> None:
+    """Have the tags of an endpoint published: gateways ask policies about them."""
+    if key.kind == Kind.ENDPOINT:
+        endpoint = endpoints.find_any_case(connection, EndpointKey(key.account, key.region, key.name))
+        if endpoint is not None:
+            mark_changed(connection, endpoint.key)
 
 
 def _exists(connection: Connection, key: ResourceKey) -> bool:

@@ -1,5 +1,6 @@
 """What an endpoint needs next. Pure: records and observations in, a plan out.
 
-Start reading in ``endpoint``. ``status`` is the state machine, ``routes`` what gateways should know, ``failures`` the
-texts of FailureReason, ``summary`` what DescribeEndpoint tells.
+Start reading in ``endpoint``. ``status`` and ``deployment`` are the state machines, ``fleets`` keeps instances,
+``retention`` and ``quotas`` are asked before a change begins, ``routes`` is what gateways should know, ``failures``
+has the texts of FailureReason, ``summary`` what DescribeEndpoint tells.
 """

@@ -11,6 +11,12 @@ NO_CAPACITY = (
     "Please retry using a different ML instance type or after some time."
 )
 
+OVERTIME = (
+    "The deployment took longer than its MaximumExecutionTimeoutInSeconds of {seconds} seconds, and the endpoint was "
+    "rolled back."
+)
+"""AWS's own text is not known (section 15, question 13)."""
+
 _HEALTH_CHECK = (
     "The {container} container for production variant {variant} did not pass the ping health check. "
     "Please check CloudWatch logs for this endpoint."

@@ -6,7 +6,10 @@ from moorage.state.records import EndpointRecord, InstanceRecord
 
 def make_spec(endpoint: EndpointRecord, instance: InstanceRecord, startup_timeout_seconds: float) -> InstanceSpec:
     """Make the specification of a recorded instance from its endpoint's own copy of the model."""
-    variant = next(variant for variant in endpoint.variants if variant.name == instance.variant)
+    variants = endpoint.variants
+    if endpoint.deployment is not None and endpoint.deployment.fleet == instance.fleet:
+        variants = endpoint.deployment.variants
+    variant = next(variant for variant in variants if variant.name == instance.variant)
     return InstanceSpec(
         instance_id=instance.instance_id,
         account=endpoint.account,

@@ -1,12 +1,15 @@
 """What DescribeEndpoint tells of an endpoint (control-plane.md sections 6.3 to 6.5)."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from moorage.aws.arns import make_arn
+from moorage.control.planning.deployment import termination_wait_of
+from moorage.control.planning.routes import routes_to_new_fleet
 from moorage.engine.contract import ENDED, InstanceReport, InstanceState
 from moorage.routing.snapshot import Endpoint
-from moorage.state.records import DeployedVariant, EndpointRecord, EndpointStatus, InstanceRecord
+from moorage.state.records import DeployedVariant, Deployment, EndpointRecord, EndpointStatus, InstanceRecord, Stage
 
 
 def describe(
@@ -19,9 +22,7 @@ def describe(
 
     ``reports`` is None as long as the node agent has not said what runs: then what is routed to is believed to run.
     """
-    if reports is None:
-        reports = _believed(route)
-    summaries = [_variant_summary(endpoint, variant, instances, reports, route) for variant in endpoint.variants]
+    seen = _Seen(instances, _believed(route) if reports is None else reports, route)
     answer: dict[str, Any] = {
         "EndpointName": endpoint.name,
         "EndpointArn": make_arn(endpoint.region, endpoint.account, "endpoint", endpoint.name),
@@ -30,20 +31,62 @@ def describe(
         "FailureReason": endpoint.failure_reason,
         "CreationTime": endpoint.created_at,
         "LastModifiedTime": endpoint.modified_at,
+        "LastDeploymentConfig": endpoint.deployment_config,
     }
     if endpoint.status == EndpointStatus.CREATING:
         # Before an endpoint serves there is only what is to come (section 6.3).
-        answer["PendingDeploymentSummary"] = {
-            "EndpointConfigName": endpoint.config_name,
-            "StartTime": endpoint.created_at,
-            "ProductionVariants": [
-                {**summary, "InstanceType": variant.instance_type}
-                for summary, variant in zip(summaries, endpoint.variants, strict=True)
-            ],
-        }
-    else:
-        answer["ProductionVariants"] = summaries
+        pending = [_present(endpoint, variant, seen) for variant in endpoint.variants]
+        answer["PendingDeploymentSummary"] = _pending(
+            endpoint.config_name, endpoint.created_at, endpoint.variants, pending
+        )
+        return answer
+    answer["ProductionVariants"] = [_present(endpoint, variant, seen) for variant in endpoint.variants]
+    if (deployment := endpoint.deployment) is not None:
+        pending = [_replacing(endpoint, deployment, variant, seen) for variant in deployment.variants]
+        answer["PendingDeploymentSummary"] = _pending(
+            deployment.config_name, deployment.started_at, deployment.variants, pending
+        )
     return answer
+
+
+def _pending(
+    config_name: str, started_at: float, variants: Sequence[DeployedVariant], summaries: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    return {
+        "EndpointConfigName": config_name,
+        "StartTime": started_at,
+        "ProductionVariants": [
+            {**summary, "InstanceType": variant.instance_type}
+            for summary, variant in zip(summaries, variants, strict=True)
+        ],
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What is there of an endpoint."""
+
+    instances: Sequence[InstanceRecord]
+    reports: Mapping[str, InstanceReport]
+    route: Endpoint | None
+
+    def in_service(self, variant: str, fleet: int) -> int:
+        """Count the instances of a variant that take invocations."""
+        mine = [self.reports.get(i.instance_id) for i in self._of(variant, fleet) if i.retired_at is None]
+        return sum(1 for report in mine if report is not None and report.state == InstanceState.READY)
+
+    def there(self, variant: str, fleet: int) -> int:
+        """Count the instances of a variant that run in whatever state."""
+        mine = [self.reports.get(i.instance_id) for i in self._of(variant, fleet)]
+        return sum(1 for report in mine if report is not None and report.state not in ENDED)
+
+    def _of(self, variant: str, fleet: int) -> list[InstanceRecord]:
+        return [i for i in self.instances if (i.variant, i.fleet) == (variant, fleet)]
+
+    def weight(self, variant: DeployedVariant) -> float:
+        """Give the weight by which the gateways route to a variant."""
+        routed = self.route.variants if self.route is not None else ()
+        return {one.name: one.weight for one in routed}.get(variant.name, variant.desired_weight)
 
 
 def _believed(route: Endpoint | None) -> dict[str, InstanceReport]:
@@ -58,36 +101,34 @@ def _believed(route: Endpoint | None) -> dict[str, InstanceReport]:
     }
 
 
-def _variant_summary(
-    endpoint: EndpointRecord,
-    variant: DeployedVariant,
-    instances: Sequence[InstanceRecord],
-    reports: Mapping[str, InstanceReport],
-    route: Endpoint | None,
+def _present(endpoint: EndpointRecord, variant: DeployedVariant, seen: _Seen) -> dict[str, Any]:
+    """Sum up a variant of the fleet that an endpoint has, or is to have first."""
+    current, there = seen.in_service(variant.name, endpoint.fleet), seen.there(variant.name, endpoint.fleet)
+    weight = 0.0 if routes_to_new_fleet(endpoint) else seen.weight(variant)
+    return _summary(variant, current, weight, variant_status(endpoint, variant, current, there))
+
+
+def _replacing(
+    endpoint: EndpointRecord, deployment: Deployment, variant: DeployedVariant, seen: _Seen
 ) -> dict[str, Any]:
-    mine = [instance for instance in instances if instance.variant == variant.name]
-    current = sum(1 for instance in mine if _is_in_service(instance, reports))
-    weights = {routed.name: routed.weight for routed in route.variants} if route is not None else {}
-    status = variant_status(endpoint, variant, current, _still_there(mine, reports))
+    """Sum up a variant of the fleet that is to replace another."""
+    current, there = seen.in_service(variant.name, deployment.fleet), seen.there(variant.name, deployment.fleet)
+    weight = seen.weight(variant) if routes_to_new_fleet(endpoint) else 0.0
+    return _summary(variant, current, weight, pending_status(deployment, variant, current, there))
+
+
+def _summary(
+    variant: DeployedVariant, current: int, weight: float, status: list[dict[str, Any]] | None
+) -> dict[str, Any]:
     return {
         "VariantName": variant.name,
         "DeployedImages": _deployed_images(variant),
-        "CurrentWeight": weights.get(variant.name, variant.desired_weight),
+        "CurrentWeight": weight,
         "DesiredWeight": variant.desired_weight,
         "CurrentInstanceCount": current,
         "DesiredInstanceCount": variant.desired_count,
         "VariantStatus": status,
     }
-
-
-def _is_in_service(instance: InstanceRecord, reports: Mapping[str, InstanceReport]) -> bool:
-    report = reports.get(instance.instance_id)
-    return instance.retired_at is None and report is not None and report.state == InstanceState.READY
-
-
-def _still_there(mine: Sequence[InstanceRecord], reports: Mapping[str, InstanceReport]) -> int:
-    running = [reports[i.instance_id] for i in mine if i.instance_id in reports]
-    return sum(1 for report in running if report.state not in ENDED)
 
 
 def _deployed_images(variant: DeployedVariant) -> list[dict[str, Any]] | None:
@@ -105,19 +146,50 @@ def _deployed_images(variant: DeployedVariant) -> list[dict[str, Any]] | None:
 
 
 def variant_status(
-    endpoint: EndpointRecord, variant: DeployedVariant, current: int, still_there: int
+    endpoint: EndpointRecord, variant: DeployedVariant, current: int, there: int
 ) -> list[dict[str, Any]] | None:
     """Say what is being done to a variant, in AWS's words; None when nothing is (section 6.4)."""
     wanted = variant.desired_count
+    if endpoint.deployment is not None:
+        if endpoint.deployment.stage != Stage.TERMINATING:
+            return None
+        return _status("Deleting", f"Terminating {there} instance(s).", endpoint.deployment.stage_since)
     match endpoint.status:
         case EndpointStatus.CREATING:
             status, message = "Creating", f"Launching {wanted - current} instance(s)."
         case EndpointStatus.DELETING:
-            status, message = "Deleting", f"Terminating {still_there} instance(s)."
+            status, message = "Deleting", f"Terminating {there} instance(s)."
         case EndpointStatus.UPDATING if current < wanted:
             status, message = "Updating", f"Scaling out desired instance count to {wanted}."
-        case EndpointStatus.UPDATING | EndpointStatus.ROLLING_BACK if still_there > wanted:
-            status, message = "Deleting", f"Terminating {still_there - wanted} instance(s)."
+        case EndpointStatus.UPDATING | EndpointStatus.ROLLING_BACK if there > wanted:
+            status, message = "Deleting", f"Terminating {there - wanted} instance(s)."
         case _:
             return None
-    return [{"Status": status, "StatusMessage": message, "StartTime": endpoint.modified_at}]
+    return _status(status, message, endpoint.modified_at)
+
+
+def pending_status(
+    deployment: Deployment, variant: DeployedVariant, current: int, there: int
+) -> list[dict[str, Any]] | None:
+    """Say the same of a variant of the fleet that is to replace another."""
+    wanted, wait = variant.desired_count, termination_wait_of(deployment)
+    match deployment.stage:
+        case Stage.LAUNCHING:
+            status, message = "Creating", f"Launching {wanted - current} instance(s)."
+        case Stage.SHIFTING:
+            status, message = "ActivatingTraffic", f"Activating traffic on full capacity of {wanted} instance(s)."
+        case Stage.BAKING:
+            status = "Baking"
+            message = (
+                f"Baking for {wait} seconds (TerminationWaitInSeconds) with traffic enabled on full capacity of "
+                f"{wanted} instance(s)."
+            )
+        case Stage.ABANDONING:
+            status, message = "Deleting", f"Terminating {there} instance(s)."
+        case _:
+            return None
+    return _status(status, message, deployment.stage_since)
+
+
+def _status(status: str, message: str, since: float) -> list[dict[str, Any]]:
+    return [{"Status": status, "StatusMessage": message, "StartTime": since}]

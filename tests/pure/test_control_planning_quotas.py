@@ -1,0 +1,62 @@
+"""Quotas of instances, and what is counted for them."""
+
+import pytest
+
+from moorage.control.planning.quotas import ALL_INSTANCES, Usage, exceeded, growth, usage_of, usage_of_all
+from moorage.state.records import EndpointStatus
+from moorage.testing.builders import a_deployment, a_variant, an_endpoint
+
+LARGE, XLARGE = "ml.m5.large", "ml.m5.xlarge"
+TAIL = (
+    "Please use AWS Service Quotas to request an increase for this quota. If AWS Service Quotas is not available, "
+    "contact AWS support to request an increase for this quota."
+)
+
+
+def test_nothing_is_limited_that_is_not_named() -> None:
+    assert exceeded({}, Usage({LARGE: 10_000}), Usage({LARGE: 10_000})) is None
+    assert exceeded({f"{XLARGE} for endpoint usage": 0}, Usage(), Usage({LARGE: 1})) is None
+
+
+def test_quota_of_a_type_is_told_in_aws_words() -> None:
+    violation = exceeded({f"{LARGE} for endpoint usage": 3}, Usage({LARGE: 2}), Usage({LARGE: 2}))
+    assert violation == (
+        "The account-level service limit 'ml.m5.large for endpoint usage' is 3 Instances, with current utilization of "
+        f"2 Instances and a request delta of 2 Instances. {TAIL}"
+    )
+
+
+def test_quota_of_all_instances_counts_all_types() -> None:
+    violation = exceeded({ALL_INSTANCES: 5}, Usage({LARGE: 2, XLARGE: 1}), Usage({LARGE: 1, XLARGE: 2}))
+    assert violation == (
+        "The account-level service limit 'Number of instances across active endpoints' is 5 Instances, with current "
+        f"utilization of 3 Instances and a request delta of 3 Instances. {TAIL}"
+    )
+
+
+@pytest.mark.parametrize(("limit", "refused"), [(4, False), (3, True)])
+def test_quota_can_be_used_up_and_not_exceeded(limit: int, refused: bool) -> None:  # noqa: FBT001 - expected
+    violation = exceeded({f"{LARGE} for endpoint usage": limit}, Usage({LARGE: 2}), Usage({LARGE: 2}))
+    assert (violation is not None) == refused
+
+
+def test_active_endpoints_count_with_both_fleets() -> None:
+    endpoints = [
+        an_endpoint(a_variant(count=2), status=EndpointStatus.CREATING),
+        an_endpoint(
+            a_variant(count=1),
+            status=EndpointStatus.UPDATING,
+            deployment=a_deployment(a_variant(count=4, instance_type=XLARGE)),
+        ),
+        an_endpoint(a_variant(count=8), status=EndpointStatus.FAILED),
+        an_endpoint(a_variant(count=16), status=EndpointStatus.DELETING),
+    ]
+    assert usage_of_all(endpoints) == {LARGE: 3, XLARGE: 4}
+
+
+def test_growth_counts_what_is_added_and_not_what_is_given_back() -> None:
+    before = [a_variant("a", 2), a_variant("b", 3, instance_type=XLARGE)]
+    after = [a_variant("a", 5), a_variant("b", 1, instance_type=XLARGE)]
+    assert growth(before, after) == {LARGE: 3}
+    assert growth(after, after) == {}
+    assert usage_of(before) == {LARGE: 2, XLARGE: 3}
