@@ -18,7 +18,7 @@ from botocore.exceptions import ClientError
 from botocore.httpsession import URLLib3Session
 from tests.support import models
 from tests.support.fixtures import Deployment
-from tests.support.product import ROLE, Moorage, wait_until
+from tests.support.product import IMAGE, ROLE, Moorage, wait_until
 
 ACCOUNT = "000000000000"
 OTHER = "222222222222"
@@ -100,7 +100,7 @@ def test_a_key_may_do_what_its_policy_says_and_no_more(
     )
     sagemaker = client(moorage, "sagemaker", made_key(moorage, tmp_path, "limited", policy))
     given = {"ModelName": "Mine-1", "ExecutionRoleArn": ROLE}
-    image = {"Image": "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-scikit-learn:1.2-1-cpu-py3"}
+    image = {"Image": IMAGE}
     sagemaker.create_model(**given, PrimaryContainer=image)
     assert sagemaker.describe_model(ModelName="Mine-1")["ModelName"] == "Mine-1"
     user = f"arn:aws:iam::{ACCOUNT}:user/limited"
@@ -211,6 +211,9 @@ def test_accounts_and_regions_do_not_see_each_other(
     runtime = client(moorage, "sagemaker-runtime", other)
     code, message = refusal(runtime.invoke_endpoint, EndpointName=echo, Body=b"x")
     assert (code, message) == ("ValidationError", f"Endpoint {echo} of account {OTHER} not found.")
+    stolen = {"Image": IMAGE, "ModelDataUrl": "s3://models-identity-echo/model.tar.gz"}
+    theft = {"ModelName": "stolen", "ExecutionRoleArn": ROLE, "PrimaryContainer": stolen}
+    assert refusal(sagemaker.create_model, **theft)[1].startswith("Could not access model data at s3://models-identity")
     assert refusal(client(moorage, "s3", other).list_objects_v2, Bucket="models-identity-echo")[0] == "AccessDenied"
     # The same account elsewhere.
     exports = moorage.exports()

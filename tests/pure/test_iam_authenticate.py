@@ -11,10 +11,10 @@ from botocore.credentials import Credentials
 from moorage.aws import sigv4
 from moorage.aws.credentials import Credential
 from moorage.aws.sigv4 import HttpRequest
-from moorage.iam.authenticate import AuthenticationFailed, AuthFailure, as_json_error, identify
+from moorage.iam.authenticate import AuthenticationFailed, AuthFailure, Keys, as_json_error, identify
 
 CREDENTIAL = Credential("AKIAMOORAGE000000001", "secret", "123456789012", "admin")
-KEYS = {CREDENTIAL.access_key_id: CREDENTIAL}
+KEYS = Keys({CREDENTIAL.access_key_id: CREDENTIAL})
 SIGNED_AT = 1_767_225_600.0  # 2026-01-01T00:00:00Z
 BODY_HASH = hashlib.sha256(b"{}").hexdigest()
 

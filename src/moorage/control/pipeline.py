@@ -18,6 +18,7 @@ from moorage.aws.shapes import Operation, load_service
 from moorage.aws.sigv4 import HttpRequest, header_value
 from moorage.base.ids import Ids
 from moorage.control import own_pages
+from moorage.control.authorize import authorize
 from moorage.control.dispatch import OPERATIONS
 from moorage.control.exchange import Desk, Exchange
 from moorage.control.operations.call import Call
@@ -62,7 +63,7 @@ async def authenticate(exchange: Exchange) -> None:
         digest = await asyncio.to_thread(lambda: hashlib.sha256(body).hexdigest())
     else:
         digest = hashlib.sha256(body).hexdigest()
-    keys, now = exchange.desk.keyring.credentials, exchange.desk.clock.now()
+    keys, now = exchange.desk.keyring.keys, exchange.desk.clock.now()
     try:
         caller = identify(exchange.http, digest, keys, now=now, skew_seconds=_SKEW_SECONDS)
     except AuthenticationFailed as failure:
@@ -104,6 +105,7 @@ STAGES: tuple[Stage, ...] = (
     parse,
     authenticate,
     check_constraints,
+    authorize,
     run_operation,
 )
 

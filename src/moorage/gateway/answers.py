@@ -7,7 +7,7 @@ from xml.sax.saxutils import escape
 
 import orjson
 
-from moorage.aws import json11, rest_json
+from moorage.aws import json11, query, rest_json
 from moorage.aws.errors import OurFault, ServiceError
 from moorage.aws.response import Response
 from moorage.gateway.owners import Owner
@@ -16,7 +16,6 @@ from moorage.gateway.requests import BadRequest, RequestHead
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 _REASONS = {status.value: status.phrase for status in HTTPStatus} | {530: "Internal Dependency Exception"}
-_QUERY_FORM = "application/x-www-form-urlencoded"
 
 
 def http_date(now: float) -> bytes:
@@ -78,10 +77,10 @@ def invocation_error(fault: ServiceError, request_id: str) -> Response:
 
 def owner_error(owner: Owner, head: RequestHead, fault: ServiceError, request_id: str) -> Response:
     """Make an error in the form in which the request's owner would have given it."""
+    if head.fields.get("content-type", "").startswith(query.FORM):
+        return query.error_response(fault, request_id)
     if owner is Owner.NEIGHBOURS:
         return _s3_error(fault, head.path, request_id)
-    if head.fields.get("content-type", "").startswith(_QUERY_FORM):
-        return _query_error(fault, request_id)
     return json11.error_response(fault, request_id)
 
 
@@ -99,13 +98,4 @@ def _s3_error(fault: ServiceError, path: str, request_id: str) -> Response:
         f"<Resource>{escape(path)}</Resource><RequestId>{request_id}</RequestId></Error>"
     )
     headers = (("x-amz-request-id", request_id), ("Content-Type", "application/xml"))
-    return Response(fault.status, headers, body.encode())
-
-
-def _query_error(fault: ServiceError, request_id: str) -> Response:
-    body = (
-        f"<ErrorResponse><Error><Type>Sender</Type><Code>{escape(fault.code)}</Code>"
-        f"<Message>{escape(fault.message)}</Message></Error><RequestId>{request_id}</RequestId></ErrorResponse>"
-    )
-    headers = (("x-amzn-RequestId", request_id), ("Content-Type", "text/xml"))
     return Response(fault.status, headers, body.encode())

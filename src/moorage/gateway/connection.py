@@ -76,6 +76,8 @@ class ClientConnection(asyncio.Protocol):
         """Whether another request may follow the present one."""
         self.head: RequestHead | None = None
         """Of the request that is being answered."""
+        self.source_ip = ""
+        """The client's address; empty for a Unix socket."""
         self._choose_handling = choose_handling
         self._gone = gone
         self._transport: asyncio.Transport | None = None
@@ -100,6 +102,8 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """(asyncio) A client has connected."""
         self._transport = cast("asyncio.Transport", transport)
+        peer = transport.get_extra_info("peername")
+        self.source_ip = str(peer[0]) if isinstance(peer, tuple) else ""
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
 
     def data_received(self, data: bytes) -> None:

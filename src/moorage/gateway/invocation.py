@@ -205,6 +205,7 @@ class InvocationHandling:
             head=self._head,
             size=self._size,
             payload_sha256=digest,
+            source_ip=self._client.source_ip,
             request_id=self._request_id,
             routing=shared.routing,
             chance=shared.chance,

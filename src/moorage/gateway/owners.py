@@ -3,15 +3,11 @@
 The owner verifies the signature; a request that lies about its service only reaches somebody who refuses it.
 """
 
-import re
 from enum import Enum, auto
-from urllib.parse import unquote
 
 from moorage.aws.errors import ClientFault
+from moorage.aws.sigv4 import named_service
 from moorage.gateway.requests import RequestHead
-
-_HEADER_SCOPE = re.compile(r"Credential=[^,\s]*?/[0-9]*/[^/,\s]*/([^/,\s]+)/aws4_request")
-_QUERY_SCOPE = re.compile(r"(?:^|&)X-Amz-Credential=([^&]*)")
 
 
 class Owner(Enum):
@@ -24,7 +20,7 @@ class Owner(Enum):
     """It is signed for a service that Moorage does not have."""
 
 
-_BY_SERVICE = {"sagemaker": Owner.CONTROL, "s3": Owner.NEIGHBOURS}
+_BY_SERVICE = {"sagemaker": Owner.CONTROL, "s3": Owner.NEIGHBOURS, "sts": Owner.NEIGHBOURS}
 
 
 def owner_of(head: RequestHead) -> Owner:
@@ -41,14 +37,7 @@ def owner_of(head: RequestHead) -> Owner:
 
 def signed_service(head: RequestHead) -> str | None:
     """Read the service of the credential scope; None when there is none that can be read."""
-    authorization = head.fields.get("authorization")
-    if authorization is not None:
-        found = _HEADER_SCOPE.search(authorization)
-        return found[1] if found else None
-    if "X-Amz-Credential=" in head.query and (given := _QUERY_SCOPE.search(head.query)):
-        parts = unquote(given[1]).split("/")
-        return parts[-2] if len(parts) >= 5 else None
-    return None
+    return named_service(head.fields.get("authorization"), head.query)
 
 
 def unknown_service(head: RequestHead) -> ClientFault:

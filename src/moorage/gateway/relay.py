@@ -13,6 +13,7 @@ from moorage.gateway.exchange import AnswerHead, Break
 from moorage.gateway.owners import Owner, unknown_service
 from moorage.gateway.requests import RequestHead
 from moorage.gateway.upstream import UpstreamConnection
+from moorage.iam.context import SOURCE_IP_HEADER
 
 STALL_SECONDS = 120.0
 """Without a byte in either direction; a large object is put together within it."""
@@ -22,6 +23,8 @@ DISCARD_BYTES = 16 * 2**20
 _HOP_BY_HOP = frozenset(
     {b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
 )
+
+_SOURCE_IP = SOURCE_IP_HEADER.encode()
 
 
 class Relay:
@@ -92,7 +95,7 @@ class Relay:
         self._upstream = connection
         connection.exchange.begin(self, head_only=self._head.method == "HEAD")
         early, self._early = self._early, []
-        connection.send([make_request_head(self._head), *early])
+        connection.send([make_request_head(self._head, self._client.source_ip), *early])
         self._client.resume_reading()
 
     def upstream_refused(self, reason: str) -> None:  # noqa: ARG002 - of no use to the client
@@ -178,6 +181,8 @@ class Relay:
         self._early.clear()
         connection, self._upstream = self._upstream, None
         if connection is not None:
+            if not self._request_done:  # the owner would take the next request for the rest of this one
+                connection.exchange.abandon()
             connection.give_back()
 
 
@@ -223,9 +228,10 @@ def frame(data: bytes) -> list[bytes]:
     return [b"%x\r\n" % len(data), data, b"\r\n"]
 
 
-def make_request_head(head: RequestHead) -> bytes:
-    """Make the head that the owner sees."""
-    lines = _passed_on(head.raw_headers)
+def make_request_head(head: RequestHead, source_ip: str) -> bytes:
+    """Make the head that the owner sees: with the client's address, whatever the client itself says that it is."""
+    lines = _passed_on([header for header in head.raw_headers if header[0].lower() != _SOURCE_IP])
+    lines.append(b"%b: %b\r\n" % (_SOURCE_IP, source_ip.encode()))
     if head.chunked:
         lines.append(b"Transfer-Encoding: chunked\r\n")
     target = head.target.encode("latin-1")

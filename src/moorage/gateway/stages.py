@@ -16,7 +16,10 @@ from moorage.aws.sigv4 import HttpRequest
 from moorage.base.chance import Chance
 from moorage.gateway import model_errors
 from moorage.gateway.requests import RequestHead
-from moorage.iam.authenticate import AuthenticationFailed, Caller, as_json_error, identify
+from moorage.iam.authenticate import AuthenticationFailed, Caller, Keys, as_json_error, identify
+from moorage.iam.context import make_context, resource_tags
+from moorage.iam.evaluate import Access, permissions_of
+from moorage.iam.patterns import Context
 from moorage.routing.decide import Choice, Refusal, Routes, Routing, decide
 
 SKEW_SECONDS = 300.0
@@ -31,6 +34,8 @@ class Invocation:
     size: int
     """Bytes of the body."""
     payload_sha256: str
+    source_ip: str
+    """The client's address, as the socket says."""
     request_id: str
     routing: Routing
     """The snapshot of this invocation, whatever comes later."""
@@ -61,7 +66,7 @@ def authenticate(invocation: Invocation) -> None:
         caller = identify(
             request,
             invocation.payload_sha256,
-            invocation.routing.keys,
+            Keys(invocation.routing.keys, invocation.routing.token_secret),
             now=invocation.now,
             skew_seconds=SKEW_SECONDS,
         )
@@ -100,6 +105,33 @@ def find_endpoint(invocation: Invocation) -> None:
     invocation.routes = routes
 
 
+def authorize(invocation: Invocation) -> None:
+    """May the caller invoke it? Only a key with policies of its own is asked about."""
+    caller, endpoint = invocation.caller, invocation.routes.endpoint
+    permissions = permissions_of(caller.credential)
+    if permissions.unlimited:
+        return
+    context = make_context(caller, now=invocation.now, source_ip=invocation.source_ip, more=_targets(invocation))
+    if permissions.look_at_resource_tags:
+        key = (endpoint.account, endpoint.region, endpoint.name)
+        context = {**context, **resource_tags(invocation.routing.tags.get(key, {}))}
+    # Names in what policies are asked about are in lower case (data-plane.md section 1.6).
+    arn = endpoint.arn.removesuffix(endpoint.name) + endpoint.name.lower()
+    access = Access(f"sagemaker:{invocation.operation.name}", arn, context)
+    if (denial := permissions.refuse(access)) is not None:
+        message = denial.text(caller.credential.user_arn, access)
+        raise ClientFault("AccessDeniedException", message, status=403)
+
+
+def _targets(invocation: Invocation) -> Context:
+    members = invocation.members
+    return {
+        f"sagemaker:{name.lower()}": (str(members[name]),)
+        for name in ("TargetModel", "TargetContainerHostname")
+        if name in members
+    }
+
+
 def refuse_what_is_not_built(invocation: Invocation) -> None:
     """Refuse members that would change what the invocation means and that nothing here looks at."""
     for member, make in _NOT_BUILT.items():
@@ -130,6 +162,7 @@ STAGES: tuple[Callable[[Invocation], None], ...] = (
     refuse_other_operations,
     read_members,
     find_endpoint,
+    authorize,
     refuse_what_is_not_built,
     choose,
 )

@@ -1,4 +1,4 @@
-"""Who calls: the caller of a signed request. All pure; keys and the time are arguments.
+"""Who calls, and may they? Signatures, session tokens and policies. All pure; keys and the time are arguments.
 
-May import ``aws`` and ``base``. Start reading in ``authenticate``.
+May import ``aws`` and ``base``. Start reading in ``authenticate`` (who), then ``evaluate`` (may they).
 """

@@ -1,17 +1,18 @@
-"""Whose request is this? Decides it from the signature, the known keys and the time.
+"""Whose request is this? Decides it from the signature, the known keys, the session token and the time.
 
 The texts are those of AWS's services that speak JSON (control-plane.md section 1.4). S3 has other codes and texts for
 the same failures; its neighbour makes them from ``AuthFailure``.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from moorage.aws import sigv4
 from moorage.aws.credentials import Credential
 from moorage.aws.errors import ClientFault
 from moorage.aws.sigv4 import HttpRequest, Signature
+from moorage.iam.sessions import credential_of, open_token
 
 
 class AuthFailure(StrEnum):
@@ -22,6 +23,9 @@ class AuthFailure(StrEnum):
     MALFORMED = "Malformed"
     """Signed in a way that cannot be read."""
     UNKNOWN_KEY = "UnknownKey"
+    BAD_TOKEN = "BadToken"  # noqa: S105 - a name
+    """A session token that Moorage has not made for this key, or whose parent key is gone."""
+    EXPIRED_TOKEN = "ExpiredToken"  # noqa: S105 - a name
     BAD_SIGNATURE = "BadSignature"
     """Signed with another secret, or changed afterwards."""
     EXPIRED = "Expired"
@@ -34,11 +38,14 @@ _CODES = {
     AuthFailure.MISSING: "MissingAuthenticationTokenException",
     AuthFailure.MALFORMED: "IncompleteSignatureException",
     AuthFailure.UNKNOWN_KEY: "UnrecognizedClientException",
+    AuthFailure.BAD_TOKEN: "UnrecognizedClientException",
+    AuthFailure.EXPIRED_TOKEN: "ExpiredTokenException",
     AuthFailure.BAD_SIGNATURE: "InvalidSignatureException",
     AuthFailure.EXPIRED: "InvalidSignatureException",
     AuthFailure.SKEWED: "InvalidSignatureException",
 }
 
+_INVALID = "The security token included in the request is invalid."
 _DOES_NOT_MATCH = (
     "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access "
     "Key and signing method. Consult the service documentation for details."
@@ -69,10 +76,38 @@ class Caller:
         return self.credential.account_id
 
 
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What signatures and session tokens are checked with."""
+
+    credentials: Mapping[str, Credential]
+    """By access key id."""
+    token_secret: str = field(default="", repr=False)
+    """Empty: no session token is good."""
+
+    def find(self, access_key_id: str, token: str | None, now: float) -> Credential:
+        """Find a key, or make the credential of a session; raises AuthenticationFailed."""
+        if token is None:
+            if (credential := self.credentials.get(access_key_id)) is not None:
+                return credential
+            raise AuthenticationFailed(AuthFailure.UNKNOWN_KEY, _INVALID)
+        opened = open_token(self.token_secret, access_key_id, token)
+        if opened is None:
+            raise AuthenticationFailed(AuthFailure.BAD_TOKEN, _INVALID)
+        secret_access_key, session = opened
+        if session.expires_at <= now:
+            message = "The security token included in the request is expired"
+            raise AuthenticationFailed(AuthFailure.EXPIRED_TOKEN, message)
+        parent = self.credentials.get(session.parent_key_id)
+        if parent is None:
+            raise AuthenticationFailed(AuthFailure.BAD_TOKEN, _INVALID)
+        return credential_of(parent, access_key_id, secret_access_key, session)
+
+
 def identify(
     request: HttpRequest,
     payload_sha256: str,
-    keys: Mapping[str, Credential],
+    keys: Keys,
     *,
     now: float,
     skew_seconds: float,
@@ -82,9 +117,7 @@ def identify(
     ``payload_sha256``: see ``sigv4.verify``. ``now`` is in seconds since the epoch.
     """
     signature = _read(request)
-    credential = keys.get(signature.access_key_id)
-    if credential is None:
-        raise AuthenticationFailed(AuthFailure.UNKNOWN_KEY, "The security token included in the request is invalid.")
+    credential = keys.find(signature.access_key_id, signature.session_token, now)
     _check_time(signature, now, skew_seconds)
     if unsigned := sigv4.unsigned_headers(signature, request):
         name = "Host' or ':authority" if unsigned[0] == "host" else unsigned[0]

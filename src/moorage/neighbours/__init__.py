@@ -1,5 +1,5 @@
-"""Small stand-ins for the AWS services next door: so far S3, over the folder store.
+"""Small stand-ins for the AWS services next door: so far S3, over the folder store, and STS.
 
 A process of its own (``process``), which the gateway hands requests to over a Unix socket. May import everything below
-it but the rooms of the other processes. Start reading in ``s3.app``.
+it but the rooms of the other processes. Start reading in ``front``.
 """

@@ -2,20 +2,28 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 import orjson
 
-from moorage.aws.credentials import Credential
 from moorage.base import link
 from moorage.base.clock import Clock
 from moorage.base.settings import Settings
+from moorage.iam.authenticate import Keys
 from moorage.routing.snapshot import Snapshot
 
 _PAUSE_SECONDS = 0.2
 
 log = logging.getLogger(__name__)
+
+
+class KeySource(Protocol):
+    """Where the keys that requests may be signed with come from."""
+
+    @property
+    def keys(self) -> Keys:
+        """The newest ones."""
 
 
 class KeyRing:
@@ -28,9 +36,9 @@ class KeyRing:
         self._snapshot = Snapshot(version=0)
 
     @property
-    def keys(self) -> Mapping[str, Credential]:
-        """Credentials by access key id."""
-        return self._snapshot.keys
+    def keys(self) -> Keys:
+        """What requests are checked with."""
+        return Keys(self._snapshot.keys, self._snapshot.token_secret)
 
     async def load(self) -> None:
         """Start from the snapshot on the disk, if there is one that can be read."""

@@ -14,8 +14,10 @@ from moorage.base.ids import SystemIds
 from moorage.base.process import run_process
 from moorage.base.settings import Settings
 from moorage.base.tasks import Tasks
+from moorage.neighbours.front import Front
 from moorage.neighbours.keys import KeyRing
 from moorage.neighbours.s3.app import S3App
+from moorage.neighbours.sts.app import StsApp
 from moorage.objects.folder import FolderStore
 
 _BACKLOG = 1024
@@ -46,7 +48,7 @@ async def serve(settings: Settings, listener: socket.socket, stop: asyncio.Event
     tasks = Tasks()
     keys = KeyRing(settings, clock)
     store = FolderStore(settings.data_dir / "objects", clock, ids)
-    app = S3App(store, keys, clock, ids, region=settings.region)
+    app = Front(S3App(store, keys, clock, ids, region=settings.region), StsApp(keys, clock, ids))
     server = _Server(
         uvicorn.Config(
             app,
@@ -65,7 +67,7 @@ async def serve(settings: Settings, listener: socket.socket, stop: asyncio.Event
         await keys.load()
         tasks.start("follow snapshots", keys.follow())
         tasks.start("sweep objects", _sweep(store))
-        serving = tasks.start("serve S3", server.serve([listener]))
+        serving = tasks.start("serve S3 and STS", server.serve([listener]))
         stopped = tasks.start("wait for the end", stop.wait())
         await asyncio.wait([serving, stopped], return_when=asyncio.FIRST_COMPLETED)
         server.should_exit = True

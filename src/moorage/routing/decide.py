@@ -48,6 +48,9 @@ class Routing:
     """By account, region and name."""
     instances: Mapping[str, Instance] = field(default_factory=dict)
     """By instance id."""
+    token_secret: str = field(default="", repr=False)
+    tags: Mapping[tuple[str, str, str], Mapping[str, str]] = field(default_factory=dict)
+    """Of endpoints, by account, region and name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,8 @@ def make_routing(snapshot: Snapshot) -> Routing:
             for variant in endpoint.variants
             for instance in variant.instances
         },
+        token_secret=snapshot.token_secret,
+        tags=snapshot.tags,
     )
 
 

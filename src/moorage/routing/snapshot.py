@@ -17,7 +17,7 @@ The control plane also writes each snapshot to ``data_dir/snapshot.json`` before
 starts while the control plane is down goes on from there.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,18 +63,22 @@ class Snapshot:
 
     version: int
     keys: Mapping[str, Credential] = field(default_factory=dict)
-    """By access key id."""
+    """By access key id; with their policies."""
     endpoints: Mapping[tuple[str, str, str], Endpoint] = field(default_factory=dict)
     """By account, region and name (case-sensitive)."""
+    token_secret: str = field(default="", repr=False)
+    """What session tokens are made and checked with."""
+    tags: Mapping[tuple[str, str, str], Mapping[str, str]] = field(default_factory=dict)
+    """Tags of the endpoints that have any, because policies may ask for them."""
 
     def to_message(self) -> dict[str, Any]:
         """Give the JSON form."""
         return {
             "version": self.version,
-            "keys": [
-                [key.access_key_id, key.secret_access_key, key.account_id, key.user_name] for key in self.keys.values()
-            ],
+            "token_secret": self.token_secret,
+            "keys": [_key_message(key) for key in self.keys.values()],
             "endpoints": [_endpoint_message(endpoint) for endpoint in self.endpoints.values()],
+            "tags": [[*key, dict(tags)] for key, tags in self.tags.items()],
         }
 
     @classmethod
@@ -83,9 +87,23 @@ class Snapshot:
         endpoints = [_endpoint(entry) for entry in message["endpoints"]]
         return cls(
             version=message["version"],
-            keys={entry[0]: Credential(*entry) for entry in message["keys"]},
+            keys={entry[0]: _key(entry) for entry in message["keys"]},
             endpoints={(e.account, e.region, e.name): e for e in endpoints},
+            token_secret=message.get("token_secret", ""),
+            tags={(account, region, name): tags for account, region, name, tags in message.get("tags", ())},
         )
+
+
+def _key_message(key: Credential) -> list[Any]:
+    return [key.access_key_id, key.secret_access_key, key.account_id, key.user_name, key.policies]
+
+
+def _key(entry: Sequence[Any]) -> Credential:
+    # A snapshot of an older version on the disk has no policies.
+    policies = entry[4] if len(entry) > 4 else None
+    access_key_id, secret_access_key, account, user_name = entry[:4]
+    policies = None if policies is None else tuple(policies)
+    return Credential(access_key_id, secret_access_key, account, user_name, policies)
 
 
 def _endpoint_message(endpoint: Endpoint) -> dict[str, Any]:

@@ -3,16 +3,15 @@
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from typing import Protocol
 
-from moorage.aws.credentials import Credential
 from moorage.aws.errors import ServiceError
 from moorage.aws.sigv4 import UNSIGNED_PAYLOAD, HttpRequest, MalformedSignature, Signature, read_signature
 from moorage.base.clock import Clock
 from moorage.base.ids import Ids
 from moorage.iam import authenticate
 from moorage.iam.authenticate import AuthenticationFailed, Caller
-from moorage.neighbours.s3 import buckets, faults, lists, objects, sigv2, uploads, xml
+from moorage.neighbours.keys import KeySource
+from moorage.neighbours.s3 import access, buckets, faults, lists, objects, sigv2, uploads, xml
 from moorage.neighbours.s3.call import Call
 from moorage.neighbours.s3.request import refuse_unbuilt, take_apart
 from moorage.neighbours.web import (
@@ -57,18 +56,10 @@ _MOST_IN_FLIGHT = 1000
 log = logging.getLogger(__name__)
 
 
-class Keys(Protocol):
-    """Where the keys that requests may be signed with come from."""
-
-    @property
-    def keys(self) -> Mapping[str, Credential]:
-        """Credentials by access key id."""
-
-
 class S3App:
     """An ASGI application that answers as S3 does."""
 
-    def __init__(self, store: ObjectStore, keys: Keys, clock: Clock, ids: Ids, *, region: str) -> None:
+    def __init__(self, store: ObjectStore, keys: KeySource, clock: Clock, ids: Ids, *, region: str) -> None:
         self._store = store
         self._keys = keys
         self._clock = clock
@@ -114,7 +105,9 @@ class S3App:
         if operation is None:
             raise faults.not_implemented(f"the operation {request.operation}")
         refuse_unbuilt(request)
-        return await operation(Call(request, caller, signature, body, self._store))
+        refuse = access.refuser(caller, request, now=self._clock.now())
+        access.check(request, refuse)
+        return await operation(Call(request, caller, signature, body, self._store, refuse))
 
     def _authenticate(self, wire: HttpRequest) -> tuple[Signature | None, Caller]:
         now = self._clock.now()

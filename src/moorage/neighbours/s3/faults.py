@@ -104,6 +104,8 @@ def authentication_fault(failed: AuthenticationFailed, *, presigned: bool) -> Cl
         AuthFailure.MISSING: access_denied(),
         AuthFailure.MALFORMED: ClientFault(malformed, failed.message),
         AuthFailure.UNKNOWN_KEY: unknown,
+        AuthFailure.BAD_TOKEN: ClientFault("InvalidToken", "The provided token is malformed or otherwise invalid."),
+        AuthFailure.EXPIRED_TOKEN: ClientFault("ExpiredToken", "The provided token has expired."),
         AuthFailure.BAD_SIGNATURE: signature_does_not_match(),
         AuthFailure.EXPIRED: access_denied("Request has expired"),
         AuthFailure.SKEWED: access_denied("Request is not yet valid") if presigned else skewed,

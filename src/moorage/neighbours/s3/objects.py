@@ -6,6 +6,7 @@ from urllib.parse import unquote
 
 from moorage.aws.errors import ClientFault
 from moorage.neighbours.s3 import xml
+from moorage.neighbours.s3.access import object_arn
 from moorage.neighbours.s3.call import Call
 from moorage.neighbours.s3.conditions import names_etag, read_range, unchanged, write_condition
 from moorage.neighbours.s3.faults import (
@@ -145,9 +146,16 @@ async def delete_objects(call: Call) -> Answer:
     if not 0 < len(keys) <= _MOST_DELETED:
         raise malformed_xml()
     quiet = xml.text_of(tree, "Quiet") == "true"
+    results: list[xml.Element] = []
     for key in keys:
+        refusal = call.refuse("s3:DeleteObject", object_arn(call.request.bucket, key))
+        if refusal is not None:
+            results.append(("Error", [("Key", key), ("Code", refusal.code), ("Message", refusal.message)]))
+            continue
         await call.store.delete(call.request.bucket, key)
-    return xml_answer("DeleteResult", [] if quiet else [("Deleted", [("Key", key)]) for key in keys])
+        if not quiet:
+            results.append(("Deleted", [("Key", key)]))
+    return xml_answer("DeleteResult", results)
 
 
 async def copy_object(call: Call) -> Answer:

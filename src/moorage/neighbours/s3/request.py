@@ -73,6 +73,7 @@ _KNOWN_HEADERS = frozenset(
         "x-amz-mp-object-size",
         "x-amz-request-payer",
         "x-amz-sdk-checksum-algorithm",
+        "x-amz-security-token",
         "x-amz-source-expected-bucket-owner",
         "x-amz-te",
         "x-amz-trailer",

@@ -9,12 +9,10 @@ to the signature into the query too, and S3 takes them from there when the reque
 import base64
 import hashlib
 import hmac
-from collections.abc import Mapping
 from urllib.parse import unquote_plus
 
-from moorage.aws.credentials import Credential
 from moorage.aws.sigv4 import HttpRequest
-from moorage.iam.authenticate import AuthenticationFailed, AuthFailure, Caller
+from moorage.iam.authenticate import AuthenticationFailed, AuthFailure, Caller, Keys
 
 _SUBRESOURCES = frozenset(
     [
@@ -90,12 +88,10 @@ def carried_headers(request: HttpRequest) -> list[tuple[str, str]]:
     ]
 
 
-def identify(request: HttpRequest, keys: Mapping[str, Credential], *, now: float, region: str) -> Caller:
+def identify(request: HttpRequest, keys: Keys, *, now: float, region: str) -> Caller:
     """Find who made a presigned URL; raises AuthenticationFailed. The URL names no region: it is given."""
     query = query_values(request.query)
-    credential = keys.get(query["AWSAccessKeyId"])
-    if credential is None:
-        raise AuthenticationFailed(AuthFailure.UNKNOWN_KEY, query["AWSAccessKeyId"])
+    credential = keys.find(query["AWSAccessKeyId"], query.get("x-amz-security-token"), now)
     expires = query.get("Expires", "")
     if not expires.isdecimal() or len(expires) > 12:
         raise AuthenticationFailed(AuthFailure.MALFORMED, "Query-string authentication requires the Expires parameter")
