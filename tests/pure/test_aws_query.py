@@ -78,6 +78,11 @@ def test_errors_are_read_by_botocore(fault: ClientFault | OurFault, whose: str) 
     assert read["Error"] == {"Type": whose, "Code": fault.code, "Message": "a<b"}
 
 
+def read(form: str) -> dict[str, object]:
+    parameters = query.read_form(form)
+    return query.parse_request(query.find_operation(SERVICE, parameters), parameters)
+
+
 @pytest.mark.parametrize(
     ("form", "code"),
     [
@@ -95,6 +100,5 @@ def test_errors_are_read_by_botocore(fault: ClientFault | OurFault, whose: str) 
 )
 def test_what_cannot_be_read_is_a_clear_error(form: str, code: str) -> None:
     with pytest.raises(ClientFault) as caught:
-        parameters = query.read_form(form)
-        query.parse_request(query.find_operation(SERVICE, parameters), parameters)
+        read(form)
     assert caught.value.code == code

@@ -32,7 +32,9 @@ def presigned(service: str) -> str:
         (head("/", x_amz_target="SageMaker.ListModels"), Owner.CONTROL),
         (head("/b/k"), Owner.NEIGHBOURS),
         (head("/b/k?" + presigned("s3")), Owner.NEIGHBOURS),
-        (head("/?" + presigned("sts")), Owner.NOBODY),
+        (head("/?" + presigned("sts")), Owner.NEIGHBOURS),
+        (head("/", authorization=signed("sts")), Owner.NEIGHBOURS),
+        (head("/?" + presigned("sns")), Owner.NOBODY),
         (head("/", authorization=signed("monitoring")), Owner.NOBODY),
         (head("/", authorization="Basic abc"), Owner.NEIGHBOURS),
         (head("/b?X-Amz-Credential=a"), Owner.NEIGHBOURS),
@@ -43,6 +45,6 @@ def test_owner(request_head: RequestHead, owner: Owner) -> None:
 
 
 def test_error_names_the_service_and_those_that_are_there() -> None:
-    fault = unknown_service(head("/", authorization=signed("sts")))
-    assert signed_service(head("/", authorization=signed("sts"))) == "sts"
-    assert fault.message == "Moorage does not have the service 'sts'. It has: s3, sagemaker."
+    fault = unknown_service(head("/", authorization=signed("sns")))
+    assert signed_service(head("/", authorization=signed("sns"))) == "sns"
+    assert fault.message == "Moorage does not have the service 'sns'. It has: s3, sagemaker, sts."

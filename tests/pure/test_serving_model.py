@@ -14,12 +14,13 @@ from moorage.serving.model import MissingCode, code_folder
         ("/opt/ml/model/code", "/data/model/code"),
         ("/opt/ml/model/src", "/data/model/src"),
         ("/opt/program", "/opt/program"),
+        ("s3://bucket/sourcedir.tar.gz", "/data/model/code"),
     ],
 )
 def test_code_is_in_the_artefact_unless_another_folder_is_named(submitted: str, folder: str) -> None:
     assert code_folder("/data/model", submitted) == Path(folder)
 
 
-def test_code_in_s3_is_refused_with_what_to_do() -> None:
+def test_code_elsewhere_is_refused_with_what_to_do() -> None:
     with pytest.raises(MissingCode, match="put it into the folder code of model"):
-        code_folder("/data/model", "s3://bucket/sourcedir.tar.gz")
+        code_folder("/data/model", "https://bucket/sourcedir.tar.gz")

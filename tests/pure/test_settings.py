@@ -47,8 +47,43 @@ def test_a_value_of_the_wrong_kind_is_named(name: str, text: str, wanted: str) -
         from_environment(SETTINGS, {f"MOORAGE_{name}": text})
 
 
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("MOORAGE_PING_INTERVAL", "MOORAGE_PING_INTERVAL_SECONDS"),
+        ("MOORAGE_DATADIR", "MOORAGE_DATA_DIR"),
+        ("MOORAGE_EVENTS_WEBHOOK", "MOORAGE_EVENT_WEBHOOK"),
+    ],
+)
+def test_a_variable_that_is_no_setting_is_refused_with_the_nearest_one(name: str, nearest: str) -> None:
+    with pytest.raises(UnusableSetting, match=f"There is no setting {name}. The nearest is {nearest};"):
+        from_environment(SETTINGS, {name: "1", "MOORAGE_PORT": "9"})
+
+
+@pytest.mark.parametrize("url", ["ftp://a/", "http://", "hook", "http://user:secret@a/", "http://a b/", "http://[/"])
+def test_a_webhook_that_cannot_be_called_is_refused(url: str) -> None:
+    with pytest.raises(UnusableSetting, match="it must be an http or https URL without a password"):
+        from_environment(SETTINGS, {"MOORAGE_EVENT_WEBHOOK": url})
+
+
+def test_quotas_are_a_json_object_by_the_names_of_aws() -> None:
+    text = '{"ml.m5.large for endpoint usage": 4, "Number of instances across active endpoints": 0}'
+    found = from_environment(SETTINGS, {"MOORAGE_QUOTAS": text})
+    assert found.quotas == {"ml.m5.large for endpoint usage": 4, "Number of instances across active endpoints": 0}
+
+
+@pytest.mark.parametrize(
+    "text", ["4", "{", '{"ml.m5.large": 4}', '{"ml.m5.large for endpoint usage": "4"}', "[1]", "null"]
+)
+def test_quotas_that_would_limit_nothing_are_named(text: str) -> None:
+    with pytest.raises(UnusableSetting, match="it must be a JSON object of quotas and whole numbers, such as"):
+        from_environment(SETTINGS, {"MOORAGE_QUOTAS": text})
+
+
 def test_settings_survive_the_way_to_another_process() -> None:
-    given = dataclasses.replace(SETTINGS, port=1, environments_dir=Path("/e"), limits=Limits(api_body_bytes=5))
+    given = dataclasses.replace(
+        SETTINGS, port=1, quotas={"a": 1}, environments_dir=Path("/e"), limits=Limits(api_body_bytes=5)
+    )
     assert Settings.from_message(given.to_message()) == given
 
 

@@ -45,8 +45,9 @@ class Api:
 
     def reply(self, method: str, path: str, headers: list[tuple[str, str]], body: bytes) -> Answer:
         given = dict(headers)
+        path, _, query = path.partition("?")
         what = given.get("x-amz-target", "").removeprefix("SageMaker.") or f"{method} {path}"
-        request = HttpRequest(method, path, "", headers)
+        request = HttpRequest(method, path, query, headers)
         signature = read_signature(request)
         if signature is None or not verify(signature, request, hashlib.sha256(body).hexdigest(), "secret"):
             self.unverified.append(what)

@@ -117,6 +117,31 @@ async def test_an_artefact_is_extracted_read_only(store: FakeStore, artifacts: A
     )
 
 
+async def test_submitted_code_takes_the_place_of_the_artefacts_own(store: FakeStore, artifacts: Artifacts) -> None:
+    store.objects["model.tar.gz"] = archive(
+        file("code/inference.py", b"old"), file("code/old.py"), file("deep/model.bin", b"big"),
+        special("soft", tarfile.SYMTYPE, "deep/model.bin"),
+    )  # fmt: skip
+    store.objects["sourcedir.tar.gz"] = archive(file("inference.py", b"new"), file("lib/more.py", b"more"))
+    model, code = await asyncio.gather(
+        artifacts.fetch(URL, print), artifacts.fetch("s3://bucket/sourcedir.tar.gz", print)
+    )
+
+    whole, again, bare = [await artifacts.with_code(base, code) for base in (model, model, None)]
+
+    files = {str(path.relative_to(whole)): path.read_bytes() for path in whole.rglob("*") if path.is_file()}
+    assert files == {
+        "code/inference.py": b"new",
+        "code/lib/more.py": b"more",
+        "deep/model.bin": b"big",
+        "soft": b"big",
+    }
+    assert whole == again
+    assert [path.name for path in bare.iterdir()] == ["code"]
+    assert model.joinpath("code/inference.py").read_bytes() == b"old"
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (whole, whole / "code", whole / "code" / "lib")} == {0o555}
+
+
 async def test_the_same_object_is_fetched_once_and_a_changed_one_again(store: FakeStore, artifacts: Artifacts) -> None:
     store.objects["model.tar.gz"] = archive(file("a", b"1"))
     first = await artifacts.fetch(URL, print)

@@ -25,11 +25,16 @@ async def test_request_and_answer_go_through_as_they_are() -> None:
         target = "/b/%7Ea%2Fb//c?list-type=2&prefix=%2f&X-Odd"
         answer = await made.raw(
             f"PUT {target} HTTP/1.1\r\nHost: Own.Host:1\r\nX-Odd-CASE: a  b\r\nConnection: keep-alive, X-Hop\r\n"
-            "X-Hop: 1\r\nTE: trailers\r\nContent-Length: 3\r\n\r\nabc".encode()
+            "X-Hop: 1\r\nX-Moorage-Source-Ip: 10.0.0.1\r\nTE: trailers\r\nContent-Length: 3\r\n\r\nabc".encode()
         )
         request = owner.requests[0]
     assert request.line == f"PUT {target} HTTP/1.1"
-    assert request.headers == [("Host", "Own.Host:1"), ("X-Odd-CASE", "a  b"), ("Content-Length", "3")]
+    assert request.headers == [
+        ("Host", "Own.Host:1"),
+        ("X-Odd-CASE", "a  b"),
+        ("Content-Length", "3"),
+        ("x-moorage-source-ip", "127.0.0.1"),
+    ]
     assert request.body == b"abc"
     assert (answer.status, answer.body) == (206, b"body")
     assert (answer.headers["etag"], answer.headers["x-own"]) == ('"x"', "two  words")
@@ -61,7 +66,7 @@ async def test_request_goes_to_its_owner(request_bytes: bytes, owner: str) -> No
 
 @pytest.mark.parametrize(
     ("service", "content_type", "form"),
-    [("monitoring", "application/x-amz-json-1.0", b'{"'), ("sts", "application/x-www-form-urlencoded", b"<Err")],
+    [("monitoring", "application/x-amz-json-1.0", b'{"'), ("sns", "application/x-www-form-urlencoded", b"<Err")],
 )
 async def test_service_that_is_not_there_is_a_clear_error(service: str, content_type: str, form: bytes) -> None:
     async with world() as made:
@@ -177,6 +182,18 @@ async def test_answer_before_the_body_is_seen_by_a_client_that_goes_on_sending()
                 await writer.drain()
             answer = await read_answer(reader)
     assert (answer.status, answer.headers["connection"], answer.body) == (403, "close", b"no")
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 10", "Transfer-Encoding: chunked"])
+async def test_request_after_one_that_was_answered_early_is_not_taken_for_its_body(framing: str) -> None:
+    async with world() as made:
+        owner = await made.owner("neighbours", answers(b"no", 403), answers(b"next"))
+        owner.reads_bodies = False
+        await made.start_gateway()
+        early = await made.raw(f"POST /b HTTP/1.1\r\nHost: h\r\n{framing}\r\n\r\n".encode())
+        answer = await made.raw(b"GET /b/k HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert (early.status, answer.body) == (403, b"next")
+    assert owner.connections == 2
 
 
 async def test_owner_that_is_being_restarted_is_waited_for() -> None:

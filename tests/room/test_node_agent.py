@@ -46,6 +46,21 @@ async def test_instance_comes_to_ready_with_pid_and_address(control: ControlEnd)
     assert "loaded" in Path(report.log_path).read_text(encoding="utf-8")
 
 
+async def test_code_submitted_beside_the_artefact_is_what_runs(control: ControlEnd) -> None:
+    submitted = control.models / "sent" / "content"
+    submitted.mkdir(parents=True)
+    (submitted / "own.py").write_text(OBEDIENT.replace("loaded", "loaded what was sent"), encoding="utf-8")
+    await control.launch("i-1", SAGEMAKER_PROGRAM="own.py", SAGEMAKER_SUBMIT_DIRECTORY="s3://models/sent")
+    report = await control.comes_to("i-1", READY)
+    assert "loaded what was sent" in Path(report.log_path).read_text(encoding="utf-8")
+
+
+async def test_code_that_was_not_submitted_fails_with_its_place(control: ControlEnd) -> None:
+    await control.launch("i-1", SAGEMAKER_SUBMIT_DIRECTORY="s3://models/never")
+    report = await control.comes_to("i-1", FAILED)
+    assert (report.failure, report.message) == (Failure.ARTIFACT, "There is no model data at s3://models/never.")
+
+
 async def test_same_launch_twice_starts_one_instance(control: ControlEnd) -> None:
     await control.launch("i-1")
     first = await control.comes_to("i-1", READY)

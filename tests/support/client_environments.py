@@ -211,6 +211,7 @@ def _unpack_cli_v2(folder: Path) -> None:
     _download_cli_v2(archives)
     for archive in archives.glob("*.deb"):
         _run("dpkg-deb", "--extract", archive, folder)
+        archive.unlink()
     said = subprocess.run(
         [*_cli_v2_in(folder), "--version"],
         env={**os.environ, **_finds_its_packages(folder)},

@@ -81,8 +81,10 @@ class ControlEnd:
         if requirements is not None:
             (folder / "requirements.txt").write_text(requirements, encoding="utf-8")
 
-    async def launch(self, name: str, *, model: str = "model", seconds: float = 20.0, image: str = IMAGE) -> None:
-        container = ContainerSpec("primary", image, {}, f"s3://models/{model}")
+    async def launch(
+        self, name: str, *, model: str = "model", seconds: float = 20.0, image: str = IMAGE, **environment: str
+    ) -> None:
+        container = ContainerSpec("primary", image, environment, f"s3://models/{model}")
         spec = InstanceSpec(name, "000000000000", "us-east-1", "ep", "v1", "ml.m5.large", (container,), seconds)
         await self.link.send({"op": "launch", "spec": spec.to_message()})
 

@@ -89,7 +89,7 @@ async def open_counter(folder: Path) -> AsyncIterator[Counter]:
     async def no_node() -> Link:
         raise LinkClosed
 
-    async def has_object(_uri: str) -> bool:
+    async def has_object(_account: str, _uri: str) -> bool:
         return True
 
     publisher = Publisher(Snapshot(version=0), nowhere, tasks)

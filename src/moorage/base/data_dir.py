@@ -58,12 +58,14 @@ def running_server(data_dir: Path) -> dict[str, Any] | None:
 def exports(server: Mapping[str, Any], key: Mapping[str, str]) -> list[str]:
     """Give the shell lines that point unmodified AWS clients here.
 
-    Four, not three: without a region most clients do not even begin.
+    Without a region most clients do not even begin; some read one variable for it, some the other (the SDKs for
+    JavaScript and Java only ``AWS_REGION``, botocore only ``AWS_DEFAULT_REGION``).
     """
     values = {
         "AWS_ENDPOINT_URL": server["url"],
         "AWS_ACCESS_KEY_ID": key["access_key_id"],
         "AWS_SECRET_ACCESS_KEY": key["secret_access_key"],
+        "AWS_REGION": server["region"],
         "AWS_DEFAULT_REGION": server["region"],
     }
     return [f"export {name}={shlex.quote(value)}" for name, value in values.items()]

@@ -5,14 +5,20 @@ raise it (``docs/reference/settings.md``).
 """
 
 import dataclasses
+import difflib
 import hashlib
+import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 DEFAULT_ACCOUNT = "000000000000"
+
+_PREFIX = "MOORAGE_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,12 @@ class Limits:
     artifact_files: int = 200_000
     """Largest number of members of one archive."""
 
+    events_kept: int = 10_000
+    """Events of endpoints in the journal, which is the webhook's back-log too; older ones go."""
+
+    events_kept_seconds: float = 2_592_000.0
+    """Age at which an event leaves the journal (30 days)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -77,6 +89,12 @@ class Settings:
 
     environments_dir: Path | None = None
     """Where the environments of built-in images are kept; None is the user's cache folder."""
+
+    event_webhook: str = ""
+    """URL that events of endpoints are posted to; empty: none."""
+
+    quotas: Mapping[str, int] = field(default_factory=dict)
+    """Most instances, by the names of AWS's quotas (control-plane.md section 12); what is not named is not limited."""
 
     limits: Limits = field(default_factory=Limits)
 
@@ -132,30 +150,81 @@ class UnusableSetting(ValueError):
     """A ``MOORAGE_*`` variable that does not exist or has a value of the wrong kind; its text is for people."""
 
 
+_QUOTA = re.compile(r"ml\.[a-z0-9-]+\.[a-z0-9]+ for endpoint usage|Number of instances across active endpoints")
+
+
+def _read_quotas(text: str) -> dict[str, int]:
+    """Read the JSON object of quotas."""
+    found = json.loads(text)
+    if not isinstance(found, dict) or not all(_QUOTA.fullmatch(name) for name in found):
+        raise ValueError(text)
+    if not all(type(limit) is int and limit >= 0 for limit in found.values()):
+        raise ValueError(text)
+    return found
+
+
+_READERS: Mapping[str, Callable[[str], Any]] = {"quotas": _read_quotas}
+_WANTED: Mapping[Callable[[str], Any], str] = {
+    int: "a whole number",
+    float: "a number",
+    _read_quotas: (
+        'a JSON object of quotas and whole numbers, such as {"ml.m5.large for endpoint usage": 4, '
+        '"Number of instances across active endpoints": 20}'
+    ),
+}
+
 Values = TypeVar("Values", Limits, Settings)
 
 
 def from_environment(settings: Settings, environment: Mapping[str, str]) -> Settings:
     """Lay ``MOORAGE_*`` over the settings: ``MOORAGE_PING_INTERVAL_SECONDS=1`` sets that limit.
 
-    Raises UnusableSetting for a value of the wrong kind. Variables that are not settings are left alone.
+    Raises UnusableSetting for a value of the wrong kind, and for a variable that is no setting: what is misspelt would
+    otherwise do nothing, and nobody would know.
     """
+    if strangers := sorted(name for name in environment if name.startswith(_PREFIX) and name not in _names()):
+        raise UnusableSetting(_no_such_setting(strangers[0]))
     limits: Limits = _overlay(settings.limits, environment)
     laid: Settings = _overlay(settings, environment)
+    _check_webhook(laid.event_webhook)
     return dataclasses.replace(laid, limits=limits)
+
+
+def _names() -> list[str]:
+    """Give the names of all variables."""
+    fields = (*dataclasses.fields(Settings), *dataclasses.fields(Limits))
+    return [_PREFIX + entry.name.upper() for entry in fields if entry.name not in {"limits", "run_dir"}]
+
+
+def _no_such_setting(name: str) -> str:
+    near = difflib.get_close_matches(name, _names(), n=1, cutoff=0.0)
+    return f"There is no setting {name}. The nearest is {near[0]}; all of them: docs/reference/settings.md"
+
+
+def _check_webhook(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        usable = not url or (parts.scheme in {"http", "https"} and bool(parts.hostname) and "@" not in parts.netloc)
+        usable = usable and parts.port != 0 and url.isascii() and url.isprintable() and " " not in url
+    except ValueError:
+        usable = False
+    if not usable:
+        message = f"MOORAGE_EVENT_WEBHOOK={url!r} is not usable: it must be an http or https URL without a password."
+        raise UnusableSetting(message)
 
 
 def _overlay(values: Values, environment: Mapping[str, str]) -> Values:
     given: dict[str, Any] = {}
     for entry in dataclasses.fields(values):
-        text = environment.get("MOORAGE_" + entry.name.upper())
+        text = environment.get(_PREFIX + entry.name.upper())
         if text is None or entry.name in {"limits", "data_dir", "run_dir"}:
             continue
         kind = Path if "Path" in str(entry.type) else type(getattr(values, entry.name))
+        read = _READERS.get(entry.name, kind)
         try:
-            given[entry.name] = kind(text)
+            given[entry.name] = read(text)
         except ValueError as fault:
-            wanted = {int: "a whole number", float: "a number"}.get(kind, "another value")
+            wanted = _WANTED.get(read, "another value")
             message = f"MOORAGE_{entry.name.upper()}={text!r} is not usable: it must be {wanted}."
             raise UnusableSetting(message) from fault
     return dataclasses.replace(values, **given)

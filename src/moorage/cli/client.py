@@ -52,10 +52,12 @@ class Client:
         headers = [("content-type", "application/x-amz-json-1.1"), ("x-amz-target", f"SageMaker.{operation}")]
         return self._json("POST", "/", headers, json.dumps(members).encode())
 
-    def own(self, method: str, path: str, members: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Call one of Moorage's own paths, ``/_moorage/...``."""
+    def own(
+        self, method: str, path: str, members: Mapping[str, Any] | None = None, *, query: str = ""
+    ) -> dict[str, Any]:
+        """Call one of Moorage's own paths, ``/_moorage/...``; ``query`` is percent-encoded and in order."""
         body = json.dumps(members).encode() if members is not None else b""
-        return self._json(method, path, [("content-type", "application/json")], body)
+        return self._json(method, path, [("content-type", "application/json")], body, query)
 
     def invoke(
         self, endpoint: str, body: bytes, *, content_type: str, accept: str | None, target_variant: str | None
@@ -82,8 +84,10 @@ class Client:
             size = path.stat().st_size
             self._send("PUT", f"/{bucket}/{quote(key)}", [], file, size=size, sha256=sha256, service="s3")
 
-    def _json(self, method: str, path: str, headers: list[tuple[str, str]], body: bytes) -> dict[str, Any]:
-        answer = self._send(method, path, headers, body)
+    def _json(
+        self, method: str, path: str, headers: list[tuple[str, str]], body: bytes, query: str = ""
+    ) -> dict[str, Any]:
+        answer = self._send(method, path, headers, body, query=query)
         found: dict[str, Any] = json.loads(answer.body) if answer.body else {}
         return found
 
@@ -97,18 +101,19 @@ class Client:
         size: int | None = None,
         sha256: str | None = None,
         service: str = "sagemaker",
+        query: str = "",
     ) -> Answer:
         length = len(body) if isinstance(body, bytes) else size
         digest = sha256 or (hashlib.sha256(body).hexdigest() if isinstance(body, bytes) else _EMPTY_SHA256)
         headers = [("host", self._authority), *headers]
         if service == "s3":
             headers.append(("x-amz-content-sha256", digest))
-        request = HttpRequest(method, path, "", headers)
+        request = HttpRequest(method, path, query, headers)
         timestamp = SystemClock().now()
         credential, region = self._server.credential, self._server.region
         headers += sign(request, digest, credential, region=region, service=service, timestamp=timestamp)
         headers.append(("content-length", str(length)))
-        return self._exchange(method, path, headers, body)
+        return self._exchange(method, f"{path}?{query}" if query else path, headers, body)
 
     def _exchange(self, method: str, path: str, headers: list[tuple[str, str]], body: bytes | BinaryIO) -> Answer:
         connection = http.client.HTTPConnection(self._host, self._port, timeout=_TIMEOUT_SECONDS)

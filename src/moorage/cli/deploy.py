@@ -10,7 +10,7 @@ import click
 
 from moorage.base.clock import SystemClock
 from moorage.cli.client import ApiError, Client
-from moorage.cli.present import duration, size
+from moorage.cli.present import advice_lines, duration, size
 
 DEFAULT_IMAGE = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-scikit-learn:1.2-1-cpu-py3"
 _INSTANCE_TYPE = "ml.m5.large"
@@ -120,11 +120,8 @@ def wait_in_service(client: Client, name: str, show: Callable[[Sequence[str]], N
             return
         if endpoint["EndpointStatus"] != "Creating":
             reason = endpoint.get("FailureReason", "no reason was given")
-            raise click.ClickException(
-                f"{name} is {endpoint['EndpointStatus']}: {reason}\n"
-                f"  the log     moorage logs {name}\n"
-                f"  remove it   aws sagemaker delete-endpoint --endpoint-name {name}"
-            )
+            lines = advice_lines(reason, name, failed=endpoint["EndpointStatus"] == "Failed")
+            raise click.ClickException("\n".join([f"{name} is {endpoint['EndpointStatus']}: {reason}", *lines]))
         clock.pause(_LOOK_AGAIN_SECONDS)
 
 

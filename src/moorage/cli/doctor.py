@@ -14,6 +14,8 @@ import click
 
 from moorage.base.ports import who_listens
 from moorage.base.settings import Settings
+from moorage.cli.client import Client
+from moorage.cli.events import webhook_trouble
 from moorage.cli.present import size
 from moorage.cli.server import Server, data_dir_option, find_server, output_option
 from moorage.cli.up import make_settings
@@ -48,11 +50,13 @@ def doctor(data_dir: Path | None, output: str) -> None:
 
     settings = make_settings(data_dir, {})
     machine = probe()
+    server = find_server(data_dir)
     checks = [
         python_check(),
         data_folder_check(settings.data_dir),
         disk_check(settings.data_dir),
-        port_check(settings, find_server(data_dir)),
+        port_check(settings, server),
+        *webhook_checks(server),
         *machine_checks(machine),
     ]
     if output == "json":
@@ -113,6 +117,22 @@ def port_check(settings: Settings, server: Server | None) -> Check:
             found = f"{settings.host}:{settings.port} cannot be had: {fault.strerror}{by}"
             return Check("port", "limited", found, "Choose another one: moorage up --port 0")
     return Check("port", "ok", f"{settings.host}:{settings.port} is free")
+
+
+def webhook_checks(server: Server | None) -> Iterator[Check]:
+    """Ask the running server how its webhook does."""
+    if server is None:
+        return
+    try:
+        webhook = Client(server).own("GET", "/_moorage/events", query="limit=1")["webhook"]
+    except click.ClickException as fault:
+        yield Check("events", "limited", fault.format_message(), "Read the server's log: logs/moorage.log")
+        return
+    if trouble := webhook_trouble(webhook):
+        advice = "Repair the receiver, or name another one with MOORAGE_EVENT_WEBHOOK and start again."
+        yield Check("webhook", "limited", trouble, advice)
+    elif webhook is not None:
+        yield Check("webhook", "ok", f"{webhook['origin']}, {webhook['waiting']} events wait")
 
 
 def machine_checks(machine: "Machine") -> Iterator[Check]:

@@ -7,8 +7,11 @@ from typing import Any
 import click
 
 from moorage.cli.client import ApiError, Client
-from moorage.cli.present import show
+from moorage.cli.present import failure_lines, show
 from moorage.cli.server import data_dir_option, need_server, output_option
+from moorage.telemetry.advice import advice
+
+_FAILED = "Failed"
 
 
 @click.command()
@@ -23,6 +26,10 @@ def ls(data_dir: Path | None, output: str) -> None:
         for row in rows
     ]
     show(rows, output, ["ENDPOINT", "STATUS", "VARIANTS"], cells)
+    for row in rows if output == "text" else ():
+        if reason := row["failure_reason"]:
+            lines = failure_lines(reason, row["endpoint"], failed=row["status"] == _FAILED)
+            click.echo("\n".join([f"\n{row['endpoint']}  {row['status']}", *lines]))
 
 
 def endpoints(client: Client) -> Iterator[dict[str, Any]]:
@@ -45,10 +52,12 @@ def describe(endpoint: Mapping[str, Any]) -> dict[str, Any]:
     """Give one row."""
     variants = endpoint.get("ProductionVariants") or []
     total = sum(variant.get("CurrentWeight", 0.0) for variant in variants)
+    name, status, reason = endpoint["EndpointName"], endpoint["EndpointStatus"], endpoint.get("FailureReason")
     return {
-        "endpoint": endpoint["EndpointName"],
-        "status": endpoint["EndpointStatus"],
-        "failure_reason": endpoint.get("FailureReason"),
+        "endpoint": name,
+        "status": status,
+        "failure_reason": reason,
+        "advice": list(advice(reason, name, can_only_be_deleted=status == _FAILED)) if reason else [],
         "variants": [
             {
                 "variant": variant["VariantName"],

@@ -13,6 +13,7 @@ _COMMANDS = {
     "run": "Deploy a model.tar.gz as an endpoint in one command.",
     "invoke": "Invoke an endpoint and print the answer.",
     "ls": "List the endpoints, their variants and instances.",
+    "events": "Show what has happened to endpoints, and follow it.",
     "logs": "Print the logs of an endpoint's instances.",
     "ps": "List Moorage's processes and instances, with their memory.",
     "keys": "Make, list and delete access keys.",

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from moorage.telemetry.advice import advice
+
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -40,6 +42,19 @@ def duration(seconds: float) -> str:
             parts.append(f"{left // length}{name}")
             left %= length
     return " ".join(parts[:2])
+
+
+def failure_lines(reason: str, endpoint: str, *, failed: bool) -> list[str]:
+    """Show a FailureReason and what to do about it, indented below the line of its endpoint.
+
+    ``failed``: the endpoint has failed; otherwise only a change of it has.
+    """
+    return [f"    {line}" for line in reason.splitlines()] + advice_lines(reason, endpoint, failed=failed)
+
+
+def advice_lines(reason: str, endpoint: str, *, failed: bool) -> list[str]:
+    """Show what to do about a FailureReason."""
+    return [f"  > {line}" for line in advice(reason, endpoint, can_only_be_deleted=failed)]
 
 
 class Live:

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from moorage.control.operations import endpoint_configs, endpoints, models, tags
+from moorage.control.operations import endpoint_configs, endpoints, models, tags, updates
 from moorage.control.operations.call import Call, Members
 
 Operation = Callable[[Call, Members], Awaitable[dict[str, Any]]]
@@ -20,7 +20,8 @@ OPERATIONS: Mapping[str, Operation] = {
     "CreateEndpoint": endpoints.create_endpoint,
     "DescribeEndpoint": endpoints.describe_endpoint,
     "ListEndpoints": endpoints.list_endpoints,
-    "UpdateEndpointWeightsAndCapacities": endpoints.update_endpoint_weights_and_capacities,
+    "UpdateEndpoint": updates.update_endpoint,
+    "UpdateEndpointWeightsAndCapacities": updates.update_endpoint_weights_and_capacities,
     "DeleteEndpoint": endpoints.delete_endpoint,
     "AddTags": tags.add_tags,
     "ListTags": tags.list_tags,

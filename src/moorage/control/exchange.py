@@ -7,6 +7,7 @@ from typing import Any
 from moorage.aws.shapes import Operation
 from moorage.aws.sigv4 import HttpRequest
 from moorage.base.clock import Clock
+from moorage.control.events import EventFeed
 from moorage.control.keyring import Keyring
 from moorage.control.operations.call import Services
 from moorage.iam.authenticate import Caller
@@ -18,6 +19,7 @@ class Desk:
 
     services: Services
     keyring: Keyring
+    events: EventFeed
     clock: Clock
     longest_body_bytes: int
     about: Mapping[str, Any]

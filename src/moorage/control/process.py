@@ -23,6 +23,7 @@ from moorage.base.link import connect, listen
 from moorage.base.process import run_process
 from moorage.base.settings import Settings
 from moorage.base.tasks import Tasks
+from moorage.control.events import EventFeed, Recorder
 from moorage.control.exchange import Desk
 from moorage.control.keyring import Keyring
 from moorage.control.node_link import NodeLink
@@ -36,8 +37,11 @@ from moorage.objects.faults import NoSuchBucket, NoSuchKey, UnusableUri
 from moorage.objects.folder import FolderStore
 from moorage.objects.store import ObjectStore, parse_s3_uri
 from moorage.routing.snapshot import Snapshot
+from moorage.state.events import Retention
 from moorage.state.records import KeyRecord
 from moorage.state.store import FileStore
+from moorage.telemetry.courier import Courier
+from moorage.telemetry.webhook import Webhook
 
 log = logging.getLogger(__name__)
 
@@ -65,10 +69,13 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         keyring = Keyring(store, publisher, clock, await asyncio.to_thread(_first_key, settings.data_dir, clock))
         await keyring.load()
         node = NodeLink(lambda: connect(settings.run_dir / "node.sock"), clock)
+        recorder = Recorder(node, publisher, clock, ids, _retention(settings))
+        store.call_witness(recorder.witness)
         world = World(
             store=store,
             node=node,
             publisher=publisher,
+            recorder=recorder,
             clock=clock,
             ids=ids,
             patience=_patience(settings),
@@ -82,12 +89,22 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         tasks.start("link to the node agent", node.run(reconciler.wake_all))
         objects = FolderStore(settings.data_dir / "objects", clock, ids)
         stack.callback(objects.close)
-        services = Services(store, clock, node, publisher, has_image, lambda uri: has_object(objects, uri))
+        services = Services(
+            store,
+            clock,
+            node,
+            publisher,
+            has_image,
+            lambda account, uri: has_object(objects, account, uri),
+            settings.quotas,
+        )
+        feed = EventFeed(store, clock, await _start_courier(settings, store, clock, tasks))
         about = {"version": __version__, "region": settings.region, "account": settings.account}
-        desk = Desk(services, keyring, clock, settings.limits.api_body_bytes, about)
+        desk = Desk(services, keyring, feed, clock, settings.limits.api_body_bytes, about)
         async with answering(Pipeline(desk, ids), open_socket(settings.run_dir / "control.sock"), tasks):
             log.info("ready")
             await stop.wait()
+            feed.close()
 
 
 def _patience(settings: Settings) -> Patience:
@@ -96,6 +113,20 @@ def _patience(settings: Settings) -> Patience:
         drain_seconds=limits.invocation_timeout_seconds + _DRAIN_MARGIN_SECONDS,
         change_seconds=_CAPACITY_SECONDS + limits.download_timeout_seconds + limits.startup_timeout_seconds,
     )
+
+
+def _retention(settings: Settings) -> Retention:
+    return Retention(settings.limits.events_kept, settings.limits.events_kept_seconds)
+
+
+async def _start_courier(settings: Settings, store: FileStore, clock: Clock, tasks: Tasks) -> Courier | None:
+    """Begin to carry events to the webhook, if there is one."""
+    if not settings.event_webhook:
+        return None
+    webhook = await asyncio.to_thread(Webhook, settings.event_webhook)  # reads the certificates that are trusted
+    courier = Courier(store, clock, webhook.post, webhook.origin)
+    tasks.start("events to the webhook", courier.run())
+    return courier
 
 
 async def _open_publisher(path: Path, tasks: Tasks) -> Publisher:
@@ -134,10 +165,13 @@ def has_image(uri: str) -> bool:
     return images.resolve(uri) is not None
 
 
-async def has_object(objects: ObjectStore, uri: str) -> bool:
-    """Say whether there is an object at ``s3://bucket/key``."""
+async def has_object(objects: ObjectStore, account: str, uri: str) -> bool:
+    """Say whether an account has an object at ``s3://bucket/key``: nobody serves what is in another's bucket."""
     try:
-        await objects.head(*parse_s3_uri(uri))
+        bucket, key = parse_s3_uri(uri)
+        if (await objects.bucket(bucket)).account != account:
+            return False
+        await objects.head(bucket, key)
     except (NoSuchKey, NoSuchBucket, UnusableUri):
         return False
     return True
@@ -173,6 +207,7 @@ async def answering(app: Pipeline, listener: socket.socket, tasks: Tasks) -> Asy
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_FINISH_SECONDS,
     )

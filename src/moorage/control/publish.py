@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
 
 import orjson
 
@@ -54,7 +55,9 @@ class Publisher:
     def __init__(self, snapshot: Snapshot, save: Save, tasks: Tasks) -> None:
         self._snapshot = snapshot
         self._keys: Mapping[str, Credential] = snapshot.keys
+        self._token_secret = snapshot.token_secret
         self._routes = dict(snapshot.endpoints)
+        self._tags = dict(snapshot.tags)
         self._first_version = snapshot.version
         self._changed_in: dict[EndpointKey, int] = {}
         self._waiting: set[EndpointKey] = set()
@@ -115,26 +118,33 @@ class Publisher:
         """Give the instances that some gateway may be sending to or awaiting an answer from."""
         return frozenset[str]().union(*(follower.in_use for follower in self._gateways()))
 
-    async def publish_keys(self, keys: Mapping[str, Credential]) -> None:
-        """Publish the access keys."""
+    async def publish_keys(self, keys: Mapping[str, Credential], token_secret: str = "") -> None:
+        """Publish the access keys, and the secret that session tokens are made with."""
         self._keys = dict(keys)
+        self._token_secret = token_secret
         await self._publish()
 
-    async def publish_route(self, key: EndpointKey, route: Endpoint | None) -> None:
+    async def publish_route(
+        self, key: EndpointKey, route: Endpoint | None, tags: Mapping[str, str] | None = None
+    ) -> None:
         """Publish what is to be known of an endpoint; returns when it is on disk and on its way."""
         if route is None:
             self._routes.pop(key, None)
         else:
             self._routes[key] = route
+        if route is None or not tags:
+            self._tags.pop(key, None)
+        else:
+            self._tags[key] = dict(tags)
         await self._publish()
 
     async def _publish(self) -> None:
         """Publish what has been asked for, together with whatever others have asked for meanwhile."""
         async with self._writing:
             before = self._snapshot
-            if before.keys == self._keys and before.endpoints == self._routes:
+            after = Snapshot(before.version + 1, self._keys, dict(self._routes), self._token_secret, dict(self._tags))
+            if replace(after, version=before.version) == before:
                 return
-            after = Snapshot(before.version + 1, self._keys, dict(self._routes))
             await self._save(orjson.dumps(after.to_message()))
             self._snapshot = after
             for key in {*before.endpoints, *after.endpoints}:

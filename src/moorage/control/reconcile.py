@@ -20,7 +20,9 @@ from sqlalchemy import Connection
 from moorage.base.clock import Clock
 from moorage.base.ids import Ids
 from moorage.base.tasks import Tasks
+from moorage.control.events import Recorder
 from moorage.control.node_link import NodeLink
+from moorage.control.planning import summary
 from moorage.control.planning.endpoint import Plan, plan
 from moorage.control.planning.observed import Observed, Patience
 from moorage.control.planning.specs import make_spec
@@ -43,6 +45,7 @@ class World:
     store: Store
     node: NodeLink
     publisher: Publisher
+    recorder: Recorder
     clock: Clock
     ids: Ids
     patience: Patience
@@ -116,7 +119,7 @@ async def pass_over(key: EndpointKey, world: World) -> float | None:
         return None  # each of the two wakes all endpoints when it is
     # Reports before records: what runs was recorded before it was launched, so a report without a record is a stray.
     reports = world.node.reports_of(key)
-    endpoint, recorded = await world.store.read(lambda connection: _read(connection, key))
+    endpoint, recorded, tagged = await world.store.read(lambda connection: _read(connection, key))
     await _remove_strays(key, reports, recorded, world)
     if endpoint is None:
         await world.publisher.publish_route(key, None)
@@ -128,12 +131,25 @@ async def pass_over(key: EndpointKey, world: World) -> float | None:
         in_use=world.publisher.in_use() | _unheard_of(recorded, world.started_at),
     )
     made = plan(endpoint, recorded, observed, world.clock.now(), world.patience)
-    await _act(endpoint, made, world)
+    if not await _act(endpoint, made, tagged, world):
+        await _tell_of_variants(endpoint, recorded, observed, world)
     return made.wake_at
 
 
-def _read(connection: Connection, key: EndpointKey) -> tuple[EndpointRecord | None, list[InstanceRecord]]:
-    return endpoints.find(connection, key), instances.of_endpoint(connection, key)
+async def _tell_of_variants(
+    endpoint: EndpointRecord, recorded: Sequence[InstanceRecord], observed: Observed, world: World
+) -> None:
+    """Record a VariantStatus that has changed while nothing of the endpoint's record has: it follows from reports."""
+    described = summary.describe(endpoint, recorded, observed.reports, observed.route)
+    if world.recorder.is_news(endpoint.key, described):
+        await world.store.transact(lambda connection: world.recorder.record(connection, endpoint.key))
+
+
+def _read(
+    connection: Connection, key: EndpointKey
+) -> tuple[EndpointRecord | None, list[InstanceRecord], Mapping[str, str]]:
+    tagged = tags.read(connection, ResourceKey(key.account, key.region, Kind.ENDPOINT, key.name))
+    return endpoints.find(connection, key), instances.of_endpoint(connection, key), tagged
 
 
 def _unheard_of(recorded: Sequence[InstanceRecord], started_at: float) -> set[str]:
@@ -157,7 +173,8 @@ async def _remove_strays(
             await world.node.stop(instance_id)
 
 
-async def _act(endpoint: EndpointRecord, made: Plan, world: World) -> None:
+async def _act(endpoint: EndpointRecord, made: Plan, tagged: Mapping[str, str], world: World) -> bool:
+    """Do what is planned; says whether anything of it was recorded."""
     now = world.clock.now()
     added = [
         InstanceRecord(
@@ -165,15 +182,17 @@ async def _act(endpoint: EndpointRecord, made: Plan, world: World) -> None:
             account=endpoint.account,
             region=endpoint.region,
             endpoint=endpoint.name,
-            variant=variant,
+            variant=place.variant,
             created_at=now,
+            fleet=place.fleet,
         )
-        for variant in made.add
+        for place in made.add
     ]
-    if made.endpoint != endpoint or added or made.retire or made.forget:
+    recorded = made.endpoint != endpoint or bool(added or made.retire or made.forget)
+    if recorded:
         await world.store.transact(lambda connection: _record(connection, endpoint, made, added, now))
         _say(endpoint, made, added)
-    await world.publisher.publish_route(endpoint.key, made.route)
+    await world.publisher.publish_route(endpoint.key, made.route, tagged)
     if made.endpoint is not None:
         for instance in (*made.launch, *added):
             await world.node.launch(make_spec(made.endpoint, instance, world.startup_timeout_seconds))
@@ -181,6 +200,7 @@ async def _act(endpoint: EndpointRecord, made: Plan, world: World) -> None:
         await world.node.stop(instance_id)
     for instance_id in made.forget:
         await world.node.forget(endpoint.key, instance_id)
+    return recorded
 
 
 def _record(
@@ -207,7 +227,11 @@ def _say(endpoint: EndpointRecord, made: Plan, added: Sequence[InstanceRecord]) 
         log.info("endpoint %s: instance %s has ended", name, instance_id)
     if after is None:
         log.info("endpoint %s: deleted", name)
-    elif after.status != endpoint.status:
+        return
+    if after.status != endpoint.status:
         log.info("endpoint %s: %s -> %s", name, endpoint.status, after.status)
-        if after.failure_reason and after.failure_reason != endpoint.failure_reason:
-            log.warning("endpoint %s: %s", name, after.failure_reason)
+    before, now = endpoint.deployment, after.deployment
+    if before is not None and now is not None and before.stage != now.stage:
+        log.info("endpoint %s: deployment of %s: %s -> %s", name, now.config_name, before.stage, now.stage)
+    if after.failure_reason and after.failure_reason != endpoint.failure_reason:
+        log.warning("endpoint %s: %s", name, after.failure_reason)

@@ -23,8 +23,8 @@ class Services:
     publisher: Publisher
     has_image: Callable[[str], bool]
     """Says whether an image URI can be run here."""
-    has_object: Callable[[str], Awaitable[bool]]
-    """Says whether there is an object at ``s3://bucket/key``."""
+    has_object: Callable[[str, str], Awaitable[bool]]
+    """Says whether an account has an object at ``s3://bucket/key``."""
     quotas: Mapping[str, int] = field(default_factory=dict)
     """By AWS's names; what is not named is not limited."""
 

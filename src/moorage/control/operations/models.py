@@ -32,7 +32,7 @@ async def _check_can_be_had(call: Call, request: Members) -> None:
         if not call.services.has_image(container["Image"]):
             raise validation_exception(f"Requested image {container['Image']} not found.")
         url = container.get("ModelDataUrl")
-        if url is not None and not await call.services.has_object(url):
+        if url is not None and not await call.services.has_object(call.account, url):
             role = request.get("ExecutionRoleArn", "")
             raise validation_exception(
                 f'Could not access model data at {url}. Please ensure that the role "{role}" exists and that its '

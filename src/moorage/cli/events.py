@@ -1,0 +1,92 @@
+"""``moorage events``: what has happened to endpoints."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import click
+
+from moorage.cli.client import Client
+from moorage.cli.present import failure_lines
+from moorage.cli.server import data_dir_option, need_server, output_option
+
+_PAGE = 100
+_WAIT_SECONDS = 2
+"""A stop of the server waits as long for a client that follows."""
+_STATE_CHANGE = "SageMaker Endpoint State Change"
+
+
+@click.command()
+@click.argument("endpoint", required=False)
+@click.option("-f", "--follow", is_flag=True, help="Go on with what comes.")
+@data_dir_option
+@output_option
+def events(endpoint: str | None, *, follow: bool, data_dir: Path | None, output: str) -> None:
+    """Show what has happened to ENDPOINT, or to all of them, oldest first.
+
+    As JSON it is EventBridge's events: a list, or with -f one a line.
+    """
+    client = Client(need_server(data_dir))
+    position, found = 0, list[Mapping[str, Any]]()
+    caught_up = False
+    while True:
+        page = _read(client, endpoint, position, wait=caught_up)
+        if position and page["gone"]:
+            click.echo(f"{page['gone']} events are gone: they left the journal before they were read.", err=True)
+        position, new = page["position"], [entry["event"] for entry in page["events"]]
+        found += new
+        if follow or output == "text":
+            for event in new:
+                click.echo(json.dumps(event) if output == "json" else "\n".join(lines_of(event)))
+            found.clear()
+        caught_up = len(new) < _PAGE
+        if caught_up and not follow:
+            break
+    if output == "json":
+        click.echo(json.dumps(found, indent=2))
+    if trouble := webhook_trouble(page["webhook"]):
+        click.echo(trouble, err=True)
+
+
+def _read(client: Client, endpoint: str | None, after: int, *, wait: bool) -> dict[str, Any]:
+    asked: dict[str, Any] = {"after": after, "limit": _PAGE}
+    if endpoint is not None:
+        asked["endpoint"] = endpoint
+    if wait:
+        asked["wait"] = _WAIT_SECONDS
+    return client.own("GET", "/_moorage/events", query=urlencode(sorted(asked.items())))
+
+
+def lines_of(event: Mapping[str, Any]) -> Sequence[str]:
+    """Show one event: when, which endpoint, what; of a failure also why and what to do about it."""
+    detail = event["detail"]
+    name, status = detail["EndpointName"], detail["EndpointStatus"]
+    time = event["time"].replace("T", " ").removesuffix("Z")
+    if event["detail-type"] != _STATE_CHANGE:
+        return [f"{time}  {name}  {_deployment(detail)}"]
+    lines = [f"{time}  {name}  {status}"]
+    if reason := detail.get("FailureReason"):
+        lines += failure_lines(reason, name, failed=status == "FAILED")
+    return lines
+
+
+def _deployment(detail: Mapping[str, Any]) -> str:
+    pending = detail.get("PendingDeploymentSummary") or {}
+    doing = [
+        f"{variant['VariantName']} {status['Status']}{': ' if status.get('StatusMessage') else ''}"
+        f"{status.get('StatusMessage') or ''}"
+        for summary in (detail, pending)
+        for variant in summary.get("ProductionVariants") or ()
+        for status in variant.get("VariantStatus") or ()
+    ]
+    return "  " + ("; ".join(doing) or "nothing is being deployed any more")
+
+
+def webhook_trouble(webhook: Mapping[str, Any] | None) -> str:
+    """Say what is wrong with the webhook; nothing when it takes what it is given."""
+    if webhook is None or not (webhook["dropped"] or webhook["failures_in_a_row"]):
+        return ""
+    text = f"The webhook {webhook['origin']}: {webhook['waiting']} events wait, {webhook['dropped']} were dropped."
+    return f"{text} Last: {webhook['last_failure']}." if webhook["last_failure"] else text
