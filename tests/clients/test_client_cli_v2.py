@@ -9,6 +9,8 @@ from tests.support.client_environments import AwsCli, aws_cli_v2
 from tests.support.fixtures import Deployment, Wine
 from tests.support.product import IMAGE, ROLE
 
+pytestmark = pytest.mark.timeout(400)  # the first test to come downloads the CLI
+
 ARN = "arn:aws:sagemaker:us-east-1:000000000000"
 VARIANT = {
     "VariantName": "one",
@@ -30,7 +32,6 @@ def aws(deployment: Deployment, model: str, tmp_path: Path) -> AwsCli:
 
 
 @pytest.mark.slow  # a dozen starts of the AWS CLI, which looks at a new endpoint every 30 s
-@pytest.mark.timeout(400)
 def test_the_cli_v2_lives_one_whole_life(aws: AwsCli, wine: Wine) -> None:
     (aws.folder / "model.tar.gz").write_bytes(wine.artefact("forest"))
     rows = wine.csv(0, 15, 30)

@@ -22,7 +22,7 @@ from tests.support.product import Moorage, wait_until
 
 SCRIPTS = Path(__file__).parents[1] / "clients" / "python"
 BUILD_SECONDS = 900
-"""For one environment. The largest took 2 minutes on two busy cores."""
+"""For one environment. The largest took a minute on two busy cores."""
 
 _LIFE_SECONDS = 240
 _DEBIAN_PYTHON = Path("/usr/bin/python3")

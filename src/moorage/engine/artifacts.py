@@ -12,7 +12,7 @@ from moorage.aws.errors import ServiceError
 from moorage.base.clock import Clock
 from moorage.base.settings import Limits
 from moorage.engine.archive import ArchiveLimits, ArchiveRefused, extract
-from moorage.engine.built_folder import build_once, remove_built
+from moorage.engine.built_folder import build_once, lay_over, remove_built
 from moorage.objects.faults import NoSuchBucket, NoSuchKey, UnusableUri
 from moorage.objects.store import ObjectReader, parse_s3_uri
 
@@ -85,6 +85,23 @@ class Artifacts:
             await reader.close()
         return folder / "content"
 
+    async def with_code(self, model: Path | None, code: Path) -> Path:
+        """Give a model's folder with another artefact as its folder ``code``; each as ``fetch`` gave it, or no model.
+
+        The files are the same ones under second names. Raises ArtifactFailure.
+        """
+        parts = [folder.parent.name for folder in (model, code) if folder is not None]
+        folder = self._folder / _name_of(*parts)
+
+        async def build(unfinished: Path) -> None:
+            await asyncio.to_thread(lay_over, model, code, unfinished / "content")
+
+        try:
+            await build_once(folder, build, clock=self._clock, waits=lambda: None)
+        except OSError as fault:
+            raise ArtifactFailure(f"The submitted code could not be stored: {fault.strerror or fault}.") from fault
+        return folder / "content"
+
     async def sweep(self, keep: Collection[Path]) -> list[Path]:
         """Remove all artefacts but those of the given folders (as ``fetch`` gave them); gives what went."""
         kept = {path.parent for path in keep}
@@ -147,8 +164,8 @@ async def _new_file(path: Path) -> AsyncGenerator[IO[bytes], None]:
         await asyncio.to_thread(file.close)
 
 
-def _name_of(bucket: str, key: str, etag: str) -> str:
-    return hashlib.sha256(f"{bucket}\0{key}\0{etag}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
+def _name_of(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def _megabytes(count: int) -> str:

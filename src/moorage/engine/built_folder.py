@@ -70,6 +70,24 @@ def remove_tree(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def lay_over(base: Path | None, code: Path, folder: Path) -> None:
+    """Make a folder of what is in the base, and of ``code`` in place of its own; files by second names. Blocks."""
+    folder.mkdir(mode=0o755)
+    for entry in base.iterdir() if base else ():
+        if entry.name == "code":
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            _link_tree(entry, folder / entry.name)
+        else:
+            os.link(entry, folder / entry.name, follow_symlinks=False)  # Path.hardlink_to would follow
+    _link_tree(code, folder / "code")
+    folder.chmod(0o555)  # shared with instances, which run as other users
+
+
+def _link_tree(source: Path, target: Path) -> None:
+    shutil.copytree(source, target, symlinks=True, copy_function=os.link)
+
+
 @contextlib.asynccontextmanager
 async def _lock(folder: Path, clock: Clock, waits: Callable[[], None]) -> AsyncIterator[None]:
     descriptor = _try_lock(folder)  # one system call: not worth a thread

@@ -43,6 +43,9 @@ class Artifacts(Protocol):
     async def fetch(self, url: str, progress: Progress) -> Path:
         """Give the folder of the extracted artefact; raises ArtifactFailure."""
 
+    async def with_code(self, model: Path | None, code: Path) -> Path:
+        """Give a model's folder with another artefact as its folder ``code``; raises ArtifactFailure."""
+
 
 @dataclass(frozen=True, slots=True)
 class Places:
@@ -104,9 +107,11 @@ class Preparation:
         return launch, image
 
     async def _model(self, container: ContainerSpec, progress: Progress) -> Path | None:
-        if container.model_data_url is None:
-            return None
-        return await self._artifacts.fetch(container.model_data_url, progress)
+        url, submitted = container.model_data_url, submitted_code(container)
+        model = None if url is None else await self._artifacts.fetch(url, progress)
+        if submitted is None:
+            return model
+        return await self._artifacts.with_code(model, await self._artifacts.fetch(submitted, progress))
 
     async def _with_requirements(self, environment: Environment, model: Path | None, installs: Progress) -> Environment:
         requirements = model / "code" / "requirements.txt" if model else None
@@ -123,6 +128,12 @@ def only_container(spec: InstanceSpec) -> ContainerSpec:
     if len(spec.containers) != 1:
         raise CannotPrepare(Failure.START, f"an instance has one container here, not {len(spec.containers)}")
     return spec.containers[0]
+
+
+def submitted_code(container: ContainerSpec) -> str | None:
+    """Give the URI of code beside the artefact, as the SageMaker SDK submits it (data-plane.md section 9.1)."""
+    submitted = container.environment.get("SAGEMAKER_SUBMIT_DIRECTORY", "")
+    return submitted if submitted.startswith("s3://") else None
 
 
 def resolve(container: ContainerSpec) -> BuiltinImage:

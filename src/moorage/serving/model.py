@@ -31,13 +31,16 @@ def load(model_dir: str, environment: Mapping[str, str]) -> Handlers:
 
 
 def code_folder(model_dir: str, submitted: str) -> Path:
-    """Give the folder of the customer's code: ``code`` of the artefact, unless another is named."""
-    if not submitted:
+    """Give the folder of the customer's code: ``code`` of the artefact, unless another is named.
+
+    What was submitted at an S3 URI is there too: the node agent has put it in the place of the artefact's own.
+    """
+    if not submitted or submitted.startswith("s3://"):
         return Path(model_dir, "code")
     if "://" in submitted:
         raise MissingCode(
-            f"SAGEMAKER_SUBMIT_DIRECTORY is {submitted}. Moorage takes code from the model artefact only: put it "
-            f"into the folder code of model.tar.gz and set SAGEMAKER_SUBMIT_DIRECTORY to {_MODEL_DIR_ON_AWS}/code."
+            f"SAGEMAKER_SUBMIT_DIRECTORY is {submitted}. Moorage takes code from s3:// or from the model artefact: put "
+            f"it into the folder code of model.tar.gz and set SAGEMAKER_SUBMIT_DIRECTORY to {_MODEL_DIR_ON_AWS}/code."
         )
     path = Path(submitted)
     if path.is_relative_to(_MODEL_DIR_ON_AWS):  # the plain-process engine has the artefact elsewhere

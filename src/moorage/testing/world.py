@@ -197,7 +197,7 @@ class ControlWorld:
             self.killer.armed = armed
 
     def _call(self) -> Call:
-        async def has_object(_uri: str) -> bool:
+        async def has_object(_account: str, _uri: str) -> bool:
             return True
 
         services = Services(
