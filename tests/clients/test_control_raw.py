@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from tests.support.control import IMAGE, KEY_ID, ROLE, SECRET, ControlPlane, control_plane
+from tests.support.product import wait_until
 
 from moorage.aws.credentials import Credential
 from moorage.aws.sigv4 import HttpRequest, sign
@@ -120,8 +121,11 @@ def test_what_cannot_be_read_is_refused_before_who_sent_it(plane: ControlPlane) 
 
 
 def test_health_is_shown_to_everybody(plane: ControlPlane) -> None:
-    status, content, _ = send(plane, b"", method="GET", path="/_moorage/health", target=None, signed=False)
-    assert status == 200
+    def ask() -> tuple[int, Any]:
+        return send(plane, b"", method="GET", path="/_moorage/health", target=None, signed=False)[:2]
+
+    wait_until(lambda: ask()[0] == 200, within=10, what="the gateways know the keys")
+    _, content = ask()
     assert content == {
         "status": "ok",
         "version": content["version"],

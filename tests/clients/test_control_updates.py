@@ -171,9 +171,10 @@ def test_deployment_config_of_the_creation_is_given_back_and_can_be_retained(sag
     ],
 )
 def test_deployments_that_are_not_built_are_refused_by_name(sagemaker: Any, config: Any, member: str) -> None:
-    calls: list[Callable[..., Any]] = [sagemaker.create_endpoint, sagemaker.update_endpoint]
-    for call in calls:
-        code, message = refused(call, EndpointName="ep", EndpointConfigName="c", DeploymentConfig=config)
+    make_endpoint(sagemaker)
+    calls: dict[str, Callable[..., Any]] = {"new": sagemaker.create_endpoint, "ep": sagemaker.update_endpoint}
+    for name, call in calls.items():
+        code, message = refused(call, EndpointName=name, EndpointConfigName="old", DeploymentConfig=config)
         assert code == "ValidationException"
         assert message.startswith(member)
         assert message.endswith("is not supported by Moorage yet.")

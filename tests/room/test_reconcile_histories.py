@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from moorage.aws.errors import ClientFault
@@ -101,6 +101,7 @@ async def has_come_to_rest(world: ControlWorld) -> None:
 @pytest.mark.slow  # 150 histories of several minutes of virtual time each
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(HAPPENINGS, max_size=12), LIVES)
+@example([("wait", 0), ("restart", 0)], [])  # asyncio.wait_for of Python 3.11 swallowed the cancellation
 def test_every_history_comes_to_rest(history: list[tuple[str, int]], lives: list[Script]) -> None:
     ahead = iter(lives)
 

@@ -118,7 +118,8 @@ class EventFeed:
             self._waiting += 1
             try:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(bell.wait(), left)
+                    async with asyncio.timeout(left):
+                        await bell.wait()
             finally:
                 self._waiting -= 1
 

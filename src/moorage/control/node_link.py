@@ -122,7 +122,8 @@ class NodeLink:
             return
         self._told.add(order)
         try:
-            await asyncio.wait_for(link.send(message), _SEND_SECONDS)
+            async with asyncio.timeout(_SEND_SECONDS):
+                await link.send(message)
         except (LinkClosed, TimeoutError):
             log.warning("the node agent did not take %s; it will be told again", message["op"])
             await link.close()

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 
 import orjson
 
-from moorage.aws.errors import ClientFault, validation_exception
+from moorage.aws.errors import ClientFault, OurFault, validation_exception
 from moorage.aws.response import Response
 from moorage.aws.sigv4 import HttpRequest
 from moorage.control import key_pages
@@ -27,7 +27,9 @@ HEALTH = "/_moorage/health"
 
 
 async def _health(exchange: Exchange) -> dict[str, Any]:
-    """Say that the API can be used."""
+    """Say that the API can be used: the gateway and the neighbours know the keys too."""
+    if not exchange.desk.services.publisher.keys_in_force():
+        raise OurFault("ServiceUnavailable", "Moorage is starting.", status=503)
     return {"status": "ok", **exchange.desk.about}
 
 

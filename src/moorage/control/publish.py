@@ -60,6 +60,7 @@ class Publisher:
         self._tags = dict(snapshot.tags)
         self._first_version = snapshot.version
         self._changed_in: dict[EndpointKey, int] = {}
+        self._keys_in = snapshot.version
         self._waiting: set[EndpointKey] = set()
         self._owners: dict[str, EndpointKey] = {}
         self._followers: set[_Follower] = set()
@@ -86,10 +87,15 @@ class Publisher:
         """
         return self._ready
 
+    def keys_in_force(self) -> bool:
+        """Say whether everybody who has called knows the keys, so that the API can be used."""
+        return self._ready and all(follower.applied >= self._keys_in for follower in self._followers)
+
     async def meet(self, wake_all: Callable[[], None]) -> None:
         """Wait for a first gateway, but not for long: there may be none."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._met.wait(), _MEET_SECONDS)
+            async with asyncio.timeout(_MEET_SECONDS):
+                await self._met.wait()
         self._ready = True
         wake_all()
 
@@ -147,6 +153,8 @@ class Publisher:
                 return
             await self._save(orjson.dumps(after.to_message()))
             self._snapshot = after
+            if after.keys != before.keys:
+                self._keys_in = after.version
             for key in {*before.endpoints, *after.endpoints}:
                 if before.endpoints.get(key) != after.endpoints.get(key):
                     self._changed_in[EndpointKey(*key)] = after.version
@@ -172,7 +180,8 @@ class Publisher:
     async def serve(self, link: Link) -> None:
         """Answer one call, until the caller goes."""
         try:
-            hello = await asyncio.wait_for(link.receive(), _HELLO_SECONDS)
+            async with asyncio.timeout(_HELLO_SECONDS):
+                hello = await link.receive()
         except (TimeoutError, LinkClosed):
             return
         follower = _Follower(link, str(hello.get("role")))

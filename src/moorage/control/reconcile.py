@@ -110,7 +110,8 @@ class Reconciler:
     async def _wait(self, bell: asyncio.Event, wake_at: float | None) -> None:
         seconds = None if wake_at is None else max(0.0, wake_at - self._world.clock.now())
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(bell.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await bell.wait()
 
 
 async def pass_over(key: EndpointKey, world: World) -> float | None:

@@ -12,7 +12,6 @@ import numpy as np
 import sagemaker
 from sagemaker.deserializers import JSONDeserializer
 from sagemaker.serializers import CSVSerializer
-from sagemaker.session_settings import SessionSettings
 from sagemaker.sklearn.model import SKLearnModel
 
 ROLE = "arn:aws:iam::000000000000:role/moorage"
@@ -24,9 +23,7 @@ with Path(rows_file).open() as file:
 seen = {}
 
 # The SDK asks STS at its public address for the account in the default bucket's name: a name of one's own avoids that.
-# Moorage's object store does not encrypt and says so; the SDK asks for KMS unless it is told otherwise.
-settings = SessionSettings(encrypt_repacked_artifacts=False)
-session = sagemaker.Session(default_bucket=BUCKET, settings=settings)
+session = sagemaker.Session(default_bucket=BUCKET)
 session.default_bucket()
 model_data = session.upload_data(artefact, bucket=BUCKET, key_prefix="models")
 model = SKLearnModel(

@@ -85,8 +85,12 @@ _KNOWN_HEADERS = frozenset(
         "x-amz-checksum-sha256",
     ]
 )
-# Values that say what is so anyway.
+ENCRYPTION = "x-amz-server-side-encryption"
+# Values that say what is so anyway. S3 encrypts every object with a key of its own, asked or not, and SDKs ask by
+# default: this asks for the store's default protection. Here that is the data folder's permissions (and the disk's
+# encryption, if it has one), so the answer does not claim any. A key of the caller's own is refused.
 _HARMLESS = {
+    ENCRYPTION: {"AES256", "aws:kms"},
     "x-amz-acl": {"private", "bucket-owner-full-control"},
     "x-amz-storage-class": {"STANDARD"},
     "x-amz-object-ownership": {"BucketOwnerEnforced"},
