@@ -14,6 +14,8 @@ from tests.support import models
 from tests.support.fixtures import Deployment, Wine
 from tests.support.product import IMAGE, ROLE, wait_until
 
+pytestmark = pytest.mark.client("ACK controller (calls replayed)")
+
 MODIFYING = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
 """Statuses in which the controller only looks again later."""
 INTERNAL = "Request to service failed"

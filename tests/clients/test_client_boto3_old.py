@@ -32,12 +32,14 @@ def life(client: PythonClient, name: str, moorage: Moorage, wine: Wine, home: Pa
 
 @pytest.mark.slow  # starts instances twice
 @pytest.mark.timeout(300)
+@pytest.mark.client("boto3, newest")
 def test_the_newest_boto3_lives_one_whole_life(moorage: Moorage, wine: Wine, tmp_path: Path) -> None:
     life(PythonClient(Path(sys.executable)), "boto3-new", moorage, wine, tmp_path)
 
 
 @pytest.mark.slow  # installs boto3 1.34 when it is not in the cache; starts instances twice
 @pytest.mark.timeout(600)
+@pytest.mark.client("boto3 1.34")
 def test_a_boto3_of_2024_lives_one_whole_life(moorage: Moorage, wine: Wine, tmp_path: Path) -> None:
     seen = life(python_client("boto3_old"), "boto3-old", moorage, wine, tmp_path)
 

@@ -9,6 +9,8 @@ from tests.support.client_environments import AwsCli, aws_cli_v1
 from tests.support.fixtures import Deployment, Wine
 from tests.support.product import ROLE
 
+pytestmark = pytest.mark.client("AWS CLI v1")
+
 TOPIC = "arn:aws:sns:us-east-1:000000000000"
 ARN = "arn:aws:sagemaker:us-east-1:000000000000:endpoint-config"
 VARIANT = {

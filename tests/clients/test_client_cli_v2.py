@@ -9,7 +9,8 @@ from tests.support.client_environments import AwsCli, aws_cli_v2
 from tests.support.fixtures import Deployment, Wine
 from tests.support.product import IMAGE, ROLE
 
-pytestmark = pytest.mark.timeout(400)  # the first test to come downloads the CLI
+# The first test to come downloads the CLI.
+pytestmark = [pytest.mark.timeout(400), pytest.mark.client("AWS CLI v2")]
 
 ARN = "arn:aws:sagemaker:us-east-1:000000000000"
 VARIANT = {

@@ -21,6 +21,7 @@ def predict_fn(data, model):
 
 @pytest.mark.slow  # installs the SDK when it is not in the cache; the SDK looks at an endpoint every 30 s
 @pytest.mark.timeout(BUILD_SECONDS + 300)
+@pytest.mark.client("SageMaker Python SDK v2")
 def test_the_python_sdk_2_lives_one_whole_life(moorage: Moorage, wine: Wine, tmp_path: Path) -> None:
     client = python_client("sdk_v2")
     shown = [0, 15, 30]

@@ -12,6 +12,7 @@ ARN = "arn:aws:sagemaker:us-east-1:000000000000:endpoint/sdk-three"
 
 @pytest.mark.slow  # installs the SDK when it is not in the cache; starts instances
 @pytest.mark.timeout(BUILD_SECONDS + 300)
+@pytest.mark.client("SageMaker Python SDK v3")
 def test_the_python_sdk_3_lives_one_whole_life(deployment: Deployment, wine: Wine, tmp_path: Path) -> None:
     client = python_client("sdk_v3")
     shown = [0, 15, 30]

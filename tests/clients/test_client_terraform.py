@@ -13,6 +13,8 @@ from botocore.exceptions import ClientError
 from tests.support.fixtures import Deployment, Wine
 from tests.support.product import IMAGE, ROLE
 
+pytestmark = pytest.mark.client("Terraform AWS provider (calls replayed)")
+
 Block = Mapping[str, Any]
 ALL_AT_ONCE: Block = {
     "BlueGreenUpdatePolicy": {
