@@ -216,7 +216,8 @@ def say_how_to_go_on(folder: Path) -> None:
         for name, weight in VARIANTS.items()
     )
     print(f"{BOLD}To go on alone{PLAIN}: in one terminal (Ctrl-C stops it)\n\n  {moorage} up\n")
-    print(f'and in another\n\n  eval "$({moorage} env)"      # AWS_ENDPOINT_URL, two keys and the region\n')
+    print(f'and in another\n\n  eval "$({moorage} env)"      # AWS_ENDPOINT_URL, two keys and the region')
+    print("  # no AWS CLI here? pip install awscli\n")
     print(f"  aws s3 mb s3://{BUCKET}")
     for name in VARIANTS:
         print(f"  aws s3 cp {_shown(folder / name)}.tar.gz s3://{BUCKET}/{name}/model.tar.gz")
@@ -226,7 +227,9 @@ def say_how_to_go_on(folder: Path) -> None:
         f"  aws sagemaker create-endpoint-config --endpoint-config-name mine --production-variants \\\n      {variants}"
     )
     print("  aws sagemaker create-endpoint --endpoint-name mine --endpoint-config-name mine\n")
-    print(f"or, from an artefact to an endpoint in one command\n\n  {moorage} run {_shown(folder)}/logistic.tar.gz\n")
+    print("or, from an artefact to an endpoint in one command, and three predictions\n")
+    print(f"  {moorage} run {_shown(folder)}/logistic.tar.gz")
+    print(f"  {moorage} invoke logistic --body @{_shown(folder)}/rows.csv\n")
 
 
 def _shown(path: Path) -> str:

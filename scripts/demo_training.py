@@ -1,7 +1,8 @@
 """Train two different models on the breast cancer data set that comes with scikit-learn, and pack each for hosting.
 
 Run by the Python of the image's environment, because a pickle wants the scikit-learn that made it. It leaves in the
-folder it is given: logistic.tar.gz, forest.tar.gz (``model.joblib`` and ``code/inference.py``) and held_out.json.
+folder it is given: logistic.tar.gz, forest.tar.gz (``model.joblib`` and ``code/inference.py``), held_out.json, and the
+first of its rows as rows.csv.
 """
 
 import json
@@ -46,6 +47,7 @@ def main(folder: Path) -> None:
             archive.add(folder / "inference.py", "code/inference.py")
     held = {"rows": held_out.tolist(), "labels": held_out_labels.tolist()}
     (folder / "held_out.json").write_text(json.dumps(held))
+    (folder / "rows.csv").write_text("".join(",".join(map(str, row)) + "\n" for row in held["rows"][:3]))
 
 
 main(Path(sys.argv[1]))

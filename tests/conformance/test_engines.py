@@ -27,6 +27,7 @@ from moorage.engine.environments import Environment
 from moorage.engine.installer import Installer
 from moorage.engine.launch import LaunchFailed
 from moorage.engine.probe import Machine, probe
+from moorage.engine.trees import read_processes
 
 MACHINE: Machine = probe()
 
@@ -350,6 +351,16 @@ async def test_installer_sees_what_its_command_names_and_nothing_else(sandbox: B
     assert await installer.run(command, said.append) == 0, said
     assert eval(said[0].rpartition(" ")[0]) in (["target", "source"], ["source", "target"])
     assert (target / "made").exists()
+
+
+async def test_installer_leaves_no_dead_process_behind(sandbox: Bench) -> None:
+    (target := sandbox.folder / "target").mkdir()
+    command = Command((str(PYTHON), "-Ic", "pass"), target, (target,), (Path(sys.base_prefix),), {})
+    installer = Installer(shutil.which("bwrap") or "bwrap", scratch=sandbox.folder / "sandbox")
+    before = {entry.pid for entry in read_processes()}
+    for _ in range(5):
+        assert await installer.run(command, lambda _: None) == 0
+    assert [entry for entry in read_processes() if entry.parent == os.getpid() and entry.pid not in before] == []
 
 
 # --- an ordinary user

@@ -40,7 +40,18 @@ def test_the_environment_lies_over_the_defaults() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "wanted"), [("PORT", "many", "a whole number"), ("PING_TIMEOUT_SECONDS", "soon", "a number")]
+    ("name", "text", "wanted"),
+    [
+        ("PORT", "many", "a whole number from 0 to 65535"),
+        ("PORT", "65536", "a whole number from 0 to 65535"),
+        ("PING_TIMEOUT_SECONDS", "soon", "a number, not below 0"),
+        ("INVOCATION_TIMEOUT_SECONDS", "-4", "a number, not below 0"),
+        ("STOP_GRACE_SECONDS", "nan", "a number, not below 0"),
+        ("STARTUP_TIMEOUT_SECONDS", "inf", "a number, not below 0"),
+        ("ARTIFACT_BYTES", "-1", "a whole number, not below 0"),
+        ("ACCOUNT", "12", "12 digits"),
+        ("REGION", "us east", "small letters, digits and single hyphens, such as us-east-1"),
+    ],
 )
 def test_a_value_of_the_wrong_kind_is_named(name: str, text: str, wanted: str) -> None:
     with pytest.raises(UnusableSetting, match=f"MOORAGE_{name}='{text}' is not usable: it must be {wanted}."):

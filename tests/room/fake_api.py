@@ -91,6 +91,7 @@ def fake_api(folder: Path) -> Iterator[Api]:
         "url": api.url,
         "pid": 4242,
         "region": "us-east-1",
+        "engine": "process",
         "account": "000000000000",
         "version": "0.1.0",
         "run_dir": str(api.run_dir),

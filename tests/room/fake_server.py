@@ -73,6 +73,8 @@ def main(data_dir: str, port: str, kind: str) -> None:
 
 
 if __name__ == "__main__":
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)  # as a terminal gives them, whatever the test run itself was given
     sys.stdout.write(json.dumps({"pid": os.getpid()}) + "\n")
     sys.stdout.flush()
     main(*sys.argv[1:])

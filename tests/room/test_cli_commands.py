@@ -143,9 +143,26 @@ def test_a_model_s_error_is_shown_in_its_own_words(api: Api) -> None:
     api.will("POST /endpoints/wine/invocations", Answer(fault, 424, {"x-amzn-ErrorType": "ModelError"}))
     result = moorage("invoke", "wine", "--body", "1")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert (
-        result.stderr == "Error: ModelError: Received server error (500) from primary\nThe model answered 500: boom\n"
-    )
+    assert result.stderr.splitlines() == [
+        "Error: ModelError: Received server error (500) from primary",
+        "The model answered 500: boom",
+        "  the log     moorage logs wine",
+    ]
+
+
+def test_one_row_of_csv_that_the_model_cannot_take_is_explained(api: Api) -> None:
+    fault = {"Message": "... ValueError: Expected 2D array, got 1D array instead: ...", "OriginalStatusCode": 500}
+    api.will("POST /endpoints/wine/invocations", Answer(fault, 424, {"x-amzn-ErrorType": "ModelError"}))
+    assert "send several lines, or JSON: [[...]]" in moorage("invoke", "wine", "--body", "1,2").stderr
+
+
+def test_help_begins_with_the_first_commands_a_line_each() -> None:
+    assert "\n  moorage up                          start it (Ctrl-C stops it)\n" in moorage("--help").stdout
+
+
+def test_without_a_server_on_a_named_folder_the_way_to_start_one_names_it(tmp_path: Path) -> None:
+    said = moorage("ls", "--data-dir", str(tmp_path / "a b")).stderr
+    assert f"Start one: moorage up --data-dir '{tmp_path / 'a b'}'\n" in said
 
 
 def test_ps_shows_processes_and_instances(api: Api) -> None:
@@ -201,6 +218,15 @@ def test_run_twice_says_what_to_do(api: Api, tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "There is already an endpoint named wine (InService)." in result.stderr
     assert f"moorage run {artifact} --name wine-2" in result.stderr
+
+
+def test_nobody_is_told_to_use_an_endpoint_that_has_failed(api: Api, tmp_path: Path) -> None:
+    artifact = tmp_path / "wine.tar.gz"
+    artifact.write_bytes(b"\x1f\x8b and so on")
+    api.will("DescribeEndpoint", {**ENDPOINT, "EndpointStatus": "Failed"})
+    said = moorage("run", str(artifact)).stderr
+    assert "There is already an endpoint named wine (Failed)." in said
+    assert "moorage invoke" not in said
 
 
 def test_run_refuses_what_is_no_archive_before_anything_starts(tmp_path: Path) -> None:
@@ -274,6 +300,13 @@ def test_doctor_says_what_holds(api: Api) -> None:
     assert all(check["advice"] for check in checks.values() if check["state"] == "broken")
 
 
+def test_doctor_looks_at_the_engine_that_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOORAGE_ENGINE", "process")
+    checks = {check["name"]: check for check in json.loads(moorage("doctor", "--output", "json").stdout)}
+    assert (checks["engine"]["state"], checks["engine"]["found"].split(",")[0]) == ("limited", "process")
+    assert checks["each instance has its own /tmp and /dev/shm"]["found"] == "no"
+
+
 def test_doctor_fails_when_the_data_folder_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("MOORAGE_DATA_DIR", str(tmp_path / "file" / "data"))
@@ -284,6 +317,10 @@ def test_doctor_fails_when_the_data_folder_cannot_be_had(tmp_path: Path, monkeyp
 
 def test_bad_settings_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOORAGE_PING_INTERVAL_SECONDS", "soon")
-    assert "MOORAGE_PING_INTERVAL_SECONDS='soon' is not usable: it must be a number." in moorage("up").stderr
-    assert "an account has 12 digits" in moorage("up", "--account", "12").stderr
+    assert (
+        "MOORAGE_PING_INTERVAL_SECONDS='soon' is not usable: it must be a number, not below 0." in moorage("up").stderr
+    )
+    account, region = moorage("up", "--account", "12"), moorage("up", "--region", "us east")
+    assert "Invalid value for --account: '12' is not usable: it must be 12 digits." in account.stderr
+    assert "Invalid value for --region: 'us east' is not usable: it must be small letters, digits" in region.stderr
     assert "leave --data-dir out" in moorage("up", "--ephemeral", "--data-dir", "x").stderr

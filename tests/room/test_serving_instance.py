@@ -383,3 +383,4 @@ def test_an_artefact_without_code_fails_as_the_container_does(start: Start, tmp_
     instance = start("", SAGEMAKER_SUBMIT_DIRECTORY="/opt/ml/model")
     assert instance.process.wait(20) == 1
     assert "Please provide a model_fn implementation" in instance.log.read_text()
+    assert "/inference.py. At the top of the artefact are: code, log.\n" in instance.log.read_text()

@@ -1,7 +1,9 @@
 """The supervisor over tiny fake processes: real forks, real signals."""
 
 import json
+import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,12 +11,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tests.support.product import alive, descendants, wait_until
 
 from moorage.base.data_dir import running_server
+from moorage.base.settings import run_dir_of
+from moorage.engine.cgroups import GroupLimits, groups_of
+from moorage.supervisor.places import UnusablePlace, first_key, need_room
+from moorage.supervisor.terminal import TerminalHandler
 
 FAKE_SERVER = Path(__file__).with_name("fake_server.py")
 
@@ -176,6 +183,66 @@ def test_a_second_ctrl_c_hurries(start: Callable[..., Server]) -> None:
     server.process.send_signal(signal.SIGINT)
     server.end()
     assert server.process.returncode == 0
+
+
+def test_a_long_stop_says_what_it_waits_for(start: Callable[..., Server]) -> None:
+    server = start("stubborn").ready()
+    server.process.send_signal(signal.SIGINT)
+    assert server.process.stderr is not None
+    said = server.process.stderr.readline()
+    server.process.send_signal(signal.SIGINT)
+    server.end()
+    assert said == "supervisor: node has up to 59 s to finish its work; Ctrl-C hurries\n"
+
+
+def test_a_killed_server_s_control_groups_are_swept(start: Callable[..., Server], tmp_path: Path) -> None:
+    places = tmp_path / "tmp"
+    places.mkdir()
+    killed = start("ephemeral", TMPDIR=str(places))
+    left = wait_until(lambda: [*places.glob("*/server.json")], within=10, what="the first runs")[0].parent
+    groups = groups_of(run_dir_of(left))
+    if not groups.controllers:
+        groups.close()
+        pytest.skip("control groups cannot be written here")
+    groups.make("i-left", GroupLimits(2**30, 1, 100))
+    killed.process.kill()
+    killed.end()
+    start("ephemeral", TMPDIR=str(places))
+    wait_until(lambda: not left.exists(), within=10, what="what it left is swept")
+    assert list(Path("/sys/fs/cgroup").rglob(run_dir_of(left).name)) == []
+
+
+def test_a_full_disk_is_one_clear_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=12_000))
+    with pytest.raises(UnusablePlace, match=r"The disk of .* is full \(12 kB are left\)\. Make room"):
+        need_room(tmp_path)
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UnusablePlace, match=r"gone/credentials.json cannot be written: No such file or directory\."):
+        first_key(tmp_path / "gone", "000000000000")
+
+
+def test_a_secret_is_never_taken_for_an_option(tmp_path: Path) -> None:
+    secrets = [first_key(folder, "0" * 12)["secret_access_key"] for folder in _folders(tmp_path, 30)]
+    assert all(len(secret) == 40 and secret.isalnum() for secret in secrets)
+
+
+def _folders(parent: Path, count: int) -> Iterator[Path]:
+    for number in range(count):
+        folder = parent / str(number)
+        folder.mkdir()
+        yield folder
+
+
+def test_a_warning_on_the_terminal_names_its_cause() -> None:
+    reader, writer = os.pipe()
+    fault = OSError(28, "No space left on device")
+    record = logging.makeLogRecord({"msg": "request 1 failed", "exc_info": (OSError, fault, None), "levelno": 40})
+    TerminalHandler(writer, "control").emit(record)
+    os.close(writer)
+    with os.fdopen(reader) as said:
+        assert said.read() == "control: request 1 failed: OSError: [Errno 28] No space left on device\n"
 
 
 def test_an_ephemeral_server_leaves_nothing_and_the_next_one_sweeps_what_a_killed_one_left(

@@ -73,6 +73,8 @@ async def listen(path: Path, serve: Callable[[Link], Awaitable[None]]) -> asynci
         link = Link(reader, writer)
         try:
             await serve(link)
+        except asyncio.CancelledError:  # the process ends; the streams of Python 3.11 would show it as a failure
+            pass
         finally:
             await link.close()
 

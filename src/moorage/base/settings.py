@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -94,7 +95,7 @@ class Settings:
     """URL that events of endpoints are posted to; empty: none."""
 
     quotas: Mapping[str, int] = field(default_factory=dict)
-    """Most instances, by the names of AWS's quotas (control-plane.md section 12); what is not named is not limited."""
+    """Most instances, by the names of AWS's quotas (control-plane.md section 12); what is not named has its default."""
 
     limits: Limits = field(default_factory=Limits)
 
@@ -163,10 +164,51 @@ def _read_quotas(text: str) -> dict[str, int]:
     return found
 
 
-_READERS: Mapping[str, Callable[[str], Any]] = {"quotas": _read_quotas}
+def _read_whole_number(text: str) -> int:
+    if (value := int(text)) < 0:
+        raise ValueError(text)
+    return value
+
+
+def _read_number(text: str) -> float:
+    value = float(text)
+    if not (0 <= value < math.inf):
+        raise ValueError(text)
+    return value
+
+
+def _read_port(text: str) -> int:
+    if (value := int(text)) not in range(65536):
+        raise ValueError(text)
+    return value
+
+
+def _read_account(text: str) -> str:
+    if not re.fullmatch(r"[0-9]{12}", text):
+        raise ValueError(text)
+    return text
+
+
+def _read_region(text: str) -> str:
+    """Read what can stand in an ARN and in the scope of a signature."""
+    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", text):
+        raise ValueError(text)
+    return text
+
+
+_READERS: Mapping[str, Callable[[str], Any]] = {
+    "quotas": _read_quotas,
+    "port": _read_port,
+    "account": _read_account,
+    "region": _read_region,
+}
+_READERS_OF_KINDS: Mapping[type, Callable[[str], Any]] = {int: _read_whole_number, float: _read_number}
 _WANTED: Mapping[Callable[[str], Any], str] = {
-    int: "a whole number",
-    float: "a number",
+    _read_whole_number: "a whole number, not below 0",
+    _read_number: "a number, not below 0",
+    _read_port: "a whole number from 0 to 65535",
+    _read_account: "12 digits",
+    _read_region: "small letters, digits and single hyphens, such as us-east-1",
     _read_quotas: (
         'a JSON object of quotas and whole numbers, such as {"ml.m5.large for endpoint usage": 4, '
         '"Number of instances across active endpoints": 20}'
@@ -188,6 +230,15 @@ def from_environment(settings: Settings, environment: Mapping[str, str]) -> Sett
     laid: Settings = _overlay(settings, environment)
     _check_webhook(laid.event_webhook)
     return dataclasses.replace(laid, limits=limits)
+
+
+def check_option(name: str, text: str) -> None:
+    """Raise UnusableSetting when a setting that was given as an option has no usable value."""
+    read = _READERS[name]
+    try:
+        read(text)
+    except ValueError as fault:
+        raise UnusableSetting(f"{text!r} is not usable: it must be {_WANTED[read]}.") from fault
 
 
 def _names() -> list[str]:
@@ -220,7 +271,7 @@ def _overlay(values: Values, environment: Mapping[str, str]) -> Values:
         if text is None or entry.name in {"limits", "data_dir", "run_dir"}:
             continue
         kind = Path if "Path" in str(entry.type) else type(getattr(values, entry.name))
-        read = _READERS.get(entry.name, kind)
+        read = _READERS.get(entry.name) or _READERS_OF_KINDS.get(kind, kind)
         try:
             given[entry.name] = read(text)
         except ValueError as fault:

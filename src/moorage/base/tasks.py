@@ -15,16 +15,19 @@ log = logging.getLogger(__name__)
 
 
 class Tasks:
-    """The tasks of one owner, held until they end; ``close`` ends them all."""
+    """The tasks of one owner, held until they end; ``close`` ends them all, and what is started after it."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._closed = False
 
     def start(self, name: str, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
         """Start work under a name that the log will show if it fails."""
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        if self._closed:  # it would find closed what it works with
+            task.cancel()
         return task
 
     def _ended(self, task: "asyncio.Task[Any]") -> None:
@@ -39,6 +42,7 @@ class Tasks:
 
     async def close(self) -> None:
         """Cancel what still runs and wait for its end."""
+        self._closed = True
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

@@ -92,9 +92,9 @@ def refuse_a_second(client: Client, name: str, path: Path) -> None:
         if fault.status < 500:
             return
         raise
+    use_it = "" if status == "Failed" else f"  use it      moorage invoke {name} --body @row.csv\n"
     raise click.ClickException(
-        f"There is already an endpoint named {name} ({status}).\n"
-        f"  use it      moorage invoke {name} --body @row.csv\n"
+        f"There is already an endpoint named {name} ({status}).\n{use_it}"
         f"  replace it  aws sagemaker delete-endpoint --endpoint-name {name}, then the same again\n"
         f"  or beside   moorage run {path} --name {name}-2"
     )
@@ -135,6 +135,9 @@ def progress_lines(endpoint: Mapping[str, Any], instances: Sequence[Mapping[str,
             for instance in instances
             if instance["endpoint"] == endpoint["EndpointName"] and instance["variant"] == variant["VariantName"]
         ]
-        doing = sorted({instance["message"] or instance["state"] for instance in mine}) or ["waiting"]
-        lines.append(f"{endpoint['EndpointName']}/{variant['VariantName']}  {status}  {', '.join(doing)}")
+        doing = sorted({instance["message"] or instance["state"] for instance in mine})
+        if not doing and status == "Creating":
+            doing = ["waiting"]
+        name = f"{endpoint['EndpointName']}/{variant['VariantName']}"
+        lines.append(f"{name}  {status}  {', '.join(doing)}".rstrip())
     return [line for line in lines if line]

@@ -57,7 +57,7 @@ def doctor(data_dir: Path | None, output: str) -> None:
         disk_check(settings.data_dir),
         port_check(settings, server),
         *webhook_checks(server),
-        *machine_checks(machine),
+        *machine_checks(machine, server.description["engine"] if server else settings.engine),
     ]
     if output == "json":
         click.echo(json.dumps([asdict(check) for check in checks], indent=2))
@@ -135,15 +135,20 @@ def webhook_checks(server: Server | None) -> Iterator[Check]:
         yield Check("webhook", "ok", f"{webhook['origin']}, {webhook['waiting']} events wait")
 
 
-def machine_checks(machine: "Machine") -> Iterator[Check]:
-    """Give the engine's tier and the promises that hold with it."""
-    tier = f"sandbox (bubblewrap {machine.bubblewrap})" if machine.engine == "sandbox" else "process"
-    user = "root" if machine.as_root else f"user {machine.uid}"
-    state = "ok" if machine.engine == "sandbox" else "limited"
-    yield Check("engine", state, f"{tier}, as {user}", machine.sandbox_fault)
+def machine_checks(machine: "Machine", wanted: str) -> Iterator[Check]:
+    """Give the engine's tier and the promises that hold with it; ``wanted``: the engine that is set."""
+    engine = machine.engine if wanted == "auto" else wanted
+    if engine == "sandbox" and machine.sandbox_fault:
+        advice = "Make it work, or leave the choice to Moorage: MOORAGE_ENGINE=auto."
+        yield Check("engine", "broken", f"sandbox is set, and does not work: {machine.sandbox_fault}", advice)
+    else:
+        tier = f"sandbox (bubblewrap {machine.bubblewrap})" if engine == "sandbox" else "process"
+        user = "root" if machine.as_root else f"user {machine.uid}"
+        advice = machine.sandbox_fault or ("" if engine == machine.engine else "As it was set; the sandbox works here.")
+        yield Check("engine", "ok" if engine == "sandbox" else "limited", f"{tier}, as {user}", advice)
     yield Check("machine", "ok", f"{machine.cpus} CPUs, {size(machine.memory_bytes)} memory")
     for promise in machine.promises:
-        holds = promise.sandbox if machine.engine == "sandbox" else promise.process
+        holds = promise.sandbox if engine == "sandbox" else promise.process
         yield Check(
             promise.name, "ok" if holds else "limited", "yes" if holds else "no", "" if holds else promise.advice
         )

@@ -30,13 +30,14 @@ def events(endpoint: str | None, *, follow: bool, data_dir: Path | None, output:
     """
     client = Client(need_server(data_dir))
     position, found = 0, list[Mapping[str, Any]]()
-    caught_up = False
+    caught_up = any_shown = False
     while True:
         page = _read(client, endpoint, position, wait=caught_up)
         if position and page["gone"]:
             click.echo(f"{page['gone']} events are gone: they left the journal before they were read.", err=True)
         position, new = page["position"], [entry["event"] for entry in page["events"]]
         found += new
+        any_shown = any_shown or bool(new)
         if follow or output == "text":
             for event in new:
                 click.echo(json.dumps(event) if output == "json" else "\n".join(lines_of(event)))
@@ -46,6 +47,8 @@ def events(endpoint: str | None, *, follow: bool, data_dir: Path | None, output:
             break
     if output == "json":
         click.echo(json.dumps(found, indent=2))
+    elif not any_shown:
+        click.echo("No events yet." if endpoint is None else f"No events of an endpoint {endpoint}.", err=True)
     if trouble := webhook_trouble(page["webhook"]):
         click.echo(trouble, err=True)
 

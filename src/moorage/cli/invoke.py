@@ -9,6 +9,8 @@ from moorage.cli.client import ApiError, Client
 from moorage.cli.server import data_dir_option, need_server
 
 _CONTENT_TYPES = {".csv": "text/csv", ".json": "application/json", ".npy": "application/x-npy", ".txt": "text/plain"}
+_ONE_ROW = "Expected 2D array, got 1D array"
+"""What scikit-learn says then."""
 
 
 @click.command()
@@ -35,7 +37,7 @@ def invoke(  # noqa: PLR0913 - the members of InvokeEndpoint
             endpoint, content, content_type=content_type or kind, accept=accept, target_variant=target_variant
         )
     except ApiError as fault:
-        raise _in_the_model_s_words(fault) from fault
+        raise _in_the_model_s_words(fault, endpoint) from fault
     sys.stdout.buffer.write(answer.body)
     if sys.stdout.isatty() and not answer.body.endswith(b"\n"):
         sys.stdout.buffer.write(b"\n")
@@ -55,9 +57,14 @@ def read_body(body: str) -> tuple[bytes, str]:
         raise click.ClickException(f"{path} cannot be read: {fault.strerror}") from fault
 
 
-def _in_the_model_s_words(fault: ApiError) -> click.ClickException:
-    original = fault.members.get("OriginalMessage")
-    if not original or original in fault.message:
+def _in_the_model_s_words(fault: ApiError, endpoint: str) -> click.ClickException:
+    if fault.code != "ModelError":
         return fault
-    status = fault.members.get("OriginalStatusCode")
-    return click.ClickException(f"{fault.message}\nThe model answered {status}: {original}")
+    lines = [fault.message]
+    original = fault.members.get("OriginalMessage")
+    if original and original not in fault.message:
+        lines.append(f"The model answered {fault.members.get('OriginalStatusCode')}: {original}")
+    if _ONE_ROW in fault.message:
+        lines.append("  one row     the container makes one dimension of a single line of CSV, as AWS's does:")
+        lines.append("              send several lines, or JSON: [[...]]")
+    return click.ClickException("\n".join([*lines, f"  the log     moorage logs {endpoint}"]))

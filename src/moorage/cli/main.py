@@ -51,13 +51,13 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(moorage.__version__, prog_name="moorage", message="%(prog)s %(version)s")
 def cli() -> None:
-    r"""Model hosting with the Amazon SageMaker Hosting API that you run yourself.
+    """Model hosting with the Amazon SageMaker Hosting API that you run yourself.
 
     \b
     moorage up                          start it (Ctrl-C stops it)
     eval "$(moorage env)"               point this shell's AWS clients at it
     moorage run model.tar.gz            or: deploy a model in one command
-    """
+    """  # noqa: D301 - the character itself tells click to leave the lines as they are
 
 
 def main() -> None:

@@ -100,8 +100,8 @@ def _row(role: str, pid: int | None, family: list[Process]) -> dict[str, Any]:
 
 
 def _helpers(node: int, instances: frozenset[int], processes: Mapping[int, Process]) -> Iterator[list[Process]]:
-    """Give the node agent's children that are no instances: zygotes, with what runs under them."""
+    """Give the node agent's children that are no instances: zygotes, with what runs under them; not the dead."""
     for process in processes.values():
-        if process.parent == node and process.pid not in instances:
+        if process.parent == node and process.pid not in instances and process.rss_bytes > 0:
             with contextlib.suppress(IndexError):
                 yield family_of(process.pid, processes, without=instances)

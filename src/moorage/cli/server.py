@@ -1,5 +1,6 @@
 """Which server the command line talks to."""
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,4 +86,5 @@ def need_server(data_dir: Path | None) -> Server:
         return server
     others = [folder for folder in ephemeral_folders() if running_server(folder)]
     hint = f"\nOne runs elsewhere; add --data-dir {others[0]}" if others else ""
-    raise click.ClickException(f"No Moorage runs on {chosen_data_dir(data_dir)}. Start one: moorage up{hint}")
+    start = f"moorage up --data-dir {shlex.quote(str(data_dir))}" if data_dir else "moorage up"
+    raise click.ClickException(f"No Moorage runs on {chosen_data_dir(data_dir)}. Start one: {start}{hint}")

@@ -8,7 +8,14 @@ from pathlib import Path
 
 import click
 
-from moorage.base.settings import Settings, UnusableSetting, default_data_dir, from_environment, run_dir_of
+from moorage.base.settings import (
+    Settings,
+    UnusableSetting,
+    check_option,
+    default_data_dir,
+    from_environment,
+    run_dir_of,
+)
 from moorage.cli.server import data_dir_option
 
 
@@ -40,9 +47,12 @@ def up(*, data_dir: Path | None, ephemeral: bool, **options: str | int | None) -
 def make_settings(data_dir: Path | None, options: dict[str, str | int]) -> Settings:
     """Make the settings: the defaults, over them the environment, over that the options."""
     folder = (data_dir or default_data_dir()).absolute()
-    account = options.get("account")
-    if isinstance(account, str) and not (account.isascii() and account.isdigit() and len(account) == 12):
-        raise click.BadParameter("an account has 12 digits.", param_hint="--account")
+    for name in ("account", "region"):
+        try:
+            if name in options:
+                check_option(name, str(options[name]))
+        except UnusableSetting as fault:
+            raise click.BadParameter(str(fault), param_hint=f"--{name}") from fault
     try:
         settings = from_environment(Settings(folder, run_dir_of(folder)), os.environ)
     except UnusableSetting as fault:

@@ -162,6 +162,19 @@ class Cgroups:
                 folder.rmdir()
 
 
+def groups_of(run_dir: Path) -> Cgroups:
+    """Give the groups of the installation with this folder of sockets; makes their parents."""
+    return Cgroups(find_hierarchies("moorage-" + run_dir.name.removeprefix("moorage-")))
+
+
+def remove_groups(run_dir: Path) -> None:
+    """Kill and remove what an installation that was killed has left in control groups, as far as it can be done."""
+    with contextlib.suppress(OSError):
+        groups = groups_of(run_dir)
+        groups.remove_leftovers()
+        groups.close()
+
+
 class Cgroup:
     """The control group of one instance."""
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from moorage.base.tasks import Tasks
+from moorage.engine.trees import kill_below
 
 Say = Callable[[str], None]
 
@@ -60,10 +61,16 @@ async def run_plainly(command: Command, say: Say) -> int:
             await _tell_lines(process.stdout, say)
         return await process.wait()
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
         tasks = Tasks()
-        await asyncio.shield(tasks.start("wait for a killed program", process.wait()))
+        await asyncio.shield(tasks.start("end a program", _end(process)))
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Kill what is left of a program, and wait for all that has become our child (bubblewrap's inner half does)."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()
+    await asyncio.to_thread(kill_below, process.pid)
 
 
 async def _tell_lines(stream: asyncio.StreamReader, say: Say) -> None:

@@ -107,7 +107,8 @@ def make_promises(sandbox_fault: str, controllers: frozenset[str], *, as_root: b
         ("processors are limited to the instance type's", "cpu" in controllers, "cpu" in controllers, groups),
         ("the number of processes is limited", "pids" in controllers, "pids" in controllers, groups),
         ("an instance ends with all its processes", works, bool(controllers), bubblewrap and groups),
-        ("all instances end with Moorage", works, True, ""),
+        # Without either, a child that a model has detached outlives a kill -9 of its instance.
+        ("all instances end with Moorage", works, bool(controllers), bubblewrap and groups),
     )
     return tuple(Promise(name, bool(sandbox and works), process, advice) for name, sandbox, process, advice in rows)
 

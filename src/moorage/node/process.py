@@ -11,7 +11,7 @@ from moorage.base.ids import SystemIds
 from moorage.base.process import run_process
 from moorage.base.settings import Settings
 from moorage.engine.artifacts import Artifacts
-from moorage.engine.cgroups import Cgroups, find_hierarchies
+from moorage.engine.cgroups import Cgroups, groups_of
 from moorage.engine.commands import Runner, run_plainly
 from moorage.engine.contract import InstanceSpec
 from moorage.engine.environments import Environments
@@ -77,7 +77,7 @@ def _clean(settings: Settings, places: Places) -> Cgroups:
     """Take away what an agent that was killed has left: its instances are dead, their sockets and groups are not."""
     shutil.rmtree(places.sockets, ignore_errors=True)
     places.sockets.mkdir(mode=0o700, parents=True)
-    cgroups = Cgroups(find_hierarchies("moorage-" + settings.run_dir.name.removeprefix("moorage-")))
+    cgroups = groups_of(settings.run_dir)
     cgroups.remove_leftovers()
     return cgroups
 

@@ -18,6 +18,11 @@ from .wire import Answer, Request, plain
 
 Function = Callable[..., Any]
 
+NO_MODEL_FN = (
+    "Please provide a model_fn implementation. See documentation for model_fn at "
+    "https://github.com/aws/sagemaker-python-sdk"
+)
+
 _DROPPED_HEADERS = frozenset({"content-type", "content-length", "connection", "transfer-encoding", "date", "server"})
 
 
@@ -85,10 +90,7 @@ class Handlers:
 
 def no_model_fn(_model_dir: str) -> Any:
     """Stand for the model_fn that the customer has not written."""
-    raise NotImplementedError(
-        "Please provide a model_fn implementation. See documentation for model_fn at "
-        "https://github.com/aws/sagemaker-python-sdk"
-    )
+    raise NotImplementedError(NO_MODEL_FN)
 
 
 def one_line(fault: BaseException) -> str:

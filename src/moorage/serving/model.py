@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from . import media
-from .handlers import Handlers, no_model_fn
+from .handlers import NO_MODEL_FN, Handlers
 
 _MODEL_DIR_ON_AWS = "/opt/ml/model"
+_SHOWN_NAMES = 10
 
 
 class MissingCode(Exception):
@@ -22,7 +23,7 @@ def load(model_dir: str, environment: Mapping[str, str]) -> Handlers:
     name = (program or "inference.py").removesuffix(".py")
     if not folder.joinpath(f"{name}.py").is_file() and not folder.joinpath(name, "__init__.py").is_file():
         if not program:
-            no_model_fn(model_dir)
+            raise NotImplementedError(f"{NO_MODEL_FN}\n{_what_is_there(folder, model_dir)}")
         raise MissingCode(f"SAGEMAKER_PROGRAM is {program}, but {folder} has no such file.")
     sys.path.insert(0, str(folder))
     module = importlib.import_module(name.replace("/", "."))
@@ -46,3 +47,10 @@ def code_folder(model_dir: str, submitted: str) -> Path:
     if path.is_relative_to(_MODEL_DIR_ON_AWS):  # the plain-process engine has the artefact elsewhere
         return Path(model_dir, path.relative_to(_MODEL_DIR_ON_AWS))
     return path
+
+
+def _what_is_there(folder: Path, model_dir: str) -> str:
+    """Say what the artefact has in place of code: most often it was packed together with the folder that it was in."""
+    names = sorted(path.name for path in Path(model_dir).iterdir())
+    shown = ", ".join(names[:_SHOWN_NAMES]) + (", ..." if len(names) > _SHOWN_NAMES else "")
+    return f"There is no {folder}/inference.py. At the top of the artefact are: {shown or 'no files'}."

@@ -31,6 +31,9 @@ _PR_SET_CHILD_SUBREAPER = 36
 _HURRY_SECONDS = 1.0
 """What is left to the children when a second Ctrl-C asks for haste."""
 
+_EXPLAIN_SECONDS = 1.0
+"""Who waits longer than this for the end wants to know what for."""
+
 _GIVE_UP_DEATHS = 3
 """A child that dies so often before the server was ever ready will not get better."""
 
@@ -72,6 +75,10 @@ class Stop:
     """Index of the child that is being stopped."""
     told: int = 0
     """How many children have got their SIGTERM."""
+    told_at: float = 0.0
+    """When the last of them got it."""
+    said: int = 0
+    """For how many children the user was told what is waited for."""
     kill_at: float = 0.0
     """When who still lives gets SIGKILL."""
 
@@ -255,7 +262,11 @@ class Family:
             for child in self._children[stop.told : wanted]:
                 _send(child.pid, signal.SIGTERM)
             stop.kill_at = now + (_HURRY_SECONDS if haste else self._children[stop.reached].role.stop_grace_seconds)
-            stop.told = wanted
+            stop.told, stop.told_at = wanted, now
+        if stop.said < wanted and not haste and now - stop.told_at >= _EXPLAIN_SECONDS:
+            seconds, stop.said = max(0.0, stop.kill_at - now), wanted
+            name = self._children[stop.reached].role.name
+            log.warning("%s has up to %.0f s to finish its work; Ctrl-C hurries", name, seconds)
         if now >= stop.kill_at:
             for child in self._children[stop.reached : stop.told]:
                 if child.pid is not None:

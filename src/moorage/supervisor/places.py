@@ -7,20 +7,43 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 import stat
+import string
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from moorage.base.data_dir import EPHEMERAL_PREFIX, Lock, ephemeral_folders, read_json, remove_folder, try_lock
 from moorage.base.files import write_whole
 from moorage.base.settings import run_dir_of
+from moorage.engine.cgroups import remove_groups
 
 _LOG_BYTES = 10 * 2**20
+_LEAST_ROOM_BYTES = 4 * 2**20
+"""With less than this the database and the log could be opened, and nothing be written to them."""
 
 
 class UnusablePlace(Exception):
     """A folder cannot be used; the text is for people."""
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what goes wrong with a file into words."""
+    try:
+        yield
+    except OSError as fault:
+        raise UnusablePlace(f"{path} cannot be written: {fault.strerror or fault}.") from fault
+
+
+def need_room(folder: Path) -> None:
+    """Raise UnusablePlace when the disk is full."""
+    free = shutil.disk_usage(folder).free
+    if free < _LEAST_ROOM_BYTES:
+        raise UnusablePlace(
+            f"The disk of {folder} is full ({free // 1000} kB are left). Make room, or use another --data-dir."
+        )
 
 
 def make_private_folder(folder: Path) -> None:
@@ -38,7 +61,7 @@ def make_private_folder(folder: Path) -> None:
 
 def lock(data_dir: Path, *, wait: Callable[[], bool]) -> Lock:
     """Take the folder's lock; while ``wait()`` says so, wait for the processes of a killed server to go."""
-    while (held := try_lock(data_dir)) is None:
+    while (held := _try_lock(data_dir)) is None:
         server = read_json(data_dir / "server.json")
         if server and Path(f"/proc/{server['pid']}").exists():
             raise UnusablePlace(
@@ -48,6 +71,11 @@ def lock(data_dir: Path, *, wait: Callable[[], bool]) -> Lock:
         if not wait():
             raise UnusablePlace(f"Another process uses {data_dir}: its lock is taken. Try again in a moment.")
     return held
+
+
+def _try_lock(data_dir: Path) -> Lock | None:
+    with writing(data_dir / "lock"):
+        return try_lock(data_dir)
 
 
 def make_ephemeral_folder() -> tuple[Path, Lock]:
@@ -64,6 +92,7 @@ def sweep_ephemeral_folders() -> None:
     for folder in ephemeral_folders():
         with contextlib.suppress(OSError):
             if (folder / "lock").exists() and (held := try_lock(folder)):
+                remove_groups(run_dir_of(folder))
                 remove_folder(run_dir_of(folder))
                 remove_folder(folder)
                 held.release()
@@ -83,11 +112,13 @@ def first_key(data_dir: Path, account: str) -> dict[str, str]:
     if found is None:
         found = {
             "access_key_id": "AKIA" + "".join(secrets.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") for _ in range(16)),
-            "secret_access_key": secrets.token_urlsafe(30),
+            # No sign at the beginning that a command line takes for an option.
+            "secret_access_key": "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(40)),
             "account": account,
             "user_name": "admin",
         }
-        write_whole(path, json.dumps(found, indent=2).encode() + b"\n")
+        with writing(path):
+            write_whole(path, json.dumps(found, indent=2).encode() + b"\n")
     return found
 
 
@@ -96,6 +127,7 @@ def open_log(data_dir: Path) -> int:
     logs = data_dir / "logs"
     make_private_folder(logs)
     path = logs / "moorage.log"
-    if path.exists() and path.stat().st_size > _LOG_BYTES:
-        path.replace(logs / "moorage.log.1")
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    with writing(path):
+        if path.exists() and path.stat().st_size > _LOG_BYTES:
+            path.replace(logs / "moorage.log.1")
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)

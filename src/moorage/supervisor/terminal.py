@@ -18,7 +18,10 @@ class TerminalHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Show one line if the terminal takes it now."""
-        line = f"{self._role}: {record.getMessage()}".replace("\n", " ").encode()[: _WHOLE_BYTES - 1] + b"\n"
+        line = f"{self._role}: {record.getMessage()}{_cause(record)}".replace("\n", " ")
+        self._write(line.encode()[: _WHOLE_BYTES - 1] + b"\n")
+
+    def _write(self, line: bytes) -> None:
         poll = select.poll()
         poll.register(self._descriptor, select.POLLOUT)
         try:
@@ -26,3 +29,9 @@ class TerminalHandler(logging.Handler):
                 os.write(self._descriptor, line)
         except OSError:  # the terminal has been closed
             pass
+
+
+def _cause(record: logging.LogRecord) -> str:
+    """Give the exception of a record in words; its traceback is for the log file."""
+    fault = record.exc_info[1] if record.exc_info else None
+    return f": {type(fault).__name__}: {fault}" if fault else ""

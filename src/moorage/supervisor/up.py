@@ -18,6 +18,7 @@ from moorage.base.clock import SystemClock
 from moorage.base.data_dir import Lock, remove_folder
 from moorage.base.files import write_whole
 from moorage.base.settings import DEFAULT_ACCOUNT, Settings, run_dir_of
+from moorage.engine.cgroups import remove_groups
 from moorage.supervisor import places
 from moorage.supervisor.banner import banner
 from moorage.supervisor.family import Child, Family, Role, StartFailed
@@ -74,10 +75,12 @@ def _installation(settings: Settings, *, ephemeral: bool) -> Iterator[Settings]:
         places.make_private_folder(settings.data_dir)
         held = _wait_for_lock(settings.data_dir)
     try:
+        places.need_room(settings.data_dir)
         places.make_run_dir(settings.run_dir)
         (settings.data_dir / "server.json").unlink(missing_ok=True)
         yield settings
     finally:
+        remove_groups(settings.run_dir)  # none is left but where the node agent had to be killed
         remove_folder(settings.run_dir)
         (settings.data_dir / "server.json").unlink(missing_ok=True)
         if ephemeral:
@@ -137,12 +140,17 @@ def _serve(start: _Start, listener: socket.socket, make_roles: MakeRoles, tier: 
         logging.getLogger("moorage").handlers[:] = [TerminalHandler(terminal, role.name)]
 
     def note(children: Sequence[Child]) -> None:
-        _write_processes(settings.run_dir / "processes.json", children)
+        try:
+            _write_processes(settings.run_dir / "processes.json", children)
+        except OSError as fault:  # a full disk: moorage ps is out of date, nothing else
+            log.warning("%s cannot be written: %s", settings.run_dir / "processes.json", fault.strerror)
 
     def ready() -> None:
         log.info("ready at %s", start.url)
         server = start.server(tier(settings))
-        write_whole(settings.data_dir / "server.json", json.dumps(server, indent=2).encode() + b"\n", durable=False)
+        with places.writing(settings.data_dir / "server.json"):
+            content = json.dumps(server, indent=2).encode() + b"\n"
+            write_whole(settings.data_dir / "server.json", content, durable=False)
         sys.stdout.write(banner(server, start.key, loopback=loopback, style=sys.stdout.isatty()))
         sys.stdout.flush()
 
@@ -169,6 +177,7 @@ def _log_to_file_and_terminal(log_file: int) -> None:
     to_file.setFormatter(logging.Formatter("%(asctime)s supervisor: %(message)s"))
     own = logging.getLogger("moorage")
     own.setLevel(logging.INFO)
+    logging.raiseExceptions = False  # a full disk is no reason to fill the terminal too
     own.handlers[:] = [to_file, TerminalHandler(sys.stderr.fileno(), "supervisor")]
 
 
