@@ -96,6 +96,11 @@ def test_model_without_image_or_artefact_is_refused_in_aws_words(home: Any) -> N
         f'Could not access model data at s3://models/none.tar.gz. Please ensure that the role "{ROLE}" exists'
     )
     assert "is located in us-east-1." in message
+    container = {"Image": IMAGE, "ModelDataUrl": "s3://models/none.tar.gz"}
+    assert refused(home.create_model, ModelName="bad", PrimaryContainer=container)[1] == (
+        "Could not access model data at s3://models/none.tar.gz. "
+        "Please ensure that there is an object located at the URL."
+    )
 
 
 def test_all_modelled_violations_come_in_one_message(home: Any) -> None:
@@ -267,6 +272,9 @@ def test_lists_page_without_skipping_or_repeating(sagemaker: Any) -> None:
     code, message = refused(sagemaker.list_models, NextToken=page["NextToken"], SortBy="Name")
     assert code == "ValidationException"
     assert message.startswith("Invalid pagination token")
+    other_list = {"SortBy": "Name", "SortOrder": "Ascending", "NextToken": page["NextToken"]}
+    assert refused(sagemaker.list_endpoint_configs, **other_list)[1].startswith("Invalid pagination token")
+    assert refused(sagemaker.list_endpoints, **other_list)[1].startswith("Invalid pagination token")
     found = sagemaker.list_models(NameContains="M1", MaxResults=100)["Models"]
     assert len(found) == 10
 

@@ -276,6 +276,21 @@ def test_tags_that_cannot_be_are_refused(sagemaker: Any) -> None:
     assert message == f'Could not find endpoint "{arn.replace("/ep", "/none")}".'
 
 
+def test_slip_of_the_finger_does_not_take_the_machine_down(sagemaker: Any) -> None:
+    make_endpoint(sagemaker, "ep", a_variant("a"))
+    in_service(sagemaker)
+    code, message = refused(
+        sagemaker.update_endpoint_weights_and_capacities,
+        EndpointName="ep",
+        DesiredWeightsAndCapacities=[{"VariantName": "a", "DesiredInstanceCount": 2_000_000_000}],
+    )
+    assert code == "ResourceLimitExceeded"
+    assert "'Number of instances across active endpoints' is 1000 Instances" in message
+    make_config(sagemaker, "huge", a_variant("a", InitialInstanceCount=2_000_000_000))
+    code, _ = refused(sagemaker.create_endpoint, EndpointName="huge", EndpointConfigName="huge")
+    assert code == "ResourceLimitExceeded"
+
+
 def test_quotas_refuse_what_is_beyond_them_and_leave_nothing_behind(tmp_path: Path) -> None:
     limits = {"ml.m5.large for endpoint usage": 3, "Number of instances across active endpoints": 4}
     with control_plane(tmp_path, quotas=limits) as running:

@@ -518,3 +518,9 @@ def test_what_moorage_does_not_have_is_refused_by_name(s3: Any, bucket: str) -> 
         with pytest.raises(ClientError, match=name) as raised:
             attempt()
         assert code(raised) == ("NotImplemented", 501)
+
+
+def test_an_upload_by_a_form_is_refused_by_name(s3: Any, bucket: str) -> None:
+    form = s3.generate_presigned_post(bucket, "k")
+    answer = urllib3.request("POST", form["url"], fields={**form["fields"], "file": ("k", b"x")})
+    assert (answer.status, b"NotImplemented" in answer.data, b"PostObject" in answer.data) == (501, True, True)

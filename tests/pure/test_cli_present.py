@@ -68,6 +68,11 @@ def test_progress_says_what_the_instances_are_doing() -> None:
     ]
 
 
+def test_nothing_is_waited_for_once_a_deployment_has_failed() -> None:
+    endpoint = {"EndpointName": "wine", "EndpointStatus": "Failed", "ProductionVariants": [{"VariantName": "a"}]}
+    assert progress_lines(endpoint, [], 3.0) == ["wine/a  Failed"]
+
+
 def test_an_instance_s_memory_is_that_of_all_its_processes() -> None:
     # 1 supervises 2 (node), which has a zygote 3 and the instance 4 with a child 5.
     processes = {
@@ -87,6 +92,11 @@ def test_an_instance_forked_below_a_zygote_is_counted_once() -> None:
     report = InstanceReport("i-1", "wine", "a", InstanceState.READY, 0.0, pid=4)
     rows = describe([{"role": "node", "pid": 2}], [report], processes)
     assert [(row["role"], row["rss_bytes"]) for row in rows] == [("node", 10), ("zygote", 10), ("instance", 10)]
+
+
+def test_a_process_that_has_ended_is_not_shown_as_a_zygote() -> None:
+    processes = {pid: Process(pid, parent, rss, 9.0) for pid, parent, rss in [(2, 1, 10), (3, 2, 0)]}
+    assert [row["role"] for row in describe([{"role": "node", "pid": 2}], [], processes)] == ["node"]
 
 
 def test_the_banner_has_all_that_a_client_needs() -> None:

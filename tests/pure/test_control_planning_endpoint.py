@@ -4,7 +4,7 @@ import pytest
 
 from moorage.control.planning.endpoint import Plan, plan
 from moorage.control.planning.failures import NO_CAPACITY
-from moorage.control.planning.fleets import Place
+from moorage.control.planning.fleets import ADDED_AT_ONCE, Place
 from moorage.control.planning.observed import Observed, Patience
 from moorage.control.planning.routes import route_of
 from moorage.engine.contract import Failure, InstanceReport, InstanceState
@@ -30,6 +30,12 @@ def test_new_endpoint_gets_its_instances() -> None:
     assert plan(endpoint, [], seen(), NOW, PATIENCE) == Plan(
         endpoint, add=(Place("a", 0), Place("a", 0), Place("b", 0)), wake_at=LATEST
     )
+
+
+def test_large_fleet_is_added_in_several_passes() -> None:
+    endpoint = an_endpoint(a_variant("a", 2_000_000_000), status=EndpointStatus.CREATING)
+    made = plan(endpoint, [], seen(), NOW, PATIENCE)
+    assert made == Plan(endpoint, add=(Place("a", 0),) * ADDED_AT_ONCE, wake_at=NOW)
 
 
 def test_recorded_instance_that_nobody_knows_is_launched() -> None:

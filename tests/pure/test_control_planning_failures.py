@@ -63,6 +63,20 @@ def test_what_happened_and_the_end_of_the_log_follow_within_the_limit() -> None:
     assert len(reason) == LONGEST
 
 
+def test_log_begins_with_a_whole_line() -> None:
+    lines = [f"{number:03d} of the lines that the container has printed" for number in range(100)]
+    report = a_report("i-1", InstanceState.FAILED, failure=Failure.START, log_tail="\n".join(lines))
+    reason = failure_reason(a_variant("v"), report)
+    shown = reason.partition("log:\n")[2].splitlines()
+    assert shown == lines[-len(shown) :]
+    assert LONGEST - len(lines[0]) <= len(reason) <= LONGEST
+
+
+def test_message_of_the_node_agent_becomes_a_sentence() -> None:
+    report = a_report("i-1", InstanceState.FAILED, failure=Failure.HEALTH_CHECK, message="It ended with exit code 1")
+    assert failure_reason(a_variant("v"), report).endswith("for this endpoint. It ended with exit code 1.")
+
+
 def test_overlong_message_is_cut() -> None:
     report = a_report("i-1", InstanceState.FAILED, failure=Failure.START, message="m" * 3000, log_tail="log")
     assert len(failure_reason(a_variant("v"), report)) == LONGEST

@@ -13,9 +13,16 @@ TAIL = (
 )
 
 
-def test_nothing_is_limited_that_is_not_named() -> None:
-    assert exceeded({}, Usage({LARGE: 10_000}), Usage({LARGE: 10_000})) is None
+def test_no_type_is_limited_that_is_not_named() -> None:
+    assert exceeded({}, Usage({LARGE: 500}), Usage({LARGE: 500})) is None
     assert exceeded({f"{XLARGE} for endpoint usage": 0}, Usage(), Usage({LARGE: 1})) is None
+
+
+def test_all_instances_are_limited_even_where_nothing_is_named() -> None:
+    violation = exceeded({}, Usage({LARGE: 1}), Usage({XLARGE: 2_000_000_000}))
+    assert violation is not None
+    assert "'Number of instances across active endpoints' is 1000 Instances" in violation
+    assert exceeded({ALL_INSTANCES: 5000}, Usage({LARGE: 1}), Usage({XLARGE: 2000})) is None
 
 
 def test_quota_of_a_type_is_told_in_aws_words() -> None:

@@ -34,8 +34,8 @@ def test_what_is_not_built_is_refused_by_name() -> None:
     create = {"EndpointName": "e", "EndpointConfigName": "c", "DeploymentConfig": {"AutoRollbackConfiguration": {}}}
     refusal = "DeploymentConfig.AutoRollbackConfiguration is not supported by Moorage yet."
     assert endpoints.only_what_create_builds(create) == refusal
-    update = {"DesiredWeightsAndCapacities": [{"VariantName": "a", "ServerlessUpdateConfig": {"MaxConcurrency": 1}}]}
-    refusal = "DesiredWeightsAndCapacities.1.ServerlessUpdateConfig is not supported by Moorage yet."
+    update = {"DesiredWeightsAndCapacities": [{"VariantName": "a", "Newer": {"MaxConcurrency": 1}}]}
+    refusal = "DesiredWeightsAndCapacities.1.Newer is not supported by Moorage yet."
     assert endpoints.only_what_weights_build(update) == refusal
 
     again: dict[str, Any] = {"DeploymentConfig": {"RollingUpdatePolicy": {}}}
@@ -90,6 +90,13 @@ def test_steps_fit_the_new_fleet() -> None:
     assert endpoints.steps_fit(request, [4, 2]) == text
     assert endpoints.steps_fit(request, [4]) is None
     assert endpoints.steps_fit({}, [1]) is None
+
+
+def test_concurrency_is_of_serverless_variants() -> None:
+    update = {"DesiredWeightsAndCapacities": [{"VariantName": "a"}, {"VariantName": "b", "ServerlessUpdateConfig": {}}]}
+    text = "ServerlessUpdateConfig can only be specified for a serverless variant: b."
+    assert endpoints.concurrency_is_for_serverless(update) == text
+    assert endpoints.concurrency_is_for_serverless(asked("a")) is None
 
 
 def test_provisioned_concurrency_is_within_the_allowed() -> None:

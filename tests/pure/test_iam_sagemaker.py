@@ -92,6 +92,14 @@ def test_an_endpoint_configuration_tells_what_it_is_made_of() -> None:
     }
 
 
+def test_each_pool_of_instances_tells_its_type_and_its_model() -> None:
+    pools = [{"InstanceType": "ml.g5.xlarge", "Priority": 1}, {"InstanceType": "ml.c5.large", "ModelNameOverride": "N"}]
+    variants = [{"ModelName": "m", "InstancePools": pools}]
+    found = context("CreateEndpointConfig", EndpointConfigName="c", ProductionVariants=variants)
+    assert found["sagemaker:instancetypes"] == ("ml.g5.xlarge", "ml.c5.large")
+    assert found["sagemaker:modelarn"] == (arn("model", "m"), arn("model", "n"))
+
+
 def test_what_is_no_arn_is_asked_about_as_it_is() -> None:
     assert parse_arn("nonsense") is None
     assert asked("ListTags", ResourceArn="nonsense") == [("sagemaker:ListTags", "nonsense")]

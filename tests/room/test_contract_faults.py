@@ -121,6 +121,7 @@ OPERATIONS: dict[str, tuple[dict[str, Any], list[Fault]]] = {
             DENIED,
             member("rule", TWICE, **TAGS),
             member("taken", f'Cannot create already existing model "{ARN}:model/m".', ModelName="m"),
+            member("not built", "InferenceExecutionConfig is not", InferenceExecutionConfig={"Mode": "Serial"}),
             in_container("image", "Requested image nobody/knows:1 not found.", Image="nobody/knows:1"),
             in_container("artefact", "Could not access model data at s3://b/k", ModelDataUrl="s3://b/k.tar.gz"),
         ],
@@ -158,6 +159,7 @@ OPERATIONS: dict[str, tuple[dict[str, Any], list[Fault]]] = {
             member("rule", TWICE, **TAGS),
             member("taken", f'Cannot create already existing endpoint "{ARN}:endpoint/ep".', EndpointName="ep"),
             member("reference", missing("endpoint configuration", "endpoint-config/none"), EndpointConfigName="none"),
+            member("not built", "DeploymentConfig.RollingUpdatePolicy is not", DeploymentConfig=ROLLING),
         ],
     ),
     "UpdateEndpoint": (
@@ -197,6 +199,11 @@ OPERATIONS: dict[str, tuple[dict[str, Any], list[Fault]]] = {
             in_item("reference", 'The variant name(s) "w" is/are not present within', VariantName="w"),
             member("state", f'Cannot update in-progress endpoint "{ARN}:endpoint/slow".', EndpointName="slow"),
             in_item("capacity", "DesiredInstanceCount must be at least 1", DesiredInstanceCount=0),
+            in_item(
+                "kind",
+                "ServerlessUpdateConfig can only be specified for a serverless variant: ",
+                ServerlessUpdateConfig={"MaxConcurrency": 1},
+            ),
         ],
     ),
     "AddTags": (

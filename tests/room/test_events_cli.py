@@ -54,6 +54,12 @@ def page(*events: dict[str, Any], position: int = 9, gone: int = 0, webhook: Any
     return {"events": entries, "position": position, "gone": gone, "webhook": webhook}
 
 
+def test_that_nothing_has_happened_is_said_and_is_no_output(api: Api) -> None:
+    api.will("GET /_moorage/events", page())
+    result = moorage("events", "wien")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "No events of an endpoint wien.\n")
+
+
 def test_events_are_lines_and_a_failure_says_what_to_do(api: Api) -> None:
     creating = {"VariantName": "a", "VariantStatus": [{"Status": "Creating", "StatusMessage": "Launching 1."}]}
     api.will(
@@ -90,7 +96,7 @@ def test_following_tells_what_was_missed_and_ends_with_the_server(api: Api) -> N
 
 
 def test_webhook_that_takes_nothing_is_told_of(api: Api) -> None:
-    api.will("GET /_moorage/events", page(webhook=SICK))
+    api.will("GET /_moorage/events", page(event("CREATING"), webhook=SICK))
     trouble = "The webhook https://hook: 4 events wait, 2 were dropped. Last: https://hook answered 500."
     assert moorage("events").stderr.strip() == trouble
     checks = {check["name"]: check for check in json.loads(moorage("doctor", "--output", "json").stdout)}
@@ -99,7 +105,7 @@ def test_webhook_that_takes_nothing_is_told_of(api: Api) -> None:
 
 
 def test_webhook_that_works_is_no_news(api: Api) -> None:
-    api.will("GET /_moorage/events", page(webhook=HEALTHY))
+    api.will("GET /_moorage/events", page(event("CREATING"), webhook=HEALTHY))
     assert moorage("events").stderr == ""
     assert "https://hook, 0 events wait" in moorage("doctor").stdout
 

@@ -103,9 +103,10 @@ def _context_of(operation: str, members: Mapping[str, Any], account: str, region
 def _of_variants(members: Mapping[str, Any], account: str, region: str) -> Context:
     variants = list(_variants(members))
     serverless = [variant["ServerlessConfig"] for variant in variants if "ServerlessConfig" in variant]
-    models = [variant["ModelName"] for variant in variants if "ModelName" in variant]
+    pools = [pool for variant in variants for pool in variant.get("InstancePools", ())]
+    models = (*_each(variants, "ModelName"), *_each(pools, "ModelNameOverride"))
     return {
-        "sagemaker:instancetypes": _each(variants, "InstanceType"),
+        "sagemaker:instancetypes": (*_each(variants, "InstanceType"), *_each(pools, "InstanceType")),
         "sagemaker:acceleratortypes": _each(variants, "AcceleratorType"),
         "sagemaker:modelarn": tuple(resource_arn(region, account, "model", name) for name in models),
         "sagemaker:serverlessmaxconcurrency": _each(serverless, "MaxConcurrency"),

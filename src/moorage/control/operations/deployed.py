@@ -77,9 +77,8 @@ def _copy(connection: Connection, call: Call, variant: Mapping[str, Any]) -> Dep
 
 def check_quotas(connection: Connection, call: Call, more: quotas.Usage) -> None:
     """Refuse instances beyond the account's quotas in this region; nothing has been done yet."""
-    limits = call.services.quotas
-    if not limits or not more:
+    if not more:
         return
     used = quotas.usage_of_all(endpoints.read_all(connection, call.account, call.region))
-    if (violation := quotas.exceeded(limits, used, more)) is not None:
+    if (violation := quotas.exceeded(call.services.quotas, used, more)) is not None:
         raise ClientFault("ResourceLimitExceeded", violation)

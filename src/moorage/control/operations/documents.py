@@ -31,7 +31,7 @@ async def list_documents(
     call: Call, request: Members, kind: Kind, member: str, summary: Callable[[ResourceKey, Listed], dict[str, Any]]
 ) -> dict[str, Any]:
     """List the caller's models or endpoint configurations, each shown by its summary."""
-    page = lists.page_of(request)
+    page = lists.page_of(request, member)
     found = await call.services.store.read(
         lambda connection: documents.page(connection, call.account, call.region, kind, page)
     )

@@ -37,6 +37,8 @@ async def create_endpoint(call: Call, request: Members) -> dict[str, Any]:
 def _make_endpoint(connection: Connection, call: Call, request: Members) -> EndpointRecord:
     config = find_config(connection, call, request["EndpointConfigName"])
     variants = copy_variants(connection, call, config)
+    counts = [variant.desired_count for variant in variants]
+    check([lambda members: rules.steps_fit(members, counts), rules.only_what_create_builds], request)
     check_quotas(connection, call, quotas.usage_of(variants))
     return EndpointRecord(
         account=call.account,
@@ -67,7 +69,7 @@ def _read(connection: Connection, call: Call, key: EndpointKey) -> tuple[Endpoin
 
 async def list_endpoints(call: Call, request: Members) -> dict[str, Any]:
     """List the caller's endpoints."""
-    page = lists.page_of(request)
+    page = lists.page_of(request, "Endpoints")
     found = await call.services.store.read(
         lambda connection: endpoints.page(connection, call.account, call.region, page)
     )

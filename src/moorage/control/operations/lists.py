@@ -15,13 +15,16 @@ _DEFAULT_RESULTS = 10
 _COLUMNS = {"Name": "name", "CreationTime": "created_at", "Status": "status"}
 
 
-def page_of(request: Members) -> Page:
-    """Read what a List request asks for; raises ValidationException for a token of another list."""
+def page_of(request: Members, member: str) -> Page:
+    """Read what a List request asks for; raises ValidationException for a token of another list.
+
+    ``member`` is that of the answer that holds the items: no two lists have the same.
+    """
     sort_by = request.get("SortBy", "CreationTime")
     after = None
     if (token := request.get("NextToken")) is not None:
         kind = float if sort_by == "CreationTime" else str
-        after = decode_token(token, _filters(request), (kind, str))
+        after = decode_token(token, _filters(request, member), (kind, str))
     return Page(
         sort_by=_COLUMNS[sort_by],
         descending=request.get("SortOrder", "Descending") == "Descending",
@@ -44,9 +47,12 @@ def answer(
     token = None
     if len(found) > page.limit:
         last: Any = shown[-1]
-        token = encode_token((getattr(last, page.sort_by), last.name), _filters(request))
+        token = encode_token((getattr(last, page.sort_by), last.name), _filters(request, member))
     return {member: [summary(item) for item in shown], "NextToken": token}
 
 
-def _filters(request: Members) -> Mapping[str, Any]:
-    return {name: value for name, value in request.items() if name not in {"NextToken", "MaxResults"}}
+def _filters(request: Members, member: str) -> Mapping[str, Any]:
+    """Give what a token is bound to: the list, its filters and its order."""
+    return {"List": member} | {
+        name: value for name, value in request.items() if name not in {"NextToken", "MaxResults"}
+    }

@@ -21,6 +21,7 @@ async def create_model(call: Call, request: Members) -> dict[str, Any]:
     check(models.RULES, request)
     key = call.resource(Kind.MODEL, request["ModelName"])
     await call.services.store.read(lambda connection: check_is_free(connection, key))
+    check([models.only_what_is_built], request)
     await _check_can_be_had(call, request)
     await call.services.store.transact(lambda connection: add_document(connection, key, request, call.now))
     return {"ModelArn": arn_of(key)}
@@ -33,7 +34,10 @@ async def _check_can_be_had(call: Call, request: Members) -> None:
             raise validation_exception(f"Requested image {container['Image']} not found.")
         url = container.get("ModelDataUrl")
         if url is not None and not await call.services.has_object(call.account, url):
-            role = request.get("ExecutionRoleArn", "")
+            if (role := request.get("ExecutionRoleArn")) is None:
+                raise validation_exception(
+                    f"Could not access model data at {url}. Please ensure that there is an object located at the URL."
+                )
             raise validation_exception(
                 f'Could not access model data at {url}. Please ensure that the role "{role}" exists and that its '
                 'trust relationship policy allows the action "sts:AssumeRole" for the service principal '

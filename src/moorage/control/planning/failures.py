@@ -49,7 +49,13 @@ def failure_reason(variant: DeployedVariant, report: InstanceReport) -> str:
     sentence = _SENTENCES[report.failure or Failure.START].format(
         container=names[at], variant=variant.name, number=at + 1, url=variant.containers[at].model_data_url
     )
-    return with_log(f"{sentence} {report.message}".rstrip(), report.log_tail)
+    return with_log(" ".join((sentence, *_as_sentence(report.message))), report.log_tail)
+
+
+def _as_sentence(message: str) -> tuple[str, ...]:
+    """Give a message with its full stop, or nothing for none."""
+    text = message.rstrip()
+    return () if not text else (text if text.endswith((".", "!", "?")) else f"{text}.",)
 
 
 def crash_loop_reason(variant: DeployedVariant, report: InstanceReport | None) -> str:
@@ -59,9 +65,17 @@ def crash_loop_reason(variant: DeployedVariant, report: InstanceReport | None) -
 
 
 def with_log(sentence: str, log_tail: str) -> str:
-    """Add the last lines of the container's log, as many as fit."""
+    """Add the last lines of the container's log, as many as fit, the first of them whole."""
     if not (tail := log_tail.strip()):
         return sentence[:LONGEST]
     head = f"{sentence}\nLast lines of the container's log:\n"
     room = LONGEST - len(head)
-    return (head + tail[-room:])[:LONGEST] if room > 0 else sentence[:LONGEST]
+    return head + _last_lines(tail, room) if room > 0 else sentence[:LONGEST]
+
+
+def _last_lines(text: str, room: int) -> str:
+    """Give the end of a text; of a single line that is too long, the end of that."""
+    if len(text) <= room:
+        return text
+    beginning = text.find("\n", len(text) - room - 1)
+    return text[-room:] if beginning < 0 else text[beginning + 1 :]

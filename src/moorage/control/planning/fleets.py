@@ -13,6 +13,9 @@ from moorage.control.planning.observed import Observed, Patience
 from moorage.engine.contract import ENDED, InstanceReport, InstanceState
 from moorage.state.records import DeployedVariant, InstanceRecord
 
+ADDED_AT_ONCE = 100
+"""New instances of a fleet in one pass, at most: the next pass follows at once, and others have their turn between."""
+
 
 class Place(NamedTuple):
     """Where an instance belongs."""
@@ -117,7 +120,9 @@ def _keep(fleet: Fleet, draft: Draft) -> DeployedVariant:
     )
     if surplus < 0:
         if draft.now >= variant.launch_not_before:
-            draft.add.extend([Place(variant.name, fleet.number)] * -surplus)
+            draft.add.extend([Place(variant.name, fleet.number)] * min(-surplus, ADDED_AT_ONCE))
+            if -surplus > ADDED_AT_ONCE:
+                draft.wake.append(draft.now)
         else:
             draft.wake.append(variant.launch_not_before)
     return variant

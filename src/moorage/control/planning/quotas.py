@@ -1,6 +1,7 @@
 """Quotas of instances (control-plane.md section 12).
 
-The settings name them as AWS does; what they do not name is not limited: one's own machine has no account manager.
+The settings name them as AWS does. What they do not name is not limited, because one's own machine has no account
+manager; only the number of all instances always is, so that a slip of the finger cannot take the machine down.
 """
 
 from collections import Counter
@@ -9,6 +10,9 @@ from collections.abc import Iterable, Mapping
 from moorage.state.records import DeployedVariant, EndpointRecord, EndpointStatus
 
 ALL_INSTANCES = "Number of instances across active endpoints"
+
+DEFAULTS: Mapping[str, int] = {ALL_INSTANCES: 1000}
+"""What counts of the quotas that the settings do not name."""
 
 _EXCEEDED = (
     "The account-level service limit '{quota}' is {limit} Instances, with current utilization of {used} Instances "
@@ -48,7 +52,7 @@ def exceeded(limits: Mapping[str, int], used: Usage, more: Usage) -> str | None:
     """Say which quota a request for more instances would exceed: those of its types first, then that of all."""
     asked = [(f"{kind} for endpoint usage", used[kind], delta) for kind, delta in more.items()]
     for quota, now, delta in (*asked, (ALL_INSTANCES, used.total(), more.total())):
-        limit = limits.get(quota)
+        limit = limits.get(quota, DEFAULTS.get(quota))
         if limit is not None and delta > 0 and now + delta > limit:
             return _EXCEEDED.format(quota=quota, limit=limit, used=now, delta=delta)
     return None

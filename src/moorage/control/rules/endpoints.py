@@ -116,6 +116,14 @@ def capacity_is_not_zero(request: Members) -> str | None:
     return None
 
 
+def concurrency_is_for_serverless(request: Members) -> str | None:
+    """Refuse to change the concurrency of a variant that has instances: Moorage has no others yet."""
+    for item in request["DesiredWeightsAndCapacities"]:
+        if "ServerlessUpdateConfig" in item:
+            return f"ServerlessUpdateConfig can only be specified for a serverless variant: {item['VariantName']}."
+    return None
+
+
 def concurrency_fits(request: Members) -> str | None:
     """Refuse more provisioned than allowed concurrency."""
     for item in request["DesiredWeightsAndCapacities"]:
@@ -125,12 +133,12 @@ def concurrency_fits(request: Members) -> str | None:
     return None
 
 
-CREATE_RULES = (*deployments.RULES, *tags.RULES, only_what_create_builds)
+CREATE_RULES = (*deployments.RULES, *tags.RULES)
 UPDATE_RULES = (
     one_deployment_config,
     exclusions_are_from_what_is_retained,
     capture_is_never_retained,
     *deployments.RULES,
 )
-"""Those that need only the request: its sizes are checked when the new fleet is known, and then what is not built."""
-WEIGHTS_RULES = (concurrency_fits, only_what_weights_build)
+WEIGHTS_RULES = (concurrency_fits,)
+"""Those that need only the request. Its sizes are checked when the fleet is known, and then what is not built."""

@@ -197,5 +197,5 @@ RULES = (
     channels_differ,
     artifact_is_an_archive,
     *tags.RULES,
-    only_what_is_built,
 )
+"""Those that need only the request. Then comes whether the name is free, then what is not built."""
