@@ -106,10 +106,10 @@ async def test_model_that_ignores_sigterm_is_killed_after_the_grace(control: Con
     await control.launch("i-1", model="deaf")
     starting = await control.comes_to("i-1", InstanceState.STARTING)
     await until(lambda: "not listening" in Path(starting.log_path).read_text(encoding="utf-8"), "the model hangs")
-    pid = control.reports["i-1"][-1].pid
+    await until(lambda: control.reports["i-1"][-1].pid is not None, "its process id is reported")
+    pid = control.reports["i-1"][-1].pid or 0
     await control.order("stop", "i-1")
     await control.comes_to("i-1", STOPPED)
-    assert pid is not None
     assert not is_living(pid)
 
 
