@@ -452,6 +452,7 @@ impl Life {
             self.invocation().endpoint_name(&missing).send().await,
         );
         self.model_error().await;
+        self.not_built().await;
         // The first two answers to this request are lost on the way: the SDK sends it again, twice.
         let lost = format!("{}-lost", self.name);
         refused("lost", json!({}), self.config(&lost).send().await);
@@ -492,6 +493,22 @@ impl Life {
                 }),
             );
         }
+    }
+
+    /// What Moorage does not have yet: a stream of answers, and asynchronous inference.
+    async fn not_built(&self) {
+        let stream = self
+            .runtime
+            .invoke_endpoint_with_response_stream()
+            .endpoint_name(&self.name)
+            .body(Blob::new(self.rows.as_bytes()));
+        let later = self
+            .runtime
+            .invoke_endpoint_async()
+            .endpoint_name(&self.name)
+            .input_location("s3://rows/input.csv");
+        refused("not-built", json!({ "case": "stream" }), stream.send().await);
+        refused("not-built", json!({ "case": "async" }), later.send().await);
     }
 
     async fn change(&self) -> Result<(), Fault> {
