@@ -8,16 +8,14 @@ import asyncio
 import contextlib
 import json
 import logging
-import socket
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import orjson
-import uvicorn
 
 from moorage import __version__
 from moorage.base.clock import Clock, SystemClock
 from moorage.base.files import write_whole
+from moorage.base.http import answering, open_socket
 from moorage.base.ids import SystemIds
 from moorage.base.link import connect, listen
 from moorage.base.process import run_process
@@ -45,9 +43,7 @@ from moorage.telemetry.webhook import Webhook
 
 log = logging.getLogger(__name__)
 
-_KEEP_ALIVE_SECONDS = 75
 _FINISH_SECONDS = 5
-_BACKLOG = 1024
 _DRAIN_MARGIN_SECONDS = 5.0
 _CAPACITY_SECONDS = 1800.0
 """How long capacity may be short before a creation fails (control-plane.md section 6.2, rule 2)."""
@@ -101,7 +97,8 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         feed = EventFeed(store, clock, await _start_courier(settings, store, clock, tasks))
         about = {"version": __version__, "region": settings.region, "account": settings.account}
         desk = Desk(services, keyring, feed, clock, settings.limits.api_body_bytes, about)
-        async with answering(Pipeline(desk, ids), open_socket(settings.run_dir / "control.sock"), tasks):
+        listener = open_socket(settings.run_dir / "control.sock")
+        async with answering(Pipeline(desk, ids), listener, stop, finish_seconds=_FINISH_SECONDS):
             log.info("ready")
             await stop.wait()
             feed.close()
@@ -175,46 +172,3 @@ async def has_object(objects: ObjectStore, account: str, uri: str) -> bool:
     except (NoSuchKey, NoSuchBucket, UnusableUri):
         return False
     return True
-
-
-def open_socket(path: Path) -> socket.socket:
-    """Listen at a Unix socket, replacing what a dead process has left there."""
-    path.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(str(path))
-    # From now on callers wait instead of being refused.
-    listener.listen(_BACKLOG)
-    return listener
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without signal handlers: the process has its own."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave the signals alone."""
-        yield
-
-
-@contextlib.asynccontextmanager
-async def answering(app: Pipeline, listener: socket.socket, tasks: Tasks) -> AsyncIterator[None]:
-    """Answer HTTP at a socket; at the end, finish what has been begun."""
-    config = uvicorn.Config(
-        app,
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=_FINISH_SECONDS,
-    )
-    server = _Server(config)
-    serving = tasks.start("HTTP of the control plane", server.serve(sockets=[listener]))
-    try:
-        yield
-    finally:
-        server.should_exit = True
-        await serving

@@ -19,15 +19,6 @@ def open_log(path: Path) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
 
-def append_line(path: Path, line: str) -> None:
-    """Add a line of Moorage's own."""
-    descriptor = open_log(path)
-    try:
-        os.write(descriptor, f"{line}\n".encode(errors="replace"))
-    finally:
-        os.close(descriptor)
-
-
 def read_tail(path: Path) -> str:
     """Give a log's last lines; empty when there is none."""
     try:

@@ -19,11 +19,6 @@ def of_endpoint(connection: Connection, key: EndpointKey) -> list[InstanceRecord
     return [InstanceRecord(**row) for row in rows.mappings()]
 
 
-def known_ids(connection: Connection) -> frozenset[str]:
-    """Give the ids of all instances of all endpoints."""
-    return frozenset(connection.execute(select(INSTANCES.c.instance_id)).scalars())
-
-
 def add(connection: Connection, records: Iterable[InstanceRecord]) -> None:
     """Record new ones."""
     for record in records:

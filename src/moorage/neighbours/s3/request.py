@@ -85,12 +85,11 @@ _KNOWN_HEADERS = frozenset(
         "x-amz-checksum-sha256",
     ]
 )
-ENCRYPTION = "x-amz-server-side-encryption"
-# Values that say what is so anyway. S3 encrypts every object with a key of its own, asked or not, and SDKs ask by
-# default: this asks for the store's default protection. Here that is the data folder's permissions (and the disk's
-# encryption, if it has one), so the answer does not claim any. A key of the caller's own is refused.
+# Values that say what is so anyway. Encryption: S3 encrypts every object with a key of its own, asked or not, and SDKs
+# ask by default: this asks for the store's default protection. Here that is the data folder's permissions (and the
+# disk's encryption, if it has one), so the answer does not claim any. A key of the caller's own is refused.
 _HARMLESS = {
-    ENCRYPTION: {"AES256", "aws:kms"},
+    "x-amz-server-side-encryption": {"AES256", "aws:kms"},
     "x-amz-acl": {"private", "bucket-owner-full-control"},
     "x-amz-storage-class": {"STANDARD"},
     "x-amz-object-ownership": {"BucketOwnerEnforced"},
