@@ -169,9 +169,8 @@ class Publisher:
         used = self.in_use()
         kept = {instance_id: key for instance_id, key in self._owners.items() if instance_id in used}
         for key, endpoint in self._snapshot.endpoints.items():
-            for variant in endpoint.variants:
-                for instance in variant.instances:
-                    kept[instance.instance_id] = EndpointKey(*key)
+            for instance in endpoint.instances:
+                kept[instance.instance_id] = EndpointKey(*key)
         self._owners = kept
 
     def _gateways(self) -> list[_Follower]:
@@ -241,9 +240,4 @@ class Publisher:
 
 
 def _instances_of(snapshot: Snapshot) -> set[str]:
-    return {
-        instance.instance_id
-        for endpoint in snapshot.endpoints.values()
-        for variant in endpoint.variants
-        for instance in variant.instances
-    }
+    return {instance.instance_id for endpoint in snapshot.endpoints.values() for instance in endpoint.instances}

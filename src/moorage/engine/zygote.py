@@ -136,6 +136,8 @@ class Zygotes:
         self._clock = clock
         self._logs = logs
         self._places: defaultdict[tuple[str, int], _Place] = defaultdict(_Place)
+        self._ending: set[Zygote] = set()
+        """Of no use any more, and not yet reaped for certain."""
         self._tasks = Tasks()
 
     async def fork(
@@ -155,7 +157,7 @@ class Zygotes:
                 # An answer that nobody waits for would be taken for the next one's: this zygote is of no use any more.
                 if place.zygote is zygote:
                     place.zygote = None
-                await zygote.close()
+                await self._end(zygote)
                 raise
         except BaseException:
             self.release(environment, threads)
@@ -181,7 +183,7 @@ class Zygotes:
         try:
             await zygote.warm()
         except BaseException as fault:
-            await zygote.close()
+            await self._end(zygote)
             if not isinstance(fault, ZygoteGone):
                 raise
             tail = await asyncio.to_thread(read_tail, path)
@@ -204,7 +206,13 @@ class Zygotes:
         if place.instances or place.idle_since + IDLE_SECONDS > deadline or place.zygote is None:
             return
         zygote, place.zygote = place.zygote, None
+        await self._end(zygote)
+
+    async def _end(self, zygote: Zygote) -> None:
+        """End a zygote; if this is cancelled in the middle, ``close`` does the rest."""
+        self._ending.add(zygote)
         await zygote.close()
+        self._ending.discard(zygote)
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -216,8 +224,10 @@ class Zygotes:
         await self._tasks.close()
         for place in self._places.values():
             if place.zygote is not None:
-                await place.zygote.close()
+                self._ending.add(place.zygote)
                 place.zygote = None
+        for zygote in list(self._ending):
+            await self._end(zygote)
 
     def __repr__(self) -> str:
         warm = sum(place.zygote is not None for place in self._places.values())

@@ -82,8 +82,7 @@ def make_routing(snapshot: Snapshot) -> Routing:
         instances={
             instance.instance_id: instance
             for endpoint in snapshot.endpoints.values()
-            for variant in endpoint.variants
-            for instance in variant.instances
+            for instance in endpoint.instances
         },
         token_secret=snapshot.token_secret,
         tags=snapshot.tags,

@@ -17,8 +17,9 @@ The control plane also writes each snapshot to ``data_dir/snapshot.json`` before
 starts while the control plane is down goes on from there.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from moorage.aws.credentials import Credential
@@ -33,6 +34,39 @@ class Instance:
     """``unix:PATH`` or ``host:port``."""
 
 
+class Strategy(StrEnum):
+    """How an instance of a variant is chosen (data-plane.md section 2.2); the values are the API's."""
+
+    RANDOM = "RANDOM"
+    LEAST_OUTSTANDING_REQUESTS = "LEAST_OUTSTANDING_REQUESTS"
+    PREFIX_AWARE = "PREFIX_AWARE"
+    KV_AWARE = "KV_AWARE"
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixAware:
+    """The configuration of PREFIX_AWARE."""
+
+    length: int
+    """Bytes of the body, or characters of the messages, that make the prefix."""
+    concurrency_threshold: int
+    """Invocations in flight on an instance from which on another one is asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """What is recorded of an endpoint's invocations (data-plane.md section 5)."""
+
+    percentage: float
+    """From 0 to 100."""
+    destination: str
+    """``s3://bucket/prefix``."""
+    inputs: bool
+    outputs: bool
+    csv_types: tuple[str, ...] = ()
+    json_types: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Variant:
     """A share of an endpoint's traffic."""
@@ -44,6 +78,11 @@ class Variant:
     """Name of the container that answers, for the texts of ModelError."""
     instances: tuple[Instance, ...]
     """The ready ones only."""
+    strategy: Strategy = Strategy.RANDOM
+    prefix_aware: PrefixAware | None = None
+    """Given with PREFIX_AWARE alone."""
+    coming: bool = False
+    """Whether fewer instances are ready than are wanted: who finds none may wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +94,16 @@ class Endpoint:
     name: str
     arn: str
     variants: tuple[Variant, ...]
+    shadows: tuple[Variant, ...] = ()
+    """At most one; its weight by that of the production variant is the share of invocations that it gets a copy of."""
+    capture: Capture | None = None
+    """None: nothing is captured."""
+
+    @property
+    def instances(self) -> Iterator[Instance]:
+        """All ready instances, those of shadow variants too."""
+        for variant in (*self.variants, *self.shadows):
+            yield from variant.instances
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,26 +161,51 @@ def _endpoint_message(endpoint: Endpoint) -> dict[str, Any]:
         "region": endpoint.region,
         "name": endpoint.name,
         "arn": endpoint.arn,
-        "variants": [
-            {
-                "name": variant.name,
-                "weight": variant.weight,
-                "container": variant.container,
-                "instances": [[instance.instance_id, instance.address] for instance in variant.instances],
-            }
-            for variant in endpoint.variants
-        ],
+        "variants": [_variant_message(variant) for variant in endpoint.variants],
+        "shadows": [_variant_message(variant) for variant in endpoint.shadows],
+        "capture": None if endpoint.capture is None else asdict(endpoint.capture),
+    }
+
+
+def _variant_message(variant: Variant) -> dict[str, Any]:
+    prefix = variant.prefix_aware
+    return {
+        "name": variant.name,
+        "weight": variant.weight,
+        "container": variant.container,
+        "instances": [[instance.instance_id, instance.address] for instance in variant.instances],
+        "strategy": variant.strategy,
+        "prefix_aware": None if prefix is None else [prefix.length, prefix.concurrency_threshold],
+        "coming": variant.coming,
     }
 
 
 def _endpoint(message: Mapping[str, Any]) -> Endpoint:
-    variants = tuple(
-        Variant(
-            name=entry["name"],
-            weight=entry["weight"],
-            container=entry["container"],
-            instances=tuple(Instance(*instance) for instance in entry["instances"]),
-        )
-        for entry in message["variants"]
+    capture = message.get("capture")
+    return Endpoint(
+        account=message["account"],
+        region=message["region"],
+        name=message["name"],
+        arn=message["arn"],
+        variants=tuple(map(_variant, message["variants"])),
+        shadows=tuple(map(_variant, message.get("shadows", ()))),
+        capture=None if capture is None else _capture(capture),
     )
-    return Endpoint(**{**message, "variants": variants})
+
+
+def _variant(message: Mapping[str, Any]) -> Variant:
+    prefix = message.get("prefix_aware")
+    return Variant(
+        name=message["name"],
+        weight=message["weight"],
+        container=message["container"],
+        instances=tuple(Instance(*instance) for instance in message["instances"]),
+        strategy=Strategy(message.get("strategy", Strategy.RANDOM)),
+        prefix_aware=None if prefix is None else PrefixAware(*prefix),
+        coming=message.get("coming", False),
+    )
+
+
+def _capture(message: Mapping[str, Any]) -> Capture:
+    types = {name: tuple(message[name]) for name in ("csv_types", "json_types")}
+    return Capture(**{**message, **types})
