@@ -2,7 +2,7 @@
 
 import pytest
 
-from moorage.gateway.exchange import AnswerHead, Break, Exchange, State
+from moorage.gateway.exchange import AnswerHead, Break, Exchange, Heads, State
 
 
 class Sink:
@@ -28,7 +28,7 @@ class Sink:
 
 
 def play(*parts: bytes, close: bool = False, head_only: bool = False) -> tuple[list[object], bool]:
-    sink, exchange = Sink(), Exchange()
+    sink, exchange = Sink(), Exchange(Heads())
     exchange.begin(sink, head_only=head_only)
     for part in filter(None, parts):
         exchange.feed(part)
@@ -108,7 +108,7 @@ def test_answer_to_head_ends_with_its_head() -> None:
 
 
 def test_bytes_nobody_asked_for_spoil_the_connection() -> None:
-    exchange = Exchange()
+    exchange = Exchange(Heads())
     exchange.feed(b"HTTP/1.1 408 Timeout\r\n\r\n")
     assert not exchange.reusable
     told, reusable = play(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc" * 2)
@@ -116,7 +116,7 @@ def test_bytes_nobody_asked_for_spoil_the_connection() -> None:
 
 
 def test_exchanges_follow_each_other() -> None:
-    exchange = Exchange()
+    exchange = Exchange(Heads())
     for _ in range(3):
         sink = Sink()
         exchange.begin(sink)
@@ -126,7 +126,7 @@ def test_exchanges_follow_each_other() -> None:
 
 
 def test_abandoned_exchange_tells_nothing_more() -> None:
-    sink, exchange = Sink(), Exchange()
+    sink, exchange = Sink(), Exchange(Heads())
     exchange.begin(sink)
     exchange.abandon()
     exchange.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc")
@@ -135,7 +135,7 @@ def test_abandoned_exchange_tells_nothing_more() -> None:
 
 
 def test_exchange_cannot_begin_twice() -> None:
-    exchange = Exchange()
+    exchange = Exchange(Heads())
     exchange.begin(Sink())
     with pytest.raises(RuntimeError, match="WAITING"):
         exchange.begin(Sink())

@@ -36,7 +36,7 @@ def read_headers(operation: Operation, headers: Sequence[tuple[str, str]]) -> di
 
     An empty value counts as absent. Raises ValidationError for a number that is none.
     """
-    wanted = _header_members(operation)
+    wanted = header_members(operation)
     read: dict[str, Any] = {}
     for name, value in headers:
         if name in wanted and value:
@@ -108,7 +108,8 @@ def _routes(service: Service) -> Iterable[tuple[str, re.Pattern[str], Operation]
 
 
 @cache
-def _header_members(operation: Operation) -> Mapping[str, tuple[str, Shape]]:
+def header_members(operation: Operation) -> Mapping[str, tuple[str, Shape]]:
+    """Give the members that travel in headers, by the header's name in lower case."""
     if operation.input is None:
         return {}
     return {

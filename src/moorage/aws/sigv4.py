@@ -210,7 +210,7 @@ def _read_header(authorization: str, request: HttpRequest) -> Signature:
         service=service,
         signed_headers=tuple(signed_headers.lower().split(";")),
         signature=signature,
-        timestamp=_timestamp(amz_date),
+        timestamp=timestamp_of(amz_date),
         expires_seconds=None,
         presigned=False,
         payload_hash=header_value(request, "x-amz-content-sha256"),
@@ -242,7 +242,7 @@ def _read_query(request: HttpRequest) -> Signature:
         service=service,
         signed_headers=tuple(values["X-Amz-SignedHeaders"].lower().split(";")),
         signature=values["X-Amz-Signature"],
-        timestamp=_timestamp(amz_date),
+        timestamp=timestamp_of(amz_date),
         expires_seconds=_read_expiry(values.get("X-Amz-Expires")),
         presigned=True,
         payload_hash=declared or (UNSIGNED_PAYLOAD if service == "s3" else None),
@@ -315,7 +315,8 @@ def _date_of(request: HttpRequest) -> str | None:
 
 
 @lru_cache(maxsize=64)
-def _timestamp(amz_date: str) -> float:
+def timestamp_of(amz_date: str) -> float:
+    """Read ``YYYYMMDDTHHMMSSZ`` as seconds since the epoch; raises MalformedSignature."""
     if not _AMZ_DATE.fullmatch(amz_date):
         raise MalformedSignature(
             f"Date must be in ISO-8601 'basic format'. Got '{amz_date}'. See http://en.wikipedia.org/wiki/ISO_8601"

@@ -5,6 +5,10 @@ import uuid
 from typing import Protocol
 
 
+_AT_ONCE = 256
+_VARIANTS = {digit: "89ab"[int(digit, 16) % 4] for digit in "0123456789abcdef"}
+
+
 class Ids(Protocol):
     """Where a room gets new names from."""
 
@@ -25,6 +29,27 @@ class SystemIds:
     def instance_id(self) -> str:
         """Give a name for a new instance."""
         return "i-0" + secrets.token_hex(8)
+
+
+class QuickIds(SystemIds):
+    """The same, for one thread: many are made with one system call."""
+
+    def __init__(self) -> None:
+        self._digits = ""
+        self._used = 0
+
+    def request_id(self) -> str:
+        """Give a UUID in lower case, random as RFC 9562 has it (version 4)."""
+        at = self._used
+        if at == len(self._digits):  # many at a time: a system call for each would cost more than all the rest
+            self._digits, at = secrets.token_hex(16 * _AT_ONCE), 0
+        self._used = at + 32
+        made = self._digits
+        variant = _VARIANTS[made[at + 16]]
+        return (
+            f"{made[at : at + 8]}-{made[at + 8 : at + 12]}-4{made[at + 13 : at + 16]}"
+            f"-{variant}{made[at + 17 : at + 20]}-{made[at + 20 : at + 32]}"
+        )
 
 
 class CountingIds:

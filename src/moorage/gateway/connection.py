@@ -51,6 +51,13 @@ class Handling(Protocol):
         """Deal with the end of the time that this handling has given itself."""
 
 
+class WholeHandling(Handling, Protocol):
+    """What is done with a request that can come whole, in one piece."""
+
+    def request_received(self, body: bytes) -> None:
+        """Do at once what ``start``, ``body_received`` and ``request_ended`` do."""
+
+
 class Waiting:
     """A request behind the one that is being answered."""
 
@@ -67,10 +74,11 @@ class ClientConnection(asyncio.Protocol):
         self,
         shared: Shared,
         choose_handling: Callable[["ClientConnection", RequestHead], Handling],
+        invoke: Callable[["ClientConnection", RequestHead], WholeHandling],
         gone: Callable[["ClientConnection"], None],
     ) -> None:
         self.shared = shared
-        self.deadline = shared.clock.monotonic() + IDLE_SECONDS
+        self.deadline = shared.ticked_at + IDLE_SECONDS
         """When, in monotonic seconds, the present state has lasted too long."""
         self.keep_alive = True
         """Whether another request may follow the present one."""
@@ -79,6 +87,7 @@ class ClientConnection(asyncio.Protocol):
         self.source_ip = ""
         """The client's address; empty for a Unix socket."""
         self._choose_handling = choose_handling
+        self._invoke = invoke
         self._gone = gone
         self._transport: asyncio.Transport | None = None
         self._reader = RequestReader(self)
@@ -92,6 +101,7 @@ class ClientConnection(asyncio.Protocol):
         self._blocked = False
         self._unsent = 0
         self._answer_begun = False
+        self._paused = False
 
     def __repr__(self) -> str:
         doing = type(self._active).__name__ if self._active else "idle"
@@ -110,6 +120,11 @@ class ClientConnection(asyncio.Protocol):
         """(asyncio) The client has sent something."""
         if self._deaf:
             return
+        if self._reader.between and self._active is None and not (self._waiting or self._blocked or self._lingering):
+            quick = self.shared.quick.read(data)
+            if quick is not None:
+                self._begin_whole(*quick)
+                return
         try:
             self._reader.feed(data)
         except BadRequest as fault:
@@ -117,7 +132,7 @@ class ClientConnection(asyncio.Protocol):
             return
         in_head = self._reader.in_head and self._active is None
         if in_head and not self._in_head:
-            self.deadline = self.shared.clock.monotonic() + HEAD_SECONDS
+            self.deadline = self.shared.ticked_at + HEAD_SECONDS
         self._in_head = in_head
 
     def eof_received(self) -> None:
@@ -144,7 +159,7 @@ class ClientConnection(asyncio.Protocol):
         if self._active is not None:
             self._active.client_writable(writable=True)
         else:
-            self.deadline = self.shared.clock.monotonic() + IDLE_SECONDS
+            self.deadline = self.shared.ticked_at + IDLE_SECONDS
             self._advance()
 
     # RequestSink
@@ -207,19 +222,21 @@ class ClientConnection(asyncio.Protocol):
         if close:
             self._close_softly()
         else:
-            self.deadline = self.shared.clock.monotonic() + (WRITE_SECONDS if self._blocked else IDLE_SECONDS)
-            self._advance()
+            self.deadline = self.shared.ticked_at + (WRITE_SECONDS if self._blocked else IDLE_SECONDS)
+            if self._waiting or self._paused:
+                self._advance()
 
     def pause_reading(self) -> None:
         """Leave what comes in the socket for now."""
-        if self._transport is not None and self._transport.is_reading():
+        if self._transport is not None and not self._paused:
+            self._paused = True
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
         """Read on, unless another request waits already."""
-        transport = self._transport
-        if transport is not None and not self._waiting and not transport.is_reading():
-            transport.resume_reading()
+        if self._transport is not None and not self._waiting and self._paused:
+            self._paused = False
+            self._transport.resume_reading()
 
     def abort(self) -> None:
         """Break the connection: the only honest end of an answer that has begun and cannot go on."""
@@ -233,7 +250,7 @@ class ClientConnection(asyncio.Protocol):
         if self._active is not None:
             self._active.time_is_up()
         elif self._blocked and self._is_reading_slowly():
-            self.deadline = self.shared.clock.monotonic() + WRITE_SECONDS
+            self.deadline = self.shared.ticked_at + WRITE_SECONDS
         elif self._reader.in_head and not self._deaf:
             self._refuse_bytes(BadRequest("The head of the request did not come in time.", 408))
         else:
@@ -259,6 +276,14 @@ class ClientConnection(asyncio.Protocol):
         self._receiving = True
         self._active = self._choose_handling(self, head)
         self._active.start()
+
+    def _begin_whole(self, head: RequestHead, body: bytes) -> None:
+        """Begin an invocation that is complete already."""
+        self.head = head
+        self.keep_alive = True
+        self._answer_begun = self._receiving = False
+        handling = self._active = self._invoke(self, head)
+        handling.request_received(body)
 
     def _advance(self) -> None:
         """Begin requests that have waited; a loop and not a recursion, because they can be many."""
@@ -316,12 +341,11 @@ class ClientConnection(asyncio.Protocol):
             transport.close()
             return
         self._lingering = self._deaf = True
-        self.deadline = self.shared.clock.monotonic() + LINGER_SECONDS
+        self.deadline = self.shared.ticked_at + LINGER_SECONDS
         try:
             if transport.can_write_eof():
                 transport.write_eof()
         except OSError:  # the client has gone already
             transport.abort()
             return
-        if not transport.is_reading():
-            transport.resume_reading()
+        self.resume_reading()

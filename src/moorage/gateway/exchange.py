@@ -18,11 +18,14 @@ come, because that decides what the client may be told and whether anybody else 
     ========  ===========================  =============================================
 
 Bytes that nobody asked for (IDLE) spoil the connection: ``reusable`` turns false for good.
+
+An instance sends the same few heads again and again. A head that the parser has read, of an answer that came whole and
+in one piece, is remembered (``Heads``); when the same bytes come again the parser is not asked.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
+from functools import cached_property
 from typing import Protocol
 
 import httptools
@@ -31,6 +34,8 @@ HEAD_BYTES = 65_536
 """Largest head of an answer, interim answers included."""
 
 _BODILESS = frozenset({204, 304})
+_PASSED_ON = (b"Content-Type", b"X-Amzn-SageMaker-Custom-Attributes")
+_MOST_HEADS = 64
 
 
 class State(Enum):
@@ -52,16 +57,33 @@ class Break(StrEnum):
     MALFORMED = "Malformed"
 
 
-@dataclass(eq=False, slots=True)
 class AnswerHead:
     """Status line and headers, as they were on the wire."""
 
-    status: int
-    reason: bytes
-    raw_headers: Sequence[tuple[bytes, bytes]]
-    content_length: int | None
-    has_body: bool
-    """Whether body bytes can follow."""
+    def __init__(
+        self,
+        status: int,
+        reason: bytes,
+        raw_headers: Sequence[tuple[bytes, bytes]],
+        content_length: int | None,
+        *,
+        has_body: bool,
+    ) -> None:
+        self.status = status
+        self.reason = reason
+        self.raw_headers = raw_headers
+        self.content_length = content_length
+        self.has_body = has_body
+        """Whether body bytes can follow."""
+
+    def __repr__(self) -> str:
+        return f"<AnswerHead: {self.status}, {len(self.raw_headers)} headers>"
+
+    @cached_property
+    def passed_on(self) -> bytes:
+        """The lines that the client of an invocation gets (data-plane.md section 1.4)."""
+        lines = [(name, self.field(name.lower())) for name in _PASSED_ON]
+        return b"".join([b"%b: %b\r\n" % (name, value) for name, value in lines if value is not None])
 
     def field(self, name: bytes) -> bytes | None:
         """Give the first header of this lower-case name."""
@@ -69,6 +91,21 @@ class AnswerHead:
             if key.lower() == name:
                 return value
         return None
+
+
+class Heads:
+    """The heads of one instance's answers, by their bytes with the empty line; starts anew when it is full."""
+
+    __slots__ = ("known",)
+
+    def __init__(self) -> None:
+        self.known: dict[bytes, AnswerHead] = {}
+
+    def learn(self, raw: bytes, head: AnswerHead) -> None:
+        """Remember a head with a Content-Length, behind which the connection can be used again."""
+        if len(self.known) >= _MOST_HEADS:
+            self.known.clear()
+        self.known[raw] = head
 
 
 class AnswerSink(Protocol):
@@ -95,9 +132,12 @@ class Exchange:
 
     __slots__ = (
         "_fault",
+        "_first",
+        "_head",
         "_head_bytes",
         "_head_only",
         "_headers",
+        "_heads",
         "_length",
         "_parser",
         "_reason",
@@ -107,11 +147,15 @@ class Exchange:
         "state",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, heads: Heads) -> None:
         self.state = State.IDLE
         self.reusable = True
         """Whether another request may be sent when this one is answered."""
         self._sink: AnswerSink | None = None
+        self._heads = heads
+        self._head: AnswerHead | None = None
+        self._first = b""
+        """The piece with which the answer began, while the parser reads it."""
         self._parser = httptools.HttpResponseParser(self)
         self._fault: BaseException | None = None
         self._headers: list[tuple[bytes, bytes]] = []
@@ -139,9 +183,33 @@ class Exchange:
             self.reusable = False
             return
         if self.state is State.WAITING:
+            if self._feed_remembered(data):
+                return
             self.state = State.HEAD
+            self._first = data
         if self.state is State.HEAD:
             self._head_bytes += len(data)
+        self._feed_parser(data)
+        self._first = b""
+        if self.state is State.HEAD and self._head_bytes > HEAD_BYTES:
+            self._break(Break.MALFORMED)
+
+    def _feed_remembered(self, data: bytes) -> bool:
+        """Read a whole answer whose head is known; False when it is not, and nothing has been done."""
+        end = data.find(b"\r\n\r\n") + 4
+        head = self._heads.known.get(data[:end])
+        sink = self._sink
+        if head is None or sink is None or self._head_only or head.content_length != len(data) - end:
+            return False
+        self.state = State.BODY
+        sink.answer_received(head)
+        if end < len(data):
+            sink.answer_body_received(data[end:])
+        if self.state is State.BODY:  # the sink may have abandoned it
+            self._end()
+        return True
+
+    def _feed_parser(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserCallbackError:
@@ -149,8 +217,6 @@ class Exchange:
                 raise self._fault from None
             self._break(Break.MALFORMED)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._break(Break.MALFORMED)
-        if self.state is State.HEAD and self._head_bytes > HEAD_BYTES:
             self._break(Break.MALFORMED)
 
     def closed(self) -> None:
@@ -230,12 +296,14 @@ class Exchange:
         if status < 200:
             if status == 101:
                 raise _BadAnswer
+            self._first = b""
             sink.interim_received(AnswerHead(status, self._reason, self._headers, None, has_body=False))
             return
         has_body = not (self._head_only or status in _BODILESS)
         self._until_close = has_body and self._length is None and not chunked
         self.state = State.BODY
-        sink.answer_received(AnswerHead(status, self._reason, self._headers, self._length, has_body))
+        self._head = AnswerHead(status, self._reason, self._headers, self._length, has_body=has_body)
+        sink.answer_received(self._head)
         if self._head_only:
             # The parser waits for a body that never comes: this answer is over, and so is the parser.
             self.reusable = self.reusable and self._parser.should_keep_alive()
@@ -258,7 +326,16 @@ class Exchange:
         if self.state is State.BODY:
             if not self._parser.should_keep_alive():
                 self.reusable = False
+            self._learn()
             self._end()
+
+    def _learn(self) -> None:
+        """Remember the head, if its bytes say all there is to know of the answer."""
+        head, first = self._head, self._first
+        if first and self.reusable and head is not None and head.has_body and head.content_length is not None:
+            end = first.find(b"\r\n\r\n") + 4
+            if len(first) == end + head.content_length:
+                self._heads.learn(first[:end], head)
 
 
 class _BadAnswer(Exception):

@@ -26,6 +26,14 @@ DISCARD_BODIES = 8
 
 MOST_ATTEMPTS = 16
 
+JOINED_BYTES = 16_384
+"""Up to this size head and body go out as one piece: copying is cheaper than a list of pieces."""
+
+_SUCCESS = (
+    b"HTTP/1.1 200 OK\r\nx-amzn-RequestId: %b\r\nx-Amzn-Invoked-Production-Variant: %b\r\n"
+    b"%bDate: %b\r\nContent-Length: %d\r\n%b\r\n"
+)
+
 _FORWARDED = (
     (b"Content-Type", "content-type"),
     (b"Accept", "accept"),
@@ -37,6 +45,23 @@ _FORWARDED = (
 
 class InvocationHandling:
     """One invocation on one client connection."""
+
+    __slots__ = (
+        "_answer",
+        "_answer_chunks",
+        "_answer_size",
+        "_chunks",
+        "_client",
+        "_done",
+        "_hash",
+        "_head",
+        "_invocation",
+        "_limit",
+        "_request_id",
+        "_shared",
+        "_size",
+        "_upstream",
+    )
 
     def __init__(self, client: ClientConnection, head: RequestHead) -> None:
         self._client = client
@@ -58,7 +83,7 @@ class InvocationHandling:
 
     def start(self) -> None:
         """Begin; the head is known."""
-        self._client.deadline = self._shared.clock.monotonic() + BODY_SECONDS
+        self._client.deadline = self._shared.ticked_at + BODY_SECONDS
         if not self._head.expects_continue:
             return
         if self._head.content_length > self._limit:
@@ -93,8 +118,15 @@ class InvocationHandling:
             log.exception("request %s could not be decided", self._request_id)
             self._fail(OurFault("InternalFailure", "Moorage failed; its log says why."))
             return
-        self._client.deadline = self._shared.clock.monotonic() + self._shared.limits.invocation_timeout_seconds
+        self._client.deadline = self._shared.ticked_at + self._shared.limits.invocation_timeout_seconds
         self._forward(self._invocation)
+
+    def request_received(self, body: bytes) -> None:
+        """Take a body that is complete, decide and forward."""
+        self._size = len(body)
+        if self._size <= self._limit:
+            self._chunks.append(body)
+        self.request_ended()
 
     def client_gone(self) -> None:
         """Stop the container's work."""
@@ -123,7 +155,10 @@ class InvocationHandling:
         self._upstream = connection
         connection.exchange.begin(self)
         head = make_request_head(self._head, self._size, self._invocation.choice.instance.address)
-        connection.send([head, *self._chunks])
+        if self._size <= JOINED_BYTES:
+            connection.send((head + b"".join(self._chunks),))
+        else:
+            connection.send([head, *self._chunks])
 
     def upstream_refused(self, reason: str) -> None:  # noqa: ARG002 - the text for the client is AWS's
         """Try another instance: nothing has been sent."""
@@ -202,17 +237,21 @@ class InvocationHandling:
         else:
             digest = self._hash.hexdigest()
         invocation = Invocation(
-            head=self._head,
-            size=self._size,
-            payload_sha256=digest,
-            source_ip=self._client.source_ip,
-            request_id=self._request_id,
-            routing=shared.routing,
-            chance=shared.chance,
-            suspects=shared.instances.suspects,
-            now=shared.clock.now(),
+            self._head,
+            digest,
+            self._client.source_ip,
+            self._request_id,
+            shared.routing,
+            shared.chance,
+            shared.instances.suspects,
+            shared.clock.now(),
         )
-        for stage in stages.STAGES:
+        if not shared.familiar.recognise(invocation):
+            for stage in stages.ADMISSION:
+                stage(invocation)
+            shared.familiar.learn(invocation)
+            shared.quick.learn(self._head)
+        for stage in stages.DECISION:
             stage(invocation)
         return invocation
 
@@ -220,22 +259,20 @@ class InvocationHandling:
         self._shared.instances.borrow(invocation.choice.instance, self)
 
     def _succeed(self, invocation: Invocation, head: AnswerHead) -> None:
-        headers = [
-            (b"x-amzn-RequestId", self._request_id.encode()),
-            (b"x-Amzn-Invoked-Production-Variant", invocation.choice.variant.name.encode()),
-        ]
-        for name, field in (
-            (b"Content-Type", b"content-type"),
-            (b"X-Amzn-SageMaker-Custom-Attributes", b"x-amzn-sagemaker-custom-attributes"),
-        ):
-            if (value := head.field(field)) is not None:
-                headers.append((name, value))
         closes = self._client.closes()
-        encoded = answers.encode_head(
-            200, headers, self._answer_size, self._shared.date, close=closes, version=self._head.version
+        encoded = _SUCCESS % (
+            self._request_id.encode(),
+            invocation.choice.variant.name.encode(),
+            head.passed_on,
+            self._shared.date,
+            self._answer_size,
+            answers.connection_header(close=closes, version=self._head.version),
         )
         self._done = True
-        self._client.send([encoded, *self._answer_chunks])
+        if self._answer_size <= JOINED_BYTES:
+            self._client.send((encoded + b"".join(self._answer_chunks),))
+        else:
+            self._client.send([encoded, *self._answer_chunks])
         self._client.finished(close=closes)
 
     def _not_loaded(self) -> None:

@@ -63,7 +63,7 @@ class Listener:
     def _accept(self) -> asyncio.Protocol:
         if len(self._connections) >= self._most_connections:
             return _TooMany()
-        connection = ClientConnection(self._shared, choose_handling, self._connections.discard)
+        connection = ClientConnection(self._shared, choose_handling, InvocationHandling, self._connections.discard)
         self._connections.add(connection)
         return connection
 
@@ -72,7 +72,7 @@ class Listener:
         while True:
             now = clock.monotonic()
             await clock.sleep_until(now + TICK_SECONDS)
-            self._shared.tick(now)
+            self._shared.tick(clock.monotonic())
             for connection in [c for c in self._connections if c.deadline <= now]:
                 connection.expired()
 

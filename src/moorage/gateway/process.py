@@ -6,10 +6,11 @@ from functools import partial
 
 from moorage.base.chance import system_chance
 from moorage.base.clock import Clock, SystemClock
-from moorage.base.ids import SystemIds
+from moorage.base.ids import QuickIds
 from moorage.base.process import run_process
 from moorage.base.settings import Settings
 from moorage.base.tasks import Tasks
+from moorage.gateway.familiar import Familiar
 from moorage.gateway.instances import Instances
 from moorage.gateway.listener import Listener
 from moorage.gateway.owners import Owner
@@ -35,7 +36,7 @@ async def serve(settings: Settings, listening: socket.socket, stop: asyncio.Even
         limits=settings.limits,
         clock=clock,
         chance=system_chance(),
-        ids=SystemIds(),
+        ids=QuickIds(),
         tasks=tasks,
         instances=Instances(tasks, clock, drained=snapshots.drained, unreachable=snapshots.unreachable),
         owners=_owners(settings, tasks, clock),
@@ -56,6 +57,7 @@ async def serve(settings: Settings, listening: socket.socket, stop: asyncio.Even
 def apply(shared: Shared, routing: Routing) -> None:
     """Route by a new snapshot: invocations that are decided from now on see it, and nothing of the old one."""
     shared.routing = routing
+    shared.familiar = Familiar()
     shared.instances.apply(routing.instances)
 
 

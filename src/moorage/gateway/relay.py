@@ -154,7 +154,7 @@ class Relay:
     # Inside
 
     def _moved(self) -> None:
-        self._client.deadline = self._shared.clock.monotonic() + STALL_SECONDS
+        self._client.deadline = self._shared.ticked_at + STALL_SECONDS
 
     def _send(self, parts: Sequence[bytes]) -> None:
         if self._done:
@@ -196,7 +196,7 @@ class Refused:
 
     def start(self) -> None:
         """Begin; the head is known."""
-        self._client.deadline = self._client.shared.clock.monotonic() + STALL_SECONDS
+        self._client.deadline = self._client.shared.ticked_at + STALL_SECONDS
         if self._head.expects_continue:
             self.request_ended()
 

@@ -7,8 +7,6 @@ see a request that could be read in two ways.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Protocol
 
 import httptools
@@ -30,38 +28,80 @@ class BadRequest(Exception):
         self.status = status
 
 
-@dataclass(eq=False)
 class RequestHead:
     """Request line and headers, as they were on the wire."""
 
-    method: str
-    target: str
-    """Raw path with query, latin-1."""
-    raw_headers: Sequence[tuple[bytes, bytes]]
-    headers: Sequence[tuple[str, str]]
-    """Names in lower case, values latin-1, in order."""
-    version: str
-    """``1.0`` or ``1.1``."""
-    keep_alive: bool
-    content_length: int
-    """0 when the body is chunked or absent."""
-    chunked: bool
-    expects_continue: bool
+    __slots__ = (
+        "_headers",
+        "chunked",
+        "content_length",
+        "expects_continue",
+        "fields",
+        "keep_alive",
+        "method",
+        "path",
+        "query",
+        "raw_headers",
+        "target",
+        "version",
+    )
 
-    @cached_property
-    def path(self) -> str:
-        """The target without its query, still percent-encoded."""
-        return self.target.partition("?")[0]
+    def __init__(  # noqa: PLR0913 - a head has these parts
+        self,
+        *,
+        method: str,
+        target: str,
+        raw_headers: Sequence[tuple[bytes, bytes]],
+        headers: Sequence[tuple[str, str]],
+        version: str,
+        keep_alive: bool,
+        content_length: int,
+        chunked: bool,
+        expects_continue: bool,
+    ) -> None:
+        self.method = method
+        self.target = target
+        """Raw path with query, latin-1."""
+        self.path, _, self.query = target.partition("?")
+        self.raw_headers = raw_headers
+        self._headers: Sequence[tuple[str, str]] | None = headers
+        self.fields = dict(reversed(headers))
+        """The headers by name in lower case; of a repeated one the first."""
+        self.version = version
+        """``1.0`` or ``1.1``."""
+        self.keep_alive = keep_alive
+        self.content_length = content_length
+        """0 when the body is chunked or absent."""
+        self.chunked = chunked
+        self.expects_continue = expects_continue
 
-    @cached_property
-    def query(self) -> str:
-        """What follows the question mark, raw."""
-        return self.target.partition("?")[2]
+    @classmethod
+    def plain(cls, target: str, path: str, fields: dict[str, str], content_length: int) -> "RequestHead":
+        """Make the head of a POST of HTTP/1.1 that has nothing unusual (``quick``)."""
+        head = cls.__new__(cls)
+        head.method = "POST"
+        head.target = target
+        head.path = path
+        head.query = ""
+        head.raw_headers = ()
+        head._headers = None  # noqa: SLF001 - its own
+        head.fields = fields
+        head.version = "1.1"
+        head.keep_alive = True
+        head.content_length = content_length
+        head.chunked = False
+        head.expects_continue = False
+        return head
 
-    @cached_property
-    def fields(self) -> dict[str, str]:
-        """The headers by name; of a repeated one the first."""
-        return dict(reversed(self.headers))
+    def __repr__(self) -> str:
+        return f"<RequestHead: {self.method} {self.target}, {len(self.headers)} headers>"
+
+    @property
+    def headers(self) -> Sequence[tuple[str, str]]:
+        """Names in lower case, values latin-1, in order."""
+        if self._headers is None:
+            self._headers = list(self.fields.items())
+        return self._headers
 
 
 class RequestSink(Protocol):
@@ -80,7 +120,7 @@ class RequestSink(Protocol):
 class RequestReader:
     """Reads the requests of one connection, one after the other."""
 
-    __slots__ = ("_fault", "_framing_bytes", "_headers", "_last", "_parser", "_sink", "_url", "in_head")
+    __slots__ = ("_fault", "_framing_bytes", "_headers", "_last", "_parser", "_sink", "_url", "between", "in_head")
 
     def __init__(self, sink: RequestSink) -> None:
         self._sink = sink
@@ -92,11 +132,14 @@ class RequestReader:
         self._headers: list[tuple[bytes, bytes]] = []
         self.in_head = False
         """Whether a head has begun and is not complete."""
+        self.between = True
+        """Whether the next byte would be the first of a request."""
 
     def feed(self, data: bytes) -> None:
         """Read bytes; raises BadRequest, after which nothing more may be fed."""
         if self._last:
             return
+        self.between = False
         self._framing_bytes += len(data)
         try:
             self._parser.feed_data(data)
@@ -116,6 +159,7 @@ class RequestReader:
         self._url = b""
         self._headers = []
         self.in_head = True
+        self.between = False
 
     def on_url(self, url: bytes) -> None:
         """(httptools) A piece of the target."""
@@ -161,6 +205,7 @@ class RequestReader:
     def on_message_complete(self) -> None:
         """(httptools) The request is complete."""
         self._framing_bytes = 0
+        self.between = True
         self._last = not self._parser.should_keep_alive()
         try:
             self._sink.request_ended()

@@ -1,6 +1,6 @@
 """What all connections of a gateway share."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from moorage.base.chance import Chance
 from moorage.base.clock import Clock
@@ -8,8 +8,10 @@ from moorage.base.ids import Ids
 from moorage.base.settings import Limits
 from moorage.base.tasks import Tasks
 from moorage.gateway.answers import http_date
+from moorage.gateway.familiar import Familiar
 from moorage.gateway.instances import Instances
 from moorage.gateway.owners import Owner
+from moorage.gateway.quick import QuickReader
 from moorage.gateway.upstream import Pool
 from moorage.routing.decide import Routing
 
@@ -26,6 +28,11 @@ class Shared:
     instances: Instances
     owners: dict[Owner, Pool]
     """The processes that requests are relayed to."""
+    quick: QuickReader = field(default_factory=QuickReader)
+    familiar: Familiar = field(default_factory=Familiar)
+    """Of the present snapshot."""
+    ticked_at: float = 0.0
+    """Monotonic seconds at the last tick: what deadlines are counted from, to a tenth of a second."""
     routing: Routing | None = None
     """The present snapshot, replaced whole; None until the first one has come."""
     date: bytes = b""
@@ -35,6 +42,7 @@ class Shared:
 
     def tick(self, now: float) -> None:
         """Do what is due from time to time: ``now`` is ``clock.monotonic()``."""
+        self.ticked_at = now
         self.date = http_date(self.clock.now())
         self.instances.sweep(now)
         for pool in self.owners.values():

@@ -1,11 +1,11 @@
-"""What happens to an invocation before it is forwarded: THE list, in order (data-plane.md section 1.10).
+"""What happens to an invocation before it is forwarded: THE lists, in order (data-plane.md section 1.10).
 
 Each stage looks at the invocation, adds one thing to it, or raises the ServiceError that the client is to see.
-Nothing here waits; ``invocation`` does what was decided.
+Nothing here waits; ``invocation`` does what was decided. ``ADMISSION`` says who may call what; ``familiar`` remembers
+its answers. ``DECISION`` is made for each invocation.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -26,30 +26,57 @@ SKEW_SECONDS = 300.0
 SERVICE = load_service("sagemaker-runtime")
 
 
-@dataclass(eq=False, slots=True)
 class Invocation:
-    """One call to a model. The stages fill in what follows ``now``."""
+    """One call to a model. The stages fill in what has no value at first."""
 
-    head: RequestHead
-    size: int
-    """Bytes of the body."""
-    payload_sha256: str
-    source_ip: str
-    """The client's address, as the socket says."""
-    request_id: str
-    routing: Routing
-    """The snapshot of this invocation, whatever comes later."""
-    chance: Chance
-    suspects: Mapping[str, float]
-    now: float
-    operation: Operation = field(init=False)
-    labels: dict[str, str] = field(init=False)
-    caller: Caller = field(init=False)
-    members: dict[str, Any] = field(init=False)
-    routes: Routes = field(init=False)
-    choice: Choice = field(init=False)
-    tried: set[str] = field(default_factory=set)
-    """Instances that refused it."""
+    __slots__ = (
+        "caller",
+        "chance",
+        "choice",
+        "head",
+        "labels",
+        "members",
+        "now",
+        "operation",
+        "payload_sha256",
+        "request_id",
+        "routes",
+        "routing",
+        "source_ip",
+        "suspects",
+        "tried",
+    )
+
+    caller: Caller
+    choice: Choice
+    labels: dict[str, str]
+    members: dict[str, Any]
+    operation: Operation
+    routes: Routes
+
+    def __init__(  # noqa: PLR0913 - that much is known of it
+        self,
+        head: RequestHead,
+        payload_sha256: str,
+        source_ip: str,
+        request_id: str,
+        routing: Routing,
+        chance: Chance,
+        suspects: Mapping[str, float],
+        now: float,
+    ) -> None:
+        self.head = head
+        self.payload_sha256 = payload_sha256
+        self.source_ip = source_ip
+        """The client's address, as the socket says."""
+        self.request_id = request_id
+        self.routing = routing
+        """The snapshot of this invocation, whatever comes later."""
+        self.chance = chance
+        self.suspects = suspects
+        self.now = now
+        self.tried: set[str] = set()
+        """Instances that refused it."""
 
 
 def find_operation(invocation: Invocation) -> None:
@@ -155,7 +182,7 @@ def choose(invocation: Invocation) -> None:
     invocation.choice = decision
 
 
-STAGES: tuple[Callable[[Invocation], None], ...] = (
+ADMISSION: tuple[Callable[[Invocation], None], ...] = (
     find_operation,
     authenticate,
     # Behind authenticate: strangers learn nothing about what is there.
@@ -164,8 +191,9 @@ STAGES: tuple[Callable[[Invocation], None], ...] = (
     find_endpoint,
     authorize,
     refuse_what_is_not_built,
-    choose,
 )
+
+DECISION: tuple[Callable[[Invocation], None], ...] = (choose,)
 
 
 @lru_cache(maxsize=1024)

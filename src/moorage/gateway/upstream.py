@@ -14,7 +14,7 @@ from typing import Protocol, cast
 
 from moorage.base.clock import Clock
 from moorage.base.tasks import Tasks
-from moorage.gateway.exchange import Exchange, State
+from moorage.gateway.exchange import Exchange, Heads, State
 
 KEPT_SECONDS = 4.0
 KEPT_CONNECTIONS = 512
@@ -41,7 +41,7 @@ class UpstreamConnection(asyncio.Protocol):
     """One connection: moves bytes between its socket and its exchange."""
 
     def __init__(self, pool: "Pool") -> None:
-        self.exchange = Exchange()
+        self.exchange = Exchange(pool.heads)
         self.borrower: Borrower | None = None
         self.kept_since = 0.0
         self._pool = pool
@@ -104,7 +104,10 @@ class UpstreamConnection(asyncio.Protocol):
 
     def alive(self) -> bool:
         """Look whether the other side has closed, or sent what nobody asked for, since the loop last looked."""
-        return self.keepable() and not self._poll.poll(0)
+        transport = self._transport
+        if transport is None or transport.is_closing() or not self.exchange.reusable:
+            return False
+        return not self._poll.poll(0)
 
     def give_back(self) -> None:
         """Return to the pool: kept when the answer is complete, else closed."""
@@ -136,6 +139,8 @@ class Pool:
         self.outstanding = 0
         """Connections that are lent, or being made for somebody."""
         self.on_drained: Callable[[], None] | None = None
+        self.heads = Heads()
+        """The heads of answers that come again and again."""
         self._tasks = tasks
         self._clock = clock
         self._dial_seconds = dial_seconds
