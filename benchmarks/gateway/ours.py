@@ -1,0 +1,52 @@
+"""One gateway process alone: routed by a snapshot on disk, no control plane, no supervisor.
+
+Run as a program it is that process: ``python -m benchmarks.gateway.ours FOLDER PORT``.
+"""
+
+import contextlib
+import json
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.gateway.machine import Server, free_port, started
+from benchmarks.gateway.requests import ACCOUNT, ENDPOINT, KEY, REGION
+from moorage.base.settings import Settings
+from moorage.gateway.process import run
+from moorage.routing.snapshot import Capture, Endpoint, Instance, Snapshot, Variant
+
+
+def make_snapshot(*, behind: Server, shadow: Server | None = None, capture: Capture | None = None) -> Snapshot:
+    """Make the routing of one endpoint with one instance."""
+    arn = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:endpoint/{ENDPOINT}"
+    variants = (_variant("AllTraffic", behind),)
+    shadows = () if shadow is None else (_variant("Shadow", shadow),)
+    endpoint = Endpoint(ACCOUNT, REGION, ENDPOINT, arn, variants, shadows, capture)
+    return Snapshot(1, {KEY.access_key_id: KEY}, {(ACCOUNT, REGION, ENDPOINT): endpoint})
+
+
+@contextlib.contextmanager
+def gateway(core: int, snapshot: Snapshot) -> Iterator[Server]:
+    """Have a gateway process on one core."""
+    with tempfile.TemporaryDirectory(prefix="bench-gateway-") as name:
+        folder, port = Path(name), free_port()
+        (folder / "data").mkdir()
+        (folder / "data/snapshot.json").write_text(json.dumps(snapshot.to_message()))
+        command = [sys.executable, "-m", "benchmarks.gateway.ours", name, str(port)]
+        with started("moorage", command, core=core, port=port, log=folder / "log") as server:
+            yield server
+
+
+def _variant(name: str, behind: Server) -> Variant:
+    return Variant(name, 1.0, "primary", (Instance(f"i-{name.lower()}", f"127.0.0.1:{behind.port}"),))
+
+
+def _serve(folder: Path, port: int) -> None:
+    settings = Settings(data_dir=folder / "data", run_dir=folder, port=port)
+    run(settings, socket.create_server(("127.0.0.1", port), backlog=4_096))
+
+
+if __name__ == "__main__":
+    _serve(Path(sys.argv[1]), int(sys.argv[2]))
