@@ -7,7 +7,6 @@ body. The rest of the canonical form, and the first block of both halves of the 
 
 import hashlib
 import hmac
-from collections.abc import Mapping
 
 from moorage.aws.sigv4 import ALGORITHM, Signature, signing_key
 
@@ -17,7 +16,7 @@ _BLOCK_BYTES = 64
 class Verifier:
     """One signer's key of one day, and what it signs for one path."""
 
-    __slots__ = ("_before", "_between", "_names", "_outer", "_scope", "_started", "date")
+    __slots__ = ("_canonical", "_outer", "_started", "_text", "date")
 
     def __init__(self, signature: Signature, secret_access_key: str, method: str, path: str) -> None:
         """Take the parts that stay the same from a signature that has been verified."""
@@ -26,22 +25,28 @@ class Verifier:
         # RFC 2104: H(key ^ opad, H(key ^ ipad, text)); the key is shorter than a block.
         self._started = hashlib.sha256(bytes([byte ^ 0x36 for byte in block]))
         self._outer = hashlib.sha256(bytes([byte ^ 0x5C for byte in block]))
-        self._names = signature.signed_headers
-        self._before = f"{method}\n{path}\n\n"
-        self._between = "\n" + ";".join(signature.signed_headers) + "\n"
-        self._scope = f"\n{signature.scope}\n"
+        lines = "".join(f"{_literal(name)}:%s\n" for name in signature.signed_headers)
+        names = _literal(";".join(signature.signed_headers))
+        self._canonical = f"{_literal(method)}\n{_literal(path)}\n\n{lines}\n{names}\n"
+        self._text = f"{ALGORITHM}\n%s\n{_literal(signature.scope)}\n%s"
         self.date = signature.date
         """Day of the credential scope, which the request's date must have."""
 
-    def verify(self, fields: Mapping[str, str], payload_sha256: str, given: str) -> bool:
-        """Say whether ``given`` signs these headers and this body; False also for what must be looked at in full."""
-        lines = "".join([f"{name}:{fields[name]}\n" for name in self._names])
-        if "  " in lines or "\t" in lines or not lines.isascii():
+    def verify(self, signed_values: tuple[str, ...], amz_date: str, payload_sha256: str, given: str) -> bool:
+        """Say whether ``given`` signs these values and this body; False also for what must be looked at in full.
+
+        ``signed_values`` are those of the signed headers in their order, with nothing around them.
+        """
+        canonical = self._canonical % signed_values + payload_sha256
+        if "  " in canonical or "\t" in canonical or not canonical.isascii():
             return False
-        canonical = f"{self._before}{lines}{self._between}{payload_sha256}"
         digest = hashlib.sha256(canonical.encode()).hexdigest()
         inner = self._started.copy()
-        inner.update(f"{ALGORITHM}\n{fields['x-amz-date']}{self._scope}{digest}".encode())
+        inner.update((self._text % (amz_date, digest)).encode())
         outer = self._outer.copy()
         outer.update(inner.digest())
-        return hmac.compare_digest(outer.hexdigest().encode(), given.encode())
+        return hmac.compare_digest(outer.hexdigest(), given)
+
+
+def _literal(text: str) -> str:
+    return text.replace("%", "%%")

@@ -14,15 +14,16 @@ from typing import Any
 from moorage.aws import rest_json
 from moorage.aws.errors import ServiceError
 from moorage.aws.shapes import Operation
-from moorage.aws.sigv4 import HttpRequest, MalformedSignature, read_signature, timestamp_of
+from moorage.aws.sigv4 import MalformedSignature, Signature, timestamp_of
 from moorage.aws.sigv4_again import Verifier
-from moorage.gateway.stages import SKEW_SECONDS, Invocation
+from moorage.gateway.quick import HeadForm
+from moorage.gateway.stages import SKEW_SECONDS, Invocation, make_forwarded, signature_of
 from moorage.iam.authenticate import Caller
 from moorage.iam.evaluate import permissions_of
 from moorage.routing.decide import Routes
 
-_PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9_.~-]*)+")
-_SIGNATURE = "Signature="
+_PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9_-][A-Za-z0-9_.-]*)+")
+_SIGNATURE_DIGITS = 64
 
 _MOST_KNOWN = 4_096
 _MOST_VALUES = 256
@@ -31,42 +32,61 @@ _MOST_VALUES = 256
 class Known:
     """Invocations of one endpoint by one caller with the same headers: what is the same in all of them."""
 
-    __slots__ = ("caller", "checked", "headers", "labels", "operation", "routes", "verifier")
+    __slots__ = (
+        "_api_values",
+        "_headers",
+        "_passed",
+        "caller",
+        "date",
+        "labels",
+        "operation",
+        "routes",
+        "signed_values",
+        "verifier",
+    )
 
-    def __init__(self, invocation: Invocation, verifier: Verifier) -> None:
+    def __init__(self, invocation: Invocation, form: HeadForm, signature: Signature) -> None:
         self.operation: Operation = invocation.operation
         self.labels = invocation.labels
         self.caller: Caller = invocation.caller
         self.routes: Routes = invocation.routes
-        self.verifier = verifier
-        self.headers = tuple(
-            name for name in invocation.head.fields if name in rest_json.header_members(self.operation)
-        )
-        """Those that are members of the API."""
-        self.checked: dict[tuple[str, ...], dict[str, Any]] = {}
-        """Members by the values of ``headers`` that have passed the modelled constraints."""
+        secret = invocation.caller.credential.secret_access_key
+        self.verifier = Verifier(signature, secret, invocation.head.method, invocation.head.path)
+        self.signed_values = form.taker((*signature.signed_headers, "host"))
+        """Takes the values that are signed, and that of Host once more, so that it always gives a tuple."""
+        self.date = form.taker(("x-amz-date",))
+        api = rest_json.header_members(self.operation)
+        self._headers = tuple(name for name in form.names if name in api)
+        self._api_values = form.taker(("host", *self._headers))
+        self._passed: dict[Any, tuple[dict[str, Any], bytes]] = {}
 
-    def members_of(self, values: tuple[str, ...]) -> dict[str, Any] | None:
-        """Give the members of an invocation with these values; None when they have to be looked at in full."""
-        members = self.checked.get(values)
-        if members is None:
+    def members_of(self, values: tuple[str, ...]) -> tuple[dict[str, Any], bytes] | None:
+        """Give the members, and the lines for the container, of a head with these values.
+
+        None when the values break a modelled constraint. Those that have passed are remembered for a while.
+        """
+        key = self._api_values(values)
+        found = self._passed.get(key)
+        if found is None:
+            headers = [] if isinstance(key, str) else list(zip(self._headers, key[1:], strict=True))
             try:
-                members = rest_json.read_headers(self.operation, list(zip(self.headers, values, strict=True)))
+                members = rest_json.read_headers(self.operation, headers)
                 members.update(self.labels)
                 rest_json.check(self.operation, members)
             except ServiceError:
                 return None
-            if len(self.checked) >= _MOST_VALUES:
-                self.checked.clear()
-            self.checked[values] = members
-        return members
+            found = (members, make_forwarded(dict(headers)))
+            if len(self._passed) >= _MOST_VALUES:
+                self._passed.clear()
+            self._passed[key] = found
+        return found
 
 
 class Familiar:
     """The memory; it starts anew when it is full."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, ...], Known] = {}
+        self._known: dict[tuple[HeadForm, str, str], Known] = {}
 
     def __repr__(self) -> str:
         return f"<Familiar: {len(self._known)} known>"
@@ -74,53 +94,53 @@ class Familiar:
     def recognise(self, invocation: Invocation) -> bool:
         """Fill in what ``stages.ADMISSION`` would fill in; False when that has to be asked."""
         head = invocation.head
-        fields = head.fields
-        authorization = fields.get("authorization", "")
-        cut = authorization.rfind(_SIGNATURE)
-        known = self._known.get((head.target, authorization[:cut], *fields))
+        form, values = head.form, head.values
+        if form is None:
+            return False
+        authorization = values[form.authorization]
+        known = self._known.get((form, head.target, authorization[:-_SIGNATURE_DIGITS]))
         if known is None:
             return False
-        amz_date = fields["x-amz-date"]
-        if amz_date[:8] != known.verifier.date:
-            return False
+        amz_date: str = known.date(values)
         try:
             age = invocation.now - timestamp_of(amz_date)
         except MalformedSignature:
             return False
-        if not -SKEW_SECONDS <= age <= SKEW_SECONDS:
+        if not -SKEW_SECONDS <= age <= SKEW_SECONDS or not amz_date.startswith(known.verifier.date):
             return False
-        members = known.members_of(tuple([fields[name] for name in known.headers]))
-        if members is None:
+        passed = known.members_of(values)
+        if passed is None:
             return False
-        if not known.verifier.verify(fields, invocation.payload_sha256, authorization[cut + len(_SIGNATURE) :]):
+        signed = known.signed_values(values)[:-1]
+        if not known.verifier.verify(signed, amz_date, invocation.payload_sha256, authorization[-_SIGNATURE_DIGITS:]):
             return False
         invocation.operation = known.operation
         invocation.labels = known.labels
         invocation.caller = known.caller
-        invocation.members = members
+        invocation.members, invocation.forwarded = passed
         invocation.routes = known.routes
         return True
 
     def learn(self, invocation: Invocation) -> None:
-        """Remember an invocation that has been let through."""
+        """Remember an invocation that was read quickly and has been let through."""
         head, credential = invocation.head, invocation.caller.credential
-        fields = head.fields
+        form = head.form
         if (
-            credential.session is not None
+            form is None
+            or credential.session is not None
+            or "x-amz-security-token" in form.names
             or not permissions_of(credential).unlimited
-            or not {"authorization", "x-amz-date"} <= fields.keys()
-            or "x-amz-security-token" in fields
-            or len(fields) != len(head.headers)
-            or not all(fields[name] for name in fields)
             or _PLAIN_PATH.fullmatch(head.target) is None
         ):
             return
-        signature = read_signature(HttpRequest(head.method, head.path, head.query, head.headers))
-        if signature is None or signature.presigned:
+        signature = signature_of(head)
+        authorization = head.values[form.authorization]
+        if signature is None or not authorization.endswith("Signature=" + signature.signature):
             return
-        verifier = Verifier(signature, credential.secret_access_key, head.method, head.path)
-        authorization = fields["authorization"]
-        key = (head.target, authorization[: authorization.rfind(_SIGNATURE)], *fields)
+        if len(signature.signature) != _SIGNATURE_DIGITS or len(set(signature.signed_headers)) < len(
+            signature.signed_headers
+        ):
+            return
         if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
-        self._known[key] = Known(invocation, verifier)
+        self._known[form, head.target, authorization[:-_SIGNATURE_DIGITS]] = Known(invocation, form, signature)

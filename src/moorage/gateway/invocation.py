@@ -34,14 +34,6 @@ _SUCCESS = (
     b"%bDate: %b\r\nContent-Length: %d\r\n%b\r\n"
 )
 
-_FORWARDED = (
-    (b"Content-Type", "content-type"),
-    (b"Accept", "accept"),
-    (b"X-Amzn-SageMaker-Custom-Attributes", "x-amzn-sagemaker-custom-attributes"),
-    (b"X-Amzn-SageMaker-Inference-Id", "x-amzn-sagemaker-inference-id"),
-)
-"""What the container sees of the client's headers (data-plane.md section 1.3)."""
-
 
 class InvocationHandling:
     """One invocation on one client connection."""
@@ -154,7 +146,8 @@ class InvocationHandling:
             return
         self._upstream = connection
         connection.exchange.begin(self)
-        head = make_request_head(self._head, self._size, self._invocation.choice.instance.address)
+        invocation = self._invocation
+        head = make_request_head(invocation.forwarded, self._size, invocation.choice.instance.address)
         if self._size <= JOINED_BYTES:
             connection.send((head + b"".join(self._chunks),))
         else:
@@ -249,8 +242,10 @@ class InvocationHandling:
         if not shared.familiar.recognise(invocation):
             for stage in stages.ADMISSION:
                 stage(invocation)
-            shared.familiar.learn(invocation)
-            shared.quick.learn(self._head)
+            if self._head.form is None:
+                shared.quick.learn(self._head)
+            else:
+                shared.familiar.learn(invocation)
         for stage in stages.DECISION:
             stage(invocation)
         return invocation
@@ -294,13 +289,7 @@ class InvocationHandling:
             connection.give_back()
 
 
-def make_request_head(head: RequestHead, size: int, address: str) -> bytes:
-    """Make the head that the container sees: only the headers of the API (data-plane.md section 1.3)."""
+def make_request_head(forwarded: bytes, size: int, address: str) -> bytes:
+    """Make the head that the container sees."""
     host = b"localhost" if address.startswith("unix:") else address.encode()
-    fields = head.fields
-    lines = [b"%b: %b\r\n" % (name, fields[key].encode("latin-1")) for name, key in _FORWARDED if key in fields]
-    return b"POST /invocations HTTP/1.1\r\nHost: %b\r\n%bContent-Length: %d\r\n\r\n" % (
-        host,
-        b"".join(lines),
-        size,
-    )
+    return b"POST /invocations HTTP/1.1\r\nHost: %b\r\n%bContent-Length: %d\r\n\r\n" % (host, forwarded, size)

@@ -1,78 +1,101 @@
-"""Reads the common invocation in a few steps: one that came whole, in one piece, with nothing unusual about it.
+"""Reads the common invocation in one step: one that came whole, in one piece, with nothing unusual about it.
 
-``requests.RequestReader`` is the law; it reads whatever comes, with a callback per header. What is read here would be
-read alike there, and what is not understood here is given to it: ``read`` answers None and has done nothing. It is
-called for the first bytes of a request only.
+A client sends the same headers in the same order again and again; only values differ. Of a head that has come the long
+way and was let through, a pattern is made that matches heads of just this form (``HeadForm``). ``requests.RequestReader`` is
+the law: what a pattern matches is read alike there, and what none matches is given to it.
 
-The header names that pass are those that the long way has already let through once, so that no rule about names
-stands here; a head holds nothing but printable characters and its line ends; no name occurs twice.
+A pattern is strict: these names as they were written, one space, a value of visible ASCII characters and single bytes
+of space between them, a line end. No name occurs twice, and none is there that says something about the framing but
+Content-Length.
 """
 
-from moorage.gateway.requests import HEAD_BYTES, HEADER_COUNT, RequestHead
+import re
+from collections.abc import Callable, Sequence
+from operator import itemgetter
+from typing import Any
+
+from moorage.gateway.requests import HEAD_BYTES, RequestHead
 
 _ENDING = "/invocations"
-_PRINTABLE = bytes([*range(0x20, 0x7F), *range(0x80, 0x100)])
-_UNUSUAL = frozenset({"transfer-encoding", "expect", "upgrade", "http2-settings", "proxy-connection", "te", "trailer"})
-_LENGTH_DIGITS = 9
+_VALUE = r"([!-~](?:[ -~]*[!-~])?)"
+_LENGTH = r"([0-9]{1,9})"
+_UNUSUAL = frozenset(
+    {"transfer-encoding", "expect", "upgrade", "http2-settings", "connection", "proxy-connection", "te", "trailer"}
+)
+_NEEDED = frozenset({"host", "content-length", "authorization", "x-amz-date"})
+_MOST_FORMS = 16
 
-_MOST_NAMES = 512
-_MOST_LINES = 4_096
+
+class HeadForm:
+    """The heads that have these header names in this order."""
+
+    __slots__ = ("_match", "authorization", "length", "names")
+
+    def __init__(self, written: Sequence[str]) -> None:
+        self.names = tuple(name.lower() for name in written)
+        lines = [
+            f"\r\n{re.escape(name)}: {_LENGTH if name.lower() == 'content-length' else _VALUE}" for name in written
+        ]
+        self._match = re.compile(rf"POST (/[!-~]+) HTTP/1\.1{''.join(lines)}").fullmatch
+        self.authorization = 1 + self.names.index("authorization")
+        """Where it is in ``values``, as is the next."""
+        self.length = 1 + self.names.index("content-length")
+
+    def __repr__(self) -> str:
+        return f"<HeadForm: {', '.join(self.names)}>"
+
+    def values(self, head: str) -> tuple[str, ...] | None:
+        """Give the target and the headers' values; None when the head has another form."""
+        found = self._match(head)
+        return None if found is None else found.groups()
+
+    def taker(self, names: Sequence[str]) -> Callable[[tuple[str, ...]], Any]:
+        """Make what takes these headers out of ``values``: a tuple of them, or the only one."""
+        return itemgetter(*[1 + self.names.index(name) for name in names])
 
 
 class QuickReader:
-    """What a gateway has learned of heads; both memories start anew when they are full."""
+    """The forms that a gateway's clients use; the least used ones are forgotten."""
 
     def __init__(self) -> None:
-        self._names: dict[str, str] = {}
-        """Header names as they are sent, and in lower case."""
-        self._targets: dict[str, str] = {}
-        """Request lines, and the target in each."""
+        self._forms: list[HeadForm] = []
 
     def __repr__(self) -> str:
-        return f"<QuickReader: {len(self._names)} names, {len(self._targets)} request lines>"
+        return f"<QuickReader: {len(self._forms)} forms>"
 
     def learn(self, head: RequestHead) -> None:
-        """Remember the names and the request line of an invocation that came the long way and was let through."""
-        if head.method != "POST" or head.version != "1.1" or head.query or not head.path.endswith(_ENDING):
-            return
-        if len(self._names) > _MOST_NAMES:
-            self._names.clear()
-        if len(self._targets) > _MOST_LINES:
-            self._targets.clear()
-        self._targets[f"POST {head.target} HTTP/1.1"] = head.target
-        for raw, _ in head.raw_headers:
-            name = raw.decode("latin-1")
-            self._names[name] = name.lower()
+        """Remember the form of an invocation that came the long way and was let through."""
+        written = [name.decode("latin-1") for name, _ in head.raw_headers]
+        form = frozenset(name.lower() for name in written)
+        if (
+            head.method == "POST"
+            and head.version == "1.1"
+            and not head.query
+            and head.path.endswith(_ENDING)
+            and len(form) == len(written)
+            and form >= _NEEDED
+            and form.isdisjoint(_UNUSUAL)
+            and all(known.names != tuple(map(str.lower, written)) for known in self._forms)
+        ):
+            del self._forms[_MOST_FORMS - 1 :]
+            self._forms.append(HeadForm(written))
 
     def read(self, data: bytes) -> tuple[RequestHead, bytes] | None:
         """Read a whole invocation: its head and body; None when it has to go the long way."""
         end = data.find(b"\r\n\r\n", 0, HEAD_BYTES)
         if end < 0:
             return None
-        head = data[:end]
-        line, *lines = head.decode("latin-1").split("\r\n")
-        target = self._targets.get(line)
-        if target is None or len(lines) > HEADER_COUNT:
+        head = data[:end].decode("latin-1")
+        for place, form in enumerate(self._forms):
+            values = form.values(head)
+            if values is not None:
+                break
+        else:
             return None
-        # Nothing is left of the head but its line ends, so there is no tab, no NUL and no bare CR or LF in it.
-        if head.translate(None, _PRINTABLE) != b"\r\n" * len(lines) or b" \r\n" in data[: end + 2]:
+        if place:  # the forms that are used most come to stand in front
+            self._forms[place - 1], self._forms[place] = form, self._forms[place - 1]
+        length = int(values[form.length])
+        target = values[0]
+        if length != len(data) - end - 4 or not target.endswith(_ENDING) or "?" in target:
             return None
-        names = self._names
-        fields: dict[str, str] = {}
-        for entry in lines:
-            name, separator, value = entry.partition(": ")
-            lower = names.get(name)
-            if lower is None or not separator or value[0] == " ":
-                return None
-            fields[lower] = value
-        length = fields.get("content-length", "")
-        if (
-            len(fields) != len(lines)
-            or "host" not in fields
-            or not fields.keys().isdisjoint(_UNUSUAL)
-            or not (length.isdecimal() and length.isascii() and len(length) <= _LENGTH_DIGITS)
-            or int(length) != len(data) - end - 4
-            or fields.get("connection", "keep-alive").lower() != "keep-alive"
-        ):
-            return None
-        return RequestHead.plain(target, target, fields, int(length)), data[end + 4 :]
+        return RequestHead.plain(form, values, length), data[end + 4 :]

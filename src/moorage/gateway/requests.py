@@ -7,9 +7,12 @@ see a request that could be read in two ways.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import httptools
+
+if TYPE_CHECKING:
+    from moorage.gateway.quick import HeadForm
 
 HEAD_BYTES = 65_536
 """Largest request line with headers, and largest run of bytes of framing without a byte of body."""
@@ -32,17 +35,19 @@ class RequestHead:
     """Request line and headers, as they were on the wire."""
 
     __slots__ = (
+        "_fields",
         "_headers",
         "chunked",
         "content_length",
         "expects_continue",
-        "fields",
+        "form",
         "keep_alive",
         "method",
         "path",
         "query",
         "raw_headers",
         "target",
+        "values",
         "version",
     )
 
@@ -65,8 +70,7 @@ class RequestHead:
         self.path, _, self.query = target.partition("?")
         self.raw_headers = raw_headers
         self._headers: Sequence[tuple[str, str]] | None = headers
-        self.fields = dict(reversed(headers))
-        """The headers by name in lower case; of a repeated one the first."""
+        self._fields: dict[str, str] | None = None
         self.version = version
         """``1.0`` or ``1.1``."""
         self.keep_alive = keep_alive
@@ -74,23 +78,26 @@ class RequestHead:
         """0 when the body is chunked or absent."""
         self.chunked = chunked
         self.expects_continue = expects_continue
+        self.form: HeadForm | None = None
+        """What the head was read by, if it was read quickly."""
+        self.values: tuple[str, ...] = ()
+        """Target and headers' values, as ``form`` knows them."""
 
     @classmethod
-    def plain(cls, target: str, path: str, fields: dict[str, str], content_length: int) -> "RequestHead":
-        """Make the head of a POST of HTTP/1.1 that has nothing unusual (``quick``)."""
+    def plain(cls, form: "HeadForm", values: tuple[str, ...], content_length: int) -> "RequestHead":
+        """Make the head of an invocation that has nothing unusual (``quick``)."""
         head = cls.__new__(cls)
         head.method = "POST"
-        head.target = target
-        head.path = path
+        head.target = head.path = values[0]
         head.query = ""
         head.raw_headers = ()
-        head._headers = None  # noqa: SLF001 - its own
-        head.fields = fields
         head.version = "1.1"
         head.keep_alive = True
         head.content_length = content_length
-        head.chunked = False
-        head.expects_continue = False
+        head.chunked = head.expects_continue = False
+        head.form = form
+        head.values = values
+        head._fields = head._headers = None  # noqa: SLF001 - its own
         return head
 
     def __repr__(self) -> str:
@@ -100,8 +107,15 @@ class RequestHead:
     def headers(self) -> Sequence[tuple[str, str]]:
         """Names in lower case, values latin-1, in order."""
         if self._headers is None:
-            self._headers = list(self.fields.items())
+            self._headers = list(zip(self.form.names, self.values[1:], strict=True)) if self.form else ()
         return self._headers
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """The headers by name in lower case; of a repeated one the first."""
+        if self._fields is None:
+            self._fields = dict(reversed(self.headers))
+        return self._fields
 
 
 class RequestSink(Protocol):

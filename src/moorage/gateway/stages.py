@@ -6,13 +6,12 @@ its answers. ``DECISION`` is made for each invocation.
 """
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import Any
 
 from moorage.aws import rest_json
 from moorage.aws.errors import ClientFault, OurFault, ServiceError, validation_error
 from moorage.aws.shapes import Operation, load_service
-from moorage.aws.sigv4 import HttpRequest
+from moorage.aws.sigv4 import HttpRequest, Signature, read_signature
 from moorage.base.chance import Chance
 from moorage.gateway import model_errors
 from moorage.gateway.requests import RequestHead
@@ -25,6 +24,14 @@ from moorage.routing.decide import Choice, Refusal, Routes, Routing, decide
 SKEW_SECONDS = 300.0
 SERVICE = load_service("sagemaker-runtime")
 
+_FORWARDED = (
+    "Content-Type",
+    "Accept",
+    "X-Amzn-SageMaker-Custom-Attributes",
+    "X-Amzn-SageMaker-Inference-Id",
+)
+"""What the container sees of the client's headers."""
+
 
 class Invocation:
     """One call to a model. The stages fill in what has no value at first."""
@@ -33,6 +40,7 @@ class Invocation:
         "caller",
         "chance",
         "choice",
+        "forwarded",
         "head",
         "labels",
         "members",
@@ -49,6 +57,8 @@ class Invocation:
 
     caller: Caller
     choice: Choice
+    forwarded: bytes
+    """The lines of the client's headers that the container sees."""
     labels: dict[str, str]
     members: dict[str, Any]
     operation: Operation
@@ -87,11 +97,9 @@ def find_operation(invocation: Invocation) -> None:
 
 def authenticate(invocation: Invocation) -> None:
     """Who calls? The signature covers the body as it came."""
-    head = invocation.head
-    request = HttpRequest(head.method, head.path, head.query, head.headers)
     try:
         caller = identify(
-            request,
+            _signed_parts(invocation.head),
             invocation.payload_sha256,
             Keys(invocation.routing.keys, invocation.routing.token_secret),
             now=invocation.now,
@@ -119,8 +127,9 @@ def read_members(invocation: Invocation) -> None:
     """Read the headers of the API, check the modelled constraints."""
     members = rest_json.read_headers(invocation.operation, invocation.head.headers)
     members.update(invocation.labels)
-    _check(invocation.operation, tuple(members.items()))
+    rest_json.check(invocation.operation, members)
     invocation.members = members
+    invocation.forwarded = make_forwarded(invocation.head.fields)
 
 
 def find_endpoint(invocation: Invocation) -> None:
@@ -196,10 +205,20 @@ ADMISSION: tuple[Callable[[Invocation], None], ...] = (
 DECISION: tuple[Callable[[Invocation], None], ...] = (choose,)
 
 
-@lru_cache(maxsize=1024)
-def _check(operation: Operation, members: tuple[tuple[str, Any], ...]) -> None:
-    """Check the modelled constraints; most invocations have the same members as one before (a failure is not kept)."""
-    rest_json.check(operation, dict(members))
+def make_forwarded(fields: Mapping[str, str]) -> bytes:
+    """Make the header lines that the container sees: only those of the API (data-plane.md section 1.3)."""
+    lines = [f"{name}: {fields[name.lower()]}\r\n" for name in _FORWARDED if name.lower() in fields]
+    return "".join(lines).encode("latin-1")
+
+
+def signature_of(head: RequestHead) -> Signature | None:
+    """Read the signature of a head that has been authenticated by it; None when it is in the URL."""
+    signature = read_signature(_signed_parts(head))
+    return None if signature is None or signature.presigned else signature
+
+
+def _signed_parts(head: RequestHead) -> HttpRequest:
+    return HttpRequest(head.method, head.path, head.query, head.headers)
 
 
 def oversize(request_id: str) -> ClientFault:
