@@ -209,8 +209,9 @@ class InvocationHandling:
             request_id=self._request_id,
             routing=shared.routing,
             chance=shared.chance,
-            suspects=shared.instances.suspects,
+            conditions=shared.instances.conditions,
             now=shared.clock.now(),
+            body=self._chunks,
         )
         for stage in stages.STAGES:
             stage(invocation)

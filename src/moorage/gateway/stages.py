@@ -4,7 +4,7 @@ Each stage looks at the invocation, adds one thing to it, or raises the ServiceE
 Nothing here waits; ``invocation`` does what was decided.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -20,7 +20,9 @@ from moorage.iam.authenticate import AuthenticationFailed, Caller, Keys, as_json
 from moorage.iam.context import make_context, resource_tags
 from moorage.iam.evaluate import Access, permissions_of
 from moorage.iam.patterns import Context
+from moorage.routing.conditions import Conditions
 from moorage.routing.decide import Choice, Refusal, Routes, Routing, decide
+from moorage.routing.prompt import Prompt
 
 SKEW_SECONDS = 300.0
 SERVICE = load_service("sagemaker-runtime")
@@ -28,7 +30,7 @@ SERVICE = load_service("sagemaker-runtime")
 
 @dataclass(eq=False, slots=True)
 class Invocation:
-    """One call to a model. The stages fill in what follows ``now``."""
+    """One call to a model. The stages fill in what follows ``body``."""
 
     head: RequestHead
     size: int
@@ -40,8 +42,10 @@ class Invocation:
     routing: Routing
     """The snapshot of this invocation, whatever comes later."""
     chance: Chance
-    suspects: Mapping[str, float]
+    conditions: Conditions
     now: float
+    body: Sequence[bytes]
+    """In the pieces in which it came."""
     operation: Operation = field(init=False)
     labels: dict[str, str] = field(init=False)
     caller: Caller = field(init=False)
@@ -50,6 +54,10 @@ class Invocation:
     choice: Choice = field(init=False)
     tried: set[str] = field(default_factory=set)
     """Instances that refused it."""
+
+    def prompt(self) -> Prompt:
+        """Give what strategies look at."""
+        return Prompt(self.body, prefix_id=self.members.get("PrefixAwareId", ""))
 
 
 def find_operation(invocation: Invocation) -> None:
@@ -146,8 +154,9 @@ def choose(invocation: Invocation) -> None:
         invocation.routes,
         invocation.members.get("TargetVariant"),
         invocation.chance,
+        invocation.conditions,
+        prompt=invocation.prompt,
         tried=invocation.tried,
-        suspects=invocation.suspects,
         stay_with=invocation.choice.variant if again else None,
     )
     if not isinstance(decision, Choice):
@@ -200,6 +209,8 @@ def _refused(invocation: Invocation, refusal: Refusal) -> ServiceError:
                 f"Endpoint {endpoint.name} has no instance that is ready. Try your call again.",
                 status=503,
             )
+        case Refusal.FULL:
+            return ClientFault("ThrottlingException", "Rate exceeded")
         case Refusal.NONE_LEFT:
             return model_errors.no_response(endpoint, invocation.choice.variant.container)
 
