@@ -35,6 +35,12 @@ class Limits:
     invocation_timeout_seconds: float = 60.0
     """From the request forwarded to the complete response (data-plane.md section 1.9)."""
 
+    sessions_per_endpoint: int = 10_000
+    """Sticky sessions that an endpoint may have open; a further NEW_SESSION is refused."""
+
+    session_seconds: float = 1200.0
+    """Life of a sticky session whose container does not say when it expires (data-plane.md section 2.3)."""
+
     startup_timeout_seconds: float = 240.0
     """From the container's start to the first 200 of ``/ping`` (data-plane.md section 7.4)."""
 

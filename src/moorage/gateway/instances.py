@@ -6,6 +6,7 @@ from functools import partial
 from moorage.base.clock import Clock
 from moorage.base.tasks import Tasks
 from moorage.gateway.upstream import Borrower, Pool
+from moorage.routing.conditions import Conditions
 from moorage.routing.snapshot import Instance
 
 DIAL_SECONDS = 2.0
@@ -33,6 +34,8 @@ class Instances:
         """
         self.suspects: dict[str, float] = {}
         """Instance ids, and until when each is passed over."""
+        self.conditions = Conditions(suspects=self.suspects, outstanding=self.outstanding)
+        """What decisions look at."""
         self._tasks = tasks
         self._clock = clock
         self._drained = drained

@@ -231,23 +231,24 @@ class InvocationHandling:
             digest = self._hash.hexdigest()
         invocation = Invocation(
             self._head,
-            digest,
-            self._client.source_ip,
-            self._request_id,
-            shared.routing,
-            shared.chance,
-            shared.instances.suspects,
-            shared.clock.now(),
+            self._chunks,
+            payload_sha256=digest,
+            source_ip=self._client.source_ip,
+            request_id=self._request_id,
+            routing=shared.routing,
+            chance=shared.chance,
+            conditions=shared.instances.conditions,
+            sessions=shared.sessions,
+            now=shared.clock.now(),
         )
         if not shared.familiar.recognise(invocation):
-            for stage in stages.ADMISSION:
+            for stage in self.ADMISSION:
                 stage(invocation)
             if self._head.form is None:
                 shared.quick.learn(self._head)
             else:
                 shared.familiar.learn(invocation)
-        for stage in stages.DECISION:
-            stage(invocation)
+        stages.follow_session(invocation)
         return invocation
 
     def _forward(self, invocation: Invocation) -> None:

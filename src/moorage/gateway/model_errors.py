@@ -42,6 +42,15 @@ def no_response(endpoint: Endpoint, container: str) -> ModelFault:
     )
 
 
+def session_taken(endpoint: Endpoint, container: str, session_id: str) -> ModelFault:
+    """Make the error of a container that opened a session under an id that another instance has given out."""
+    text = (
+        f"{container} has opened a session with the id {session_id}, which another instance of the "
+        f"{endpoint.name} endpoint has given to somebody else. {_see(endpoint)}"
+    )
+    return _fault(endpoint, _SERVER_ERROR, text, 200, "")
+
+
 def _silent(endpoint: Endpoint, container: str, reason: str) -> ModelFault:
     text = f'Received server error (0) from {container} with message "{reason}". {_see(endpoint)}'
     return _fault(endpoint, _SERVER_ERROR, text, 0, reason)

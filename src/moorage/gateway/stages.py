@@ -2,10 +2,10 @@
 
 Each stage looks at the invocation, adds one thing to it, or raises the ServiceError that the client is to see.
 Nothing here waits; ``invocation`` does what was decided. ``ADMISSION`` says who may call what; ``familiar`` remembers
-its answers. ``DECISION`` is made for each invocation.
+its answers. Behind it come ``follow_session`` and ``choose``, for each invocation anew.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from moorage.aws import rest_json
@@ -15,11 +15,16 @@ from moorage.aws.sigv4 import HttpRequest, Signature, read_signature
 from moorage.base.chance import Chance
 from moorage.gateway import model_errors
 from moorage.gateway.requests import RequestHead
+from moorage.gateway.session_stages import choose_bound, find_session
+from moorage.gateway.sessions import Sessions
 from moorage.iam.authenticate import AuthenticationFailed, Caller, Keys, as_json_error, identify
 from moorage.iam.context import make_context, resource_tags
 from moorage.iam.evaluate import Access, permissions_of
 from moorage.iam.patterns import Context
+from moorage.routing.conditions import Conditions
 from moorage.routing.decide import Choice, Refusal, Routes, Routing, decide
+from moorage.routing.prompt import Prompt
+from moorage.routing.sessions import Binding
 
 SKEW_SECONDS = 300.0
 SERVICE = load_service("sagemaker-runtime")
@@ -29,6 +34,7 @@ _FORWARDED = (
     "Accept",
     "X-Amzn-SageMaker-Custom-Attributes",
     "X-Amzn-SageMaker-Inference-Id",
+    "X-Amzn-SageMaker-Session-Id",
 )
 """What the container sees of the client's headers."""
 
@@ -37,9 +43,12 @@ class Invocation:
     """One call to a model. The stages fill in what has no value at first."""
 
     __slots__ = (
+        "binding",
+        "body",
         "caller",
         "chance",
         "choice",
+        "conditions",
         "forwarded",
         "head",
         "labels",
@@ -50,8 +59,8 @@ class Invocation:
         "request_id",
         "routes",
         "routing",
+        "sessions",
         "source_ip",
-        "suspects",
         "tried",
     )
 
@@ -67,26 +76,38 @@ class Invocation:
     def __init__(  # noqa: PLR0913 - that much is known of it
         self,
         head: RequestHead,
+        body: Sequence[bytes],
+        *,
         payload_sha256: str,
         source_ip: str,
         request_id: str,
         routing: Routing,
         chance: Chance,
-        suspects: Mapping[str, float],
+        conditions: Conditions,
+        sessions: Sessions,
         now: float,
     ) -> None:
         self.head = head
+        self.body = body
+        """In the pieces in which it came."""
         self.payload_sha256 = payload_sha256
         self.source_ip = source_ip
         """The client's address, as the socket says."""
         self.request_id = request_id
         self.routing = routing
-        """The snapshot of this invocation, whatever comes later."""
+        """The snapshot of this invocation; a held one goes on by a newer one."""
         self.chance = chance
-        self.suspects = suspects
+        self.conditions = conditions
+        self.sessions = sessions
         self.now = now
+        self.binding: Binding | None = None
+        """Of the session that it belongs to."""
         self.tried: set[str] = set()
         """Instances that refused it."""
+
+    def prompt(self) -> Prompt:
+        """Give what strategies look at."""
+        return Prompt(self.body, prefix_id=self.members.get("PrefixAwareId", ""))
 
 
 def find_operation(invocation: Invocation) -> None:
@@ -175,20 +196,11 @@ def refuse_what_is_not_built(invocation: Invocation) -> None:
             raise make(invocation.routes.endpoint.name, str(invocation.members[member]))
 
 
-def choose(invocation: Invocation) -> None:
-    """Choose variant and instance; called again for another attempt when an instance has refused."""
-    again = bool(invocation.tried)
-    decision = decide(
-        invocation.routes,
-        invocation.members.get("TargetVariant"),
-        invocation.chance,
-        tried=invocation.tried,
-        suspects=invocation.suspects,
-        stay_with=invocation.choice.variant if again else None,
-    )
-    if not isinstance(decision, Choice):
-        raise _refused(invocation, decision)
-    invocation.choice = decision
+def follow_session(invocation: Invocation) -> None:
+    """Does it belong to a session? Then only one instance can answer it."""
+    if "SessionId" in invocation.members:
+        endpoint = invocation.routes.endpoint
+        invocation.binding = find_session(invocation.sessions, endpoint, invocation.members, invocation.now)
 
 
 ADMISSION: tuple[Callable[[Invocation], None], ...] = (
@@ -202,7 +214,51 @@ ADMISSION: tuple[Callable[[Invocation], None], ...] = (
     refuse_what_is_not_built,
 )
 
-DECISION: tuple[Callable[[Invocation], None], ...] = (choose,)
+
+def choose(invocation: Invocation) -> Refusal | None:
+    """Choose variant and instance; called again for another attempt when an instance has refused.
+
+    None: ``invocation.choice`` is made. Raises ValidationError for what no waiting would mend.
+    """
+    target = invocation.members.get("TargetVariant")
+    decision: Choice | Refusal
+    if invocation.binding is not None:
+        decision = choose_bound(
+            invocation.sessions,
+            invocation.routes,
+            invocation.binding,
+            invocation.conditions,
+            version=invocation.routing.version,
+            target_variant=target,
+            tried=invocation.tried,
+        )
+    else:
+        decision = decide(
+            invocation.routes,
+            target,
+            invocation.chance,
+            invocation.conditions,
+            prompt=invocation.prompt,
+            tried=invocation.tried,
+            stay_with=invocation.choice.variant if invocation.tried else None,
+        )
+    if isinstance(decision, Choice):
+        invocation.choice = decision
+        return None
+    if decision is Refusal.UNKNOWN_VARIANT or decision is Refusal.NO_WEIGHT:
+        raise refused(invocation, decision)
+    return decision
+
+
+def may_wait(invocation: Invocation, refusal: Refusal) -> bool:
+    """Say whether capacity is on its way for an invocation that nobody can take now."""
+    if refusal is Refusal.FULL or invocation.binding is not None:
+        return False
+    target = invocation.members.get("TargetVariant")
+    routes = invocation.routes
+    variants = routes.endpoint.variants if target is None else (routes.by_name[target],)
+    # Where all have refused, the control plane will hear of it in a moment, if it has not yet.
+    return refusal is Refusal.NONE_LEFT or any(variant.coming for variant in variants)
 
 
 def make_forwarded(fields: Mapping[str, str]) -> bytes:
@@ -231,7 +287,8 @@ def starting() -> OurFault:
     return OurFault("ServiceUnavailable", "Moorage is starting. Try your call again.", status=503)
 
 
-def _refused(invocation: Invocation, refusal: Refusal) -> ServiceError:
+def refused(invocation: Invocation, refusal: Refusal) -> ServiceError:
+    """Make the error of an invocation that nobody takes."""
     endpoint = invocation.routes.endpoint
     match refusal:
         case Refusal.UNKNOWN_VARIANT:
@@ -247,6 +304,8 @@ def _refused(invocation: Invocation, refusal: Refusal) -> ServiceError:
                 f"Endpoint {endpoint.name} has no instance that is ready. Try your call again.",
                 status=503,
             )
+        case Refusal.FULL:
+            return ClientFault("ThrottlingException", "Rate exceeded")
         case Refusal.NONE_LEFT:
             return model_errors.no_response(endpoint, invocation.choice.variant.container)
 
@@ -271,10 +330,6 @@ def _no_component(endpoint: str, component: str) -> ClientFault:
     )
 
 
-def _no_session(endpoint: str, _: str) -> ClientFault:
-    return validation_error(f"Endpoint {endpoint} does not support SessionId: Moorage does not have it yet.")
-
-
 def _no_explanations(endpoint: str, _: str) -> ClientFault:
     return validation_error(f"Endpoint {endpoint} does not support EnableExplanations: Moorage does not have it yet.")
 
@@ -283,6 +338,5 @@ _NOT_BUILT: Mapping[str, Callable[[str, str], ClientFault]] = {
     "TargetModel": _no_target_model,
     "TargetContainerHostname": _no_target_container,
     "InferenceComponentName": _no_component,
-    "SessionId": _no_session,
     "EnableExplanations": _no_explanations,
 }

@@ -1,30 +1,60 @@
 """Which variant and which instance an invocation goes to.
 
 The choice of the variant is independent for each invocation, by share over the variants that have a ready instance
-(data-plane.md section 2.1); the choice of the instance in it is uniform (section 2.2, RANDOM). What can be worked
-out once for a snapshot is: ``make_routing`` is called when a snapshot arrives, ``decide`` for each invocation.
+(data-plane.md section 2.1); the instance in it is picked by the variant's strategy (section 2.2, ``strategies``).
+What can be worked out once for a snapshot is: ``make_routing`` is called when a snapshot arrives, ``decide`` for
+each invocation.
 
-Two kinds of instances are passed over. ``tried`` are those that refused this very invocation: they are out.
-``suspects`` refused somebody a moment ago: they are out while there is another one, because a variant all of whose
-instances look dead is still better asked than refused.
+Three kinds of instances are passed over:
+
+    ========  ==============================================  ===================================================
+    tried     refused this very invocation                    never asked again; another variant takes over when
+                                                              all of a variant's are
+    suspects  refused somebody a moment ago                   asked only when there is no other, because a variant
+                                                              all of whose instances look dead is still better
+                                                              asked than refused
+    full      have all the invocations in flight that they    never asked; the shares stay as they are: what falls
+              may have                                        to a variant with no other instances is refused, and
+                                                              does not pour over the next one
+    ========  ==============================================  ===================================================
+
+The quick way is to draw first and look afterwards whether what was drawn can be asked: drawing again among the rest
+gives each of the rest the same likelihood as drawing among the rest at once.
 """
 
 from bisect import bisect_right
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from itertools import accumulate
 
 from moorage.aws.credentials import Credential
 from moorage.base.chance import Chance
-from moorage.routing.snapshot import Endpoint, Instance, Snapshot, Variant
+from moorage.routing.choice import Choice, Refusal
+from moorage.routing.conditions import Conditions
+from moorage.routing.prompt import Prompt, no_prompt
+from moorage.routing.snapshot import Endpoint, Instance, Snapshot, Strategy, Variant
+from moorage.routing.strategies import Pick, make_pick
+
+__all__ = ["Choice", "Refusal", "Routes", "Routing", "decide", "decide_shadow", "make_routes", "make_routing"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
+class Fleet:
+    """A variant, prepared for quick decisions."""
+
+    variant: Variant
+    choices: tuple[Choice, ...]
+    """One for each ready instance."""
+    pick: Pick
+    random: bool
+    """Whether the strategy is RANDOM, which needs no call."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Shares:
     """Variants that can be chosen by weight, and where the part of each ends on the line from 0 to the sum."""
 
-    variants: tuple[Variant, ...]
+    fleets: tuple[Fleet, ...]
     ends: tuple[float, ...]
 
 
@@ -34,8 +64,13 @@ class Routes:
 
     endpoint: Endpoint
     by_name: Mapping[str, Variant]
+    """The production variants."""
+    fleets: Mapping[str, Fleet]
+    """The production variants by name, prepared."""
     shares: Shares
     """Over the variants with a weight above zero and a ready instance."""
+    shadow: Fleet | None
+    """The shadow variant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,26 +86,6 @@ class Routing:
     token_secret: str = field(default="", repr=False)
     tags: Mapping[tuple[str, str, str], Mapping[str, str]] = field(default_factory=dict)
     """Of endpoints, by account, region and name."""
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """Where an invocation goes."""
-
-    variant: Variant
-    instance: Instance
-
-
-class Refusal(StrEnum):
-    """Why an invocation goes nowhere."""
-
-    UNKNOWN_VARIANT = "UnknownVariant"
-    NO_WEIGHT = "NoWeight"
-    """Several variants, all with a weight of zero, and none named."""
-    NO_INSTANCE = "NoInstance"
-    """No ready instance is known."""
-    NONE_LEFT = "NoneLeft"
-    """There were ready instances, and each refused this invocation."""
 
 
 def make_routing(snapshot: Snapshot) -> Routing:
@@ -92,65 +107,92 @@ def make_routing(snapshot: Snapshot) -> Routing:
 def make_routes(endpoint: Endpoint) -> Routes:
     """Prepare an endpoint."""
     variants = endpoint.variants
+    fleets = {variant.name: _make_fleet(endpoint, variant) for variant in variants}
     # The weight of an only variant does not matter: all the traffic is its (section 2.1).
-    weighted = [v for v in variants if v.instances and (v.weight > 0 or len(variants) == 1)]
-    return Routes(endpoint, {v.name: v for v in variants}, _shares(weighted))
+    weighted = [f for f in fleets.values() if f.choices and (f.variant.weight > 0 or len(variants) == 1)]
+    return Routes(
+        endpoint=endpoint,
+        by_name={variant.name: variant for variant in variants},
+        fleets=fleets,
+        shares=_make_shares(weighted),
+        shadow=_make_fleet(endpoint, endpoint.shadows[0]) if endpoint.shadows else None,
+    )
 
 
 def decide(  # noqa: PLR0913 - the decision depends on this much
     routes: Routes,
     target_variant: str | None,
     chance: Chance,
+    conditions: Conditions,
     *,
+    prompt: Callable[[], Prompt] = no_prompt,
     tried: Collection[str] = (),
-    suspects: Collection[str] = (),
     stay_with: Variant | None = None,
 ) -> Choice | Refusal:
     """Choose a variant and an instance of it.
 
-    ``stay_with`` is the variant of an earlier attempt: another instance of it is better than another variant,
-    because then refused connections do not change the shares.
+    ``prompt`` is called only by a strategy that looks at it. ``stay_with`` is the variant of an earlier attempt:
+    another instance of it is better than another variant, because then refused connections do not change the shares.
     """
     if target_variant is not None:
-        variant = routes.by_name.get(target_variant)
-        if variant is None:
+        targeted = routes.fleets.get(target_variant)
+        if targeted is None:
             return Refusal.UNKNOWN_VARIANT
-        return _of_variant(variant, chance, tried, suspects)
+        return _pick(targeted, chance, conditions, prompt, tried)
     shares = routes.shares
-    if not shares.variants:
+    if not shares.fleets:
         return _why_none(routes)
-    if not tried and not suspects:
-        variant = _by_share(shares, chance)
-        return Choice(variant, _uniform(variant.instances, chance))
-    return _around_the_dead(shares, chance, tried, suspects, stay_with)
+    drawn = _by_share(shares, chance)
+    if drawn.random and not tried:  # the quick way, which nearly all go
+        choices = drawn.choices
+        choice = choices[int(chance.random() * len(choices))] if len(choices) > 1 else choices[0]
+        instance_id = choice.instance.instance_id
+        if instance_id not in conditions.suspects and instance_id not in conditions.full:
+            return choice
+    if stay_with is not None:
+        drawn = routes.fleets.get(stay_with.name, drawn)
+    fleet = _alive(shares, drawn, chance, (conditions.suspects, tried)) or _alive(shares, drawn, chance, (tried,))
+    return Refusal.NONE_LEFT if fleet is None else _pick(fleet, chance, conditions, prompt, tried)
 
 
-def _around_the_dead(
-    shares: Shares,
+def decide_shadow(
+    routes: Routes, chance: Chance, conditions: Conditions, *, prompt: Callable[[], Prompt] = no_prompt
+) -> Choice | None:
+    """Choose the instance that gets a copy for the shadow variant, by the shadow's own strategy; None: none can."""
+    if routes.shadow is None:
+        return None
+    decision = _pick(routes.shadow, chance, conditions, prompt, ())
+    return decision if isinstance(decision, Choice) else None
+
+
+def _alive(shares: Shares, drawn: Fleet, chance: Chance, avoided: tuple[Collection[str], ...]) -> Fleet | None:
+    """Give what was drawn if it has an instance that is not avoided, else another such one by share."""
+    if drawn in shares.fleets and _left(drawn.choices, avoided):
+        return drawn
+    alive = [fleet for fleet in shares.fleets if _left(fleet.choices, avoided)]
+    return _by_share(_make_shares(alive), chance) if alive else None
+
+
+def _pick(
+    fleet: Fleet,
     chance: Chance,
+    conditions: Conditions,
+    prompt: Callable[[], Prompt],
     tried: Collection[str],
-    suspects: Collection[str],
-    stay_with: Variant | None,
 ) -> Choice | Refusal:
-    for avoided in (_either(tried, suspects), tried):
-        alive = [v for v in shares.variants if any(i.instance_id not in avoided for i in v.instances)]
-        if not alive:
-            continue
-        if stay_with is not None and any(v.name == stay_with.name for v in alive):
-            variant = next(v for v in alive if v.name == stay_with.name)
-        else:
-            variant = _by_share(_shares(alive), chance)
-        return Choice(variant, _uniform(_left(variant, avoided), chance))
-    return Refusal.NONE_LEFT
-
-
-def _of_variant(
-    variant: Variant, chance: Chance, tried: Collection[str], suspects: Collection[str]
-) -> Choice | Refusal:
-    if not variant.instances:
+    choices: Sequence[Choice] = fleet.choices
+    if not choices:
         return Refusal.NO_INSTANCE
-    left = _left(variant, _either(tried, suspects)) or _left(variant, tried)
-    return Choice(variant, _uniform(left, chance)) if left else Refusal.NONE_LEFT
+    suspects, full = conditions.suspects, conditions.full
+    if tried or suspects or full:
+        choices = _left(choices, (suspects, full, tried)) or _left(choices, (full, tried))
+        if not choices:
+            return Refusal.FULL if _left(fleet.choices, (tried,)) else Refusal.NONE_LEFT
+    return choices[0] if len(choices) == 1 else fleet.pick(choices, chance, conditions, prompt)
+
+
+def _left(choices: Sequence[Choice], avoided: tuple[Collection[str], ...]) -> list[Choice]:
+    return [c for c in choices if not any(c.instance.instance_id in names for names in avoided)]
 
 
 def _why_none(routes: Routes) -> Refusal:
@@ -159,29 +201,22 @@ def _why_none(routes: Routes) -> Refusal:
     return Refusal.NO_WEIGHT if weightless else Refusal.NO_INSTANCE
 
 
-def _shares(variants: Collection[Variant]) -> Shares:
-    only = len(variants) == 1
-    ends = accumulate(1.0 if only else v.weight for v in variants)
-    return Shares(tuple(variants), tuple(ends))
+def _make_fleet(endpoint: Endpoint, variant: Variant) -> Fleet:
+    choices = tuple(Choice(variant, instance) for instance in variant.instances)
+    return Fleet(variant, choices, make_pick(endpoint, variant), variant.strategy is Strategy.RANDOM)
 
 
-def _by_share(shares: Shares, chance: Chance) -> Variant:
+def _make_shares(fleets: Collection[Fleet]) -> Shares:
+    # By the largest weight, so that the sum of large ones is a number; an only one may have a weight of zero.
+    largest = max((fleet.variant.weight for fleet in fleets), default=0.0) or 1.0
+    ends = accumulate(fleet.variant.weight / largest for fleet in fleets)
+    return Shares(tuple(fleets), tuple(ends))
+
+
+def _by_share(shares: Shares, chance: Chance) -> Fleet:
     ends = shares.ends
     if len(ends) == 1:
-        return shares.variants[0]
+        return shares.fleets[0]
     place = bisect_right(ends, chance.random() * ends[-1])
     # A product can be rounded up to the sum itself, which is behind the last end.
-    return shares.variants[min(place, len(ends) - 1)]
-
-
-def _uniform(instances: tuple[Instance, ...], chance: Chance) -> Instance:
-    count = len(instances)
-    return instances[0] if count == 1 else instances[int(chance.random() * count)]
-
-
-def _left(variant: Variant, avoided: Collection[str]) -> tuple[Instance, ...]:
-    return tuple(i for i in variant.instances if i.instance_id not in avoided)
-
-
-def _either(tried: Collection[str], suspects: Collection[str]) -> Collection[str]:
-    return {*tried, *suspects} if suspects else tried
+    return shares.fleets[min(place, len(ends) - 1)]
