@@ -17,6 +17,8 @@ from moorage.base.tasks import Tasks
 from moorage.control.events import EventFeed
 from moorage.control.exchange import Desk
 from moorage.control.keyring import Keyring
+from moorage.control.ledger import Ledger
+from moorage.control.metrics_pages import Traffic
 from moorage.control.node_link import NodeLink
 from moorage.control.operations.call import Services
 from moorage.control.pipeline import Pipeline
@@ -96,7 +98,8 @@ async def open_counter(folder: Path) -> AsyncIterator[Counter]:
     keyring = Keyring(store, publisher, clock, _KEY)
     await keyring.load()
     services = Services(store, clock, NodeLink(no_node, clock), publisher, lambda _uri: True, has_object)
-    desk = Desk(services, keyring, EventFeed(store, clock, None), clock, LONGEST_BODY_BYTES, {})
+    traffic = Traffic(Ledger(store, clock, 60.0, lambda: ()), publisher, folder, "0", "")
+    desk = Desk(services, keyring, EventFeed(store, clock, None), clock, LONGEST_BODY_BYTES, {}, traffic)
     try:
         yield Counter(Pipeline(desk, ids), clock)
     finally:

@@ -7,11 +7,13 @@ from moorage.base.clock import Clock
 from moorage.base.ids import Ids
 from moorage.base.settings import Limits
 from moorage.base.tasks import Tasks
+from moorage.gateway.access_log import AccessLog
 from moorage.gateway.answers import http_date
 from moorage.gateway.instances import Instances
 from moorage.gateway.owners import Owner
 from moorage.gateway.upstream import Pool
 from moorage.routing.decide import Routing
+from moorage.telemetry.meters import Meters
 
 
 @dataclass(eq=False)
@@ -26,6 +28,10 @@ class Shared:
     instances: Instances
     owners: dict[Owner, Pool]
     """The processes that requests are relayed to."""
+    meters: Meters
+    """What is counted of invocations."""
+    access_log: AccessLog | None = None
+    """None: none is wanted."""
     routing: Routing | None = None
     """The present snapshot, replaced whole; None until the first one has come."""
     date: bytes = b""
