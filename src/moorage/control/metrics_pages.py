@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ class Traffic:
     run_dir: Path
     """Where the supervisor says which processes there are."""
     version: str
-    scrape_token: str
+    scrape_token: str = field(repr=False)
     """Empty: whoever connects from this machine may read the page for Prometheus."""
 
     async def metrics(self, account: str | None) -> str:
