@@ -23,7 +23,7 @@ def test_every_setting_is_documented_and_nothing_else() -> None:
     assert documented().keys() == {name.upper() for name in NAMES}
 
 
-@pytest.mark.parametrize("name", sorted(NAMES - {"data_dir", "environments_dir"}))
+@pytest.mark.parametrize("name", sorted(NAMES - {"data_dir", "environments_dir", "access_log"}))
 def test_the_documented_default_is_the_default(name: str) -> None:
     owner = SETTINGS if hasattr(SETTINGS, name) else SETTINGS.limits
     text = documented()[name.upper()]
@@ -50,6 +50,7 @@ def test_the_environment_lies_over_the_defaults() -> None:
         ("STARTUP_TIMEOUT_SECONDS", "inf", "a number, not below 0"),
         ("ARTIFACT_BYTES", "-1", "a whole number, not below 0"),
         ("ACCOUNT", "12", "12 digits"),
+        ("METRICS_TOKEN", "two words", "printable ASCII characters without blanks"),
         ("REGION", "us east", "small letters, digits and single hyphens, such as us-east-1"),
     ],
 )
@@ -93,9 +94,28 @@ def test_quotas_that_would_limit_nothing_are_named(text: str) -> None:
 
 def test_settings_survive_the_way_to_another_process() -> None:
     given = dataclasses.replace(
-        SETTINGS, port=1, quotas={"a": 1}, environments_dir=Path("/e"), limits=Limits(api_body_bytes=5)
+        SETTINGS,
+        port=1,
+        quotas={"a": 1},
+        environments_dir=Path("/e"),
+        access_log=Path("/log"),
+        limits=Limits(api_body_bytes=5),
     )
     assert Settings.from_message(given.to_message()) == given
+
+
+def test_token_is_no_argument_that_everybody_could_see(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOORAGE_METRICS_TOKEN", "s3cret")
+    given = dataclasses.replace(SETTINGS, metrics_token="s3cret")
+    assert "s3cret" not in repr(given)
+    assert "s3cret" not in str(given.to_message())
+    assert Settings.from_message(given.to_message()) == given
+
+
+def test_access_log_is_the_same_file_wherever_a_process_stands() -> None:
+    found = from_environment(SETTINGS, {"MOORAGE_ACCESS_LOG": "access.jsonl"})
+    assert found.access_log == Path("access.jsonl").absolute()
+    assert from_environment(SETTINGS, {"MOORAGE_ACCESS_LOG": ""}).access_log is None
 
 
 def test_a_folder_of_sockets_belongs_to_one_data_folder_and_is_short() -> None:

@@ -17,6 +17,8 @@ from moorage.base.tasks import Tasks
 from moorage.control.events import EventFeed
 from moorage.control.exchange import Desk
 from moorage.control.keyring import Keyring
+from moorage.control.ledger import Ledger
+from moorage.control.metrics_pages import Traffic
 from moorage.control.node_link import NodeLink
 from moorage.control.operations.call import Services
 from moorage.control.pipeline import Pipeline
@@ -37,6 +39,7 @@ class Counter:
 
     app: Pipeline
     clock: SystemClock
+    desk: Desk
 
     async def send(self, operation: str, body: bytes) -> tuple[int, bytes]:
         """Send a signed request; gives status and body of the answer."""
@@ -56,12 +59,33 @@ class Counter:
         status, content = await self.send(operation, json.dumps(members).encode())
         return status, json.loads(content) if content else {}
 
+    async def page(
+        self, path: str, *, key: Credential | None = _CREDENTIAL, **headers: str
+    ) -> tuple[int, dict[str, str], bytes]:
+        """Get one of Moorage's own pages, signed or (``key`` None) not; gives status, headers and body."""
+        given = [("host", "moorage"), *((name.replace("_", "-"), value) for name, value in headers.items())]
+        given = list(dict(given).items())
+        if key is not None:
+            request = HttpRequest("GET", path, "", given)
+            digest = hashlib.sha256(b"").hexdigest()
+            now = self.clock.now()
+            given += sign(request, digest, key, region="us-east-1", service="sagemaker", timestamp=now)
+        sent = await self._exchange("GET", path, given, b"")
+        found = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+        return sent[0]["status"], found, b"".join(message.get("body", b"") for message in sent[1:])
+
     async def _answer(self, headers: list[tuple[str, str]], body: bytes) -> tuple[int, bytes]:
+        sent = await self._exchange("POST", "/", headers, body)
+        return sent[0]["status"], b"".join(message.get("body", b"") for message in sent[1:])
+
+    async def _exchange(
+        self, method: str, path: str, headers: list[tuple[str, str]], body: bytes
+    ) -> list[MutableMapping[str, Any]]:
         sent: list[MutableMapping[str, Any]] = []
         scope = {
             "type": "http",
-            "method": "POST",
-            "raw_path": b"/",
+            "method": method,
+            "raw_path": path.encode(),
             "query_string": b"",
             "client": ("127.0.0.1", 1),
             "headers": [(name.encode(), value.encode()) for name, value in headers],
@@ -74,11 +98,11 @@ class Counter:
             sent.append(message)
 
         await self.app(scope, receive, send)
-        return sent[0]["status"], b"".join(message.get("body", b"") for message in sent[1:])
+        return sent
 
 
 @contextlib.asynccontextmanager
-async def open_counter(folder: Path) -> AsyncIterator[Counter]:
+async def open_counter(folder: Path, *, scrape_token: str = "") -> AsyncIterator[Counter]:
     """Open a control plane that answers, and does nothing else."""
     clock, ids, tasks = SystemClock(), SystemIds(), Tasks()
     store = InlineStore(folder / "state.db")
@@ -96,9 +120,10 @@ async def open_counter(folder: Path) -> AsyncIterator[Counter]:
     keyring = Keyring(store, publisher, clock, _KEY)
     await keyring.load()
     services = Services(store, clock, NodeLink(no_node, clock), publisher, lambda _uri: True, has_object)
-    desk = Desk(services, keyring, EventFeed(store, clock, None), clock, LONGEST_BODY_BYTES, {})
+    traffic = Traffic(Ledger(store, clock, 60.0, lambda: ()), publisher, folder, "1.2.3", scrape_token)
+    desk = Desk(services, keyring, EventFeed(store, clock, None), clock, LONGEST_BODY_BYTES, {}, traffic)
     try:
-        yield Counter(Pipeline(desk, ids), clock)
+        yield Counter(Pipeline(desk, ids), clock, desk)
     finally:
         await tasks.close()
         store.close()

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 DEFAULT_ACCOUNT = "000000000000"
 
 _PREFIX = "MOORAGE_"
+_SECRETS = ("metrics_token",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,15 @@ class Limits:
     events_kept_seconds: float = 2_592_000.0
     """Age at which an event leaves the journal (30 days)."""
 
+    metrics_kept_seconds: float = 1_296_000.0
+    """Age at which the metrics of a minute are deleted (15 days)."""
+
+    access_log_bytes: int = 100 * 2**20
+    """Size at which the access log is moved aside and begun anew."""
+
+    access_log_files: int = 5
+    """Full access logs that are kept beside the present one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -100,6 +110,12 @@ class Settings:
     event_webhook: str = ""
     """URL that events of endpoints are posted to; empty: none."""
 
+    access_log: Path | None = None
+    """File that a line of JSON is written to for each invocation; None: none."""
+
+    metrics_token: str = field(default="", repr=False)
+    """Bearer token that reads ``GET /_moorage/metrics``; empty: whoever connects from this machine may."""
+
     quotas: Mapping[str, int] = field(default_factory=dict)
     """Most instances, by the names of AWS's quotas (control-plane.md section 12); what is not named has its default."""
 
@@ -111,24 +127,30 @@ class Settings:
         return self.environments_dir or cache_dir() / "environments"
 
     def to_message(self) -> dict[str, Any]:
-        """Give the JSON form, for the process that the command line starts."""
+        """Give the JSON form, for the process that the command line starts.
+
+        It becomes an argument, which everybody on this machine can see: what is secret stays in the environment.
+        """
         return {
-            **dataclasses.asdict(self),
+            **{name: value for name, value in dataclasses.asdict(self).items() if name not in _SECRETS},
             "data_dir": str(self.data_dir),
             "run_dir": str(self.run_dir),
             "environments_dir": str(self.environments_dir) if self.environments_dir else None,
+            "access_log": str(self.access_log) if self.access_log else None,
         }
 
     @classmethod
     def from_message(cls, message: Mapping[str, Any]) -> "Settings":
-        """Read the JSON form."""
-        environments = message["environments_dir"]
+        """Read the JSON form, and what is secret from the environment."""
+        secrets = {name: os.environ.get(_PREFIX + name.upper(), "") for name in _SECRETS}
+        environments, access_log = message["environments_dir"], message["access_log"]
         paths = {
             "data_dir": Path(message["data_dir"]),
             "run_dir": Path(message["run_dir"]),
             "environments_dir": Path(environments) if environments else None,
+            "access_log": Path(access_log) if access_log else None,
         }
-        values: dict[str, Any] = {**message, **paths, "limits": Limits(**message["limits"])}
+        values: dict[str, Any] = {**message, **secrets, **paths, "limits": Limits(**message["limits"])}
         return cls(**values)
 
 
@@ -202,11 +224,23 @@ def _read_region(text: str) -> str:
     return text
 
 
+def _read_file(text: str) -> Path | None:
+    return Path(text).absolute() if text else None
+
+
+def _read_token(text: str) -> str:
+    if not re.fullmatch(r"[\x21-\x7e]*", text):
+        raise ValueError(text)
+    return text
+
+
 _READERS: Mapping[str, Callable[[str], Any]] = {
     "quotas": _read_quotas,
     "port": _read_port,
     "account": _read_account,
     "region": _read_region,
+    "access_log": _read_file,
+    "metrics_token": _read_token,
 }
 _READERS_OF_KINDS: Mapping[type, Callable[[str], Any]] = {int: _read_whole_number, float: _read_number}
 _WANTED: Mapping[Callable[[str], Any], str] = {
@@ -215,6 +249,7 @@ _WANTED: Mapping[Callable[[str], Any], str] = {
     _read_port: "a whole number from 0 to 65535",
     _read_account: "12 digits",
     _read_region: "small letters, digits and single hyphens, such as us-east-1",
+    _read_token: "printable ASCII characters without blanks",
     _read_quotas: (
         'a JSON object of quotas and whole numbers, such as {"ml.m5.large for endpoint usage": 4, '
         '"Number of instances across active endpoints": 20}'

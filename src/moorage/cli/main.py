@@ -13,6 +13,7 @@ _COMMANDS = {
     "run": "Deploy a model.tar.gz as an endpoint in one command.",
     "invoke": "Invoke an endpoint and print the answer.",
     "ls": "List the endpoints, their variants and instances.",
+    "top": "Show requests per second, latencies and errors of each variant, live.",
     "events": "Show what has happened to endpoints, and follow it.",
     "logs": "Print the logs of an endpoint's instances.",
     "ps": "List Moorage's processes and instances, with their memory.",

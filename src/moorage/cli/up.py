@@ -31,7 +31,12 @@ from moorage.cli.server import data_dir_option
     type=click.Choice(["auto", "sandbox", "process"]),
     help="How instances are run.  [default: auto: what `moorage doctor` finds]",
 )
-def up(*, data_dir: Path | None, ephemeral: bool, **options: str | int | None) -> None:
+@click.option(
+    "--access-log",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File that a line of JSON is written to for each invocation.  [default: none]",
+)
+def up(*, data_dir: Path | None, ephemeral: bool, **options: str | int | Path | None) -> None:
     """Start Moorage in the foreground; Ctrl-C stops it.
 
     Every limit is a setting too: MOORAGE_INVOCATION_TIMEOUT_SECONDS=120 moorage up (docs/reference/settings.md).
@@ -44,7 +49,7 @@ def up(*, data_dir: Path | None, ephemeral: bool, **options: str | int | None) -
     os.execv(command[0], command)  # noqa: S606 - our own interpreter
 
 
-def make_settings(data_dir: Path | None, options: dict[str, str | int]) -> Settings:
+def make_settings(data_dir: Path | None, options: dict[str, str | int | Path]) -> Settings:
     """Make the settings: the defaults, over them the environment, over that the options."""
     folder = (data_dir or default_data_dir()).absolute()
     for name in ("account", "region"):
@@ -57,7 +62,12 @@ def make_settings(data_dir: Path | None, options: dict[str, str | int]) -> Setti
         settings = from_environment(Settings(folder, run_dir_of(folder)), os.environ)
     except UnusableSetting as fault:
         raise click.ClickException(str(fault)) from fault
-    return dataclasses.replace(settings, **options)  # type: ignore[arg-type]  # names and kinds are those of the options above
+    if isinstance(path := options.get("access_log"), Path):
+        options["access_log"] = path.absolute()
+    settings = dataclasses.replace(settings, **options)  # type: ignore[arg-type]  # names and kinds are those of the options above
+    if settings.access_log is not None and not settings.access_log.parent.is_dir():
+        raise click.ClickException(f"The access log's folder {settings.access_log.parent} is not there.")
+    return settings
 
 
 def supervisor_command(settings: Settings, *, ephemeral: bool = False, end_with_parent: bool = False) -> list[str]:

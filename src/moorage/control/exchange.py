@@ -9,6 +9,7 @@ from moorage.aws.sigv4 import HttpRequest
 from moorage.base.clock import Clock
 from moorage.control.events import EventFeed
 from moorage.control.keyring import Keyring
+from moorage.control.metrics_pages import Traffic
 from moorage.control.operations.call import Services
 from moorage.iam.authenticate import Caller
 
@@ -24,6 +25,7 @@ class Desk:
     longest_body_bytes: int
     about: Mapping[str, Any]
     """What the health page tells of this installation."""
+    traffic: Traffic
 
 
 @dataclass(slots=True)

@@ -1,8 +1,8 @@
-"""Moorage's own pages beside the API: health, keys, instances and events, as JSON.
+"""Moorage's own pages beside the API: health, keys, instances, events and traffic, as JSON; metrics for Prometheus.
 
-``moorage keys``, ``moorage ls`` and ``moorage events`` read them. All but the health page want a signature for the
-service ``sagemaker``. Each asks the caller's policies: those about keys say which in ``key_pages``, the others want
-``sagemaker:ListEndpoints``.
+``moorage keys``, ``moorage ls``, ``moorage events`` and ``moorage top`` read them. All but the health page want a
+signature for the service ``sagemaker``, or what ``scrapers`` says for the page of metrics. Each asks the caller's
+policies: those about keys say which in ``key_pages``, the others want ``sagemaker:ListEndpoints``.
 """
 
 import re
@@ -15,12 +15,13 @@ import orjson
 from moorage.aws.errors import ClientFault, OurFault, validation_exception
 from moorage.aws.response import Response
 from moorage.aws.sigv4 import HttpRequest
-from moorage.control import key_pages
+from moorage.control import key_pages, metrics_pages
 from moorage.control.authorize import check
 from moorage.control.events import MOST_EVENTS
 from moorage.control.exchange import Exchange
 from moorage.iam.authenticate import Caller
 from moorage.iam.sagemaker import Need
+from moorage.telemetry.prometheus import CONTENT_TYPE
 
 PREFIX = "/_moorage/"
 HEALTH = "/_moorage/health"
@@ -53,6 +54,17 @@ async def _list_events(exchange: Exchange) -> dict[str, Any]:
     )
 
 
+async def _metrics(exchange: Exchange) -> str:
+    """Tell what was counted: to who has signed, of the caller's account; otherwise of all (``scrapers``)."""
+    account = (await _viewer(exchange)).account if exchange.caller is not None else None
+    return await exchange.desk.traffic.metrics(account)
+
+
+async def _top(exchange: Exchange) -> dict[str, Any]:
+    """Tell what the variants of the caller's account do at present."""
+    return exchange.desk.traffic.top((await _viewer(exchange)).account)
+
+
 def _number(asked: Mapping[str, str], name: str, default: int, most: int) -> int:
     text = asked.get(name, str(default))
     if not (text.isascii() and text.isdigit() and len(text) < 20):
@@ -60,7 +72,8 @@ def _number(asked: Mapping[str, str], name: str, default: int, most: int) -> int
     return min(int(text), most)
 
 
-Page = Callable[[Exchange], Awaitable[dict[str, Any]]]
+Page = Callable[[Exchange], Awaitable[dict[str, Any] | str]]
+"""Gives JSON, or the text of Prometheus's format."""
 
 _PAGES: Mapping[tuple[str, str], Page] = {
     ("GET", HEALTH): _health,
@@ -68,6 +81,8 @@ _PAGES: Mapping[tuple[str, str], Page] = {
     ("POST", key_pages.KEYS): key_pages.create_key,
     ("GET", "/_moorage/instances"): _list_instances,
     ("GET", "/_moorage/events"): _list_events,
+    ("GET", metrics_pages.METRICS): _metrics,
+    ("GET", metrics_pages.TOP): _top,
 }
 
 
@@ -92,8 +107,9 @@ def find(http: HttpRequest) -> Page:
 async def show(exchange: Exchange) -> Response:
     """Answer a page."""
     content = await find(exchange.http)(exchange)
-    headers = (("x-amzn-RequestId", exchange.request_id), ("Content-Type", "application/json"))
-    return Response(200, headers, orjson.dumps(content))
+    content_type = CONTENT_TYPE if isinstance(content, str) else "application/json"
+    headers = (("x-amzn-RequestId", exchange.request_id), ("Content-Type", content_type))
+    return Response(200, headers, content.encode() if isinstance(content, str) else orjson.dumps(content))
 
 
 async def _viewer(exchange: Exchange) -> Caller:

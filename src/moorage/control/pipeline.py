@@ -17,7 +17,7 @@ from moorage.aws.response import Response
 from moorage.aws.shapes import Operation, load_service
 from moorage.aws.sigv4 import HttpRequest, header_value
 from moorage.base.ids import Ids
-from moorage.control import own_pages
+from moorage.control import metrics_pages, own_pages, scrapers
 from moorage.control.authorize import authorize
 from moorage.control.dispatch import OPERATIONS
 from moorage.control.exchange import Desk, Exchange
@@ -92,6 +92,12 @@ async def find_page(exchange: Exchange) -> None:
     own_pages.find(exchange.http)
 
 
+async def admit_scraper(exchange: Exchange) -> None:
+    """Find out whether the page of metrics may be read, also without a signature."""
+    if scrapers.admit(exchange.http, exchange.desk.traffic.scrape_token) is scrapers.Admission.SIGNED:
+        await authenticate(exchange)
+
+
 async def show_page(exchange: Exchange) -> Response:
     """Answer one of our own pages."""
     return await own_pages.show(exchange)
@@ -117,6 +123,14 @@ OWN_STAGES: tuple[Stage, ...] = (
 )
 """Moorage's own pages, ``/_moorage/*``."""
 
+SCRAPED_STAGES: tuple[Stage, ...] = (
+    find_page,
+    check_size,
+    admit_scraper,
+    show_page,
+)
+"""The page of metrics."""
+
 OPEN_STAGES: tuple[Stage, ...] = (
     find_page,
     show_page,
@@ -127,6 +141,8 @@ OPEN_STAGES: tuple[Stage, ...] = (
 def _stages_of(http: HttpRequest) -> tuple[Stage, ...]:
     if http.path == own_pages.HEALTH:
         return OPEN_STAGES
+    if http.path == metrics_pages.METRICS:
+        return SCRAPED_STAGES
     return OWN_STAGES if http.path.startswith(own_pages.PREFIX) else STAGES
 
 

@@ -24,6 +24,8 @@ from moorage.base.tasks import Tasks
 from moorage.control.events import EventFeed, Recorder
 from moorage.control.exchange import Desk
 from moorage.control.keyring import Keyring
+from moorage.control.ledger import Ledger
+from moorage.control.metrics_pages import Traffic, ready_instances
 from moorage.control.node_link import NodeLink
 from moorage.control.operations.call import Services
 from moorage.control.pipeline import Pipeline
@@ -64,6 +66,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         publisher = await _open_publisher(settings.data_dir / "snapshot.json", tasks)
         keyring = Keyring(store, publisher, clock, await asyncio.to_thread(_first_key, settings.data_dir, clock))
         await keyring.load()
+        ledger = await _open_ledger(settings, store, publisher, clock)
         node = NodeLink(lambda: connect(settings.run_dir / "node.sock"), clock)
         recorder = Recorder(node, publisher, clock, ids, _retention(settings))
         store.call_witness(recorder.witness)
@@ -83,6 +86,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         stack.callback(snapshots.close)
         tasks.start("first gateway", publisher.meet(reconciler.wake_all))
         tasks.start("link to the node agent", node.run(reconciler.wake_all))
+        tasks.start("metrics", ledger.run())
         objects = FolderStore(settings.data_dir / "objects", clock, ids)
         stack.callback(objects.close)
         services = Services(
@@ -96,12 +100,14 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         )
         feed = EventFeed(store, clock, await _start_courier(settings, store, clock, tasks))
         about = {"version": __version__, "region": settings.region, "account": settings.account}
-        desk = Desk(services, keyring, feed, clock, settings.limits.api_body_bytes, about)
+        traffic = Traffic(ledger, publisher, settings.run_dir, __version__, settings.metrics_token)
+        desk = Desk(services, keyring, feed, clock, settings.limits.api_body_bytes, about, traffic)
         listener = open_socket(settings.run_dir / "control.sock")
         async with answering(Pipeline(desk, ids), listener, stop, finish_seconds=_FINISH_SECONDS):
             log.info("ready")
             await stop.wait()
             feed.close()
+        await ledger.write()
 
 
 def _patience(settings: Settings) -> Patience:
@@ -114,6 +120,14 @@ def _patience(settings: Settings) -> Patience:
 
 def _retention(settings: Settings) -> Retention:
     return Retention(settings.limits.events_kept, settings.limits.events_kept_seconds)
+
+
+async def _open_ledger(settings: Settings, store: FileStore, publisher: Publisher, clock: Clock) -> Ledger:
+    """Hear what the gateways have counted, going on where the control plane before this one ended."""
+    ledger = Ledger(store, clock, settings.limits.metrics_kept_seconds, lambda: ready_instances(publisher))
+    await ledger.load()
+    publisher.report_to(ledger)
+    return ledger
 
 
 async def _start_courier(settings: Settings, store: FileStore, clock: Clock, tasks: Tasks) -> Courier | None:

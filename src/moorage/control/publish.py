@@ -19,6 +19,7 @@ import orjson
 from moorage.aws.credentials import Credential
 from moorage.base.link import Link, LinkClosed, Message
 from moorage.base.tasks import Tasks
+from moorage.control.ledger import Ledger
 from moorage.routing.snapshot import Endpoint, Snapshot
 from moorage.state.records import EndpointKey
 
@@ -70,6 +71,7 @@ class Publisher:
         self._met = asyncio.Event()
         self._ready = False
         self._wake: Wake = lambda _keys: None
+        self._ledger: Ledger | None = None
         self._note_owners()
 
     def __repr__(self) -> str:
@@ -78,6 +80,10 @@ class Publisher:
     def tell(self, wake: Wake) -> None:
         """Say who wants to hear of endpoints whose routing has come into force or been drained."""
         self._wake = wake
+
+    def report_to(self, ledger: Ledger) -> None:
+        """Say who hears what the gateways have counted."""
+        self._ledger = ledger
 
     @property
     def ready(self) -> bool:
@@ -103,6 +109,11 @@ class Publisher:
     def published(self) -> frozenset[EndpointKey]:
         """The endpoints that are in the routing."""
         return frozenset(EndpointKey(*key) for key in self._routes)
+
+    @property
+    def routes(self) -> Iterable[Endpoint]:
+        """What was last published of all endpoints."""
+        return self._snapshot.endpoints.values()
 
     def route_of(self, key: EndpointKey) -> Endpoint | None:
         """Give what was last published of an endpoint."""
@@ -193,6 +204,8 @@ class Publisher:
         finally:
             sending.cancel()
             self._followers.discard(follower)
+            if self._ledger is not None:
+                self._ledger.left(link)
             self._wake(self._owners_of(follower.in_use))
             self._wake_waiting()
 
@@ -232,6 +245,9 @@ class Publisher:
             case "unreachable":
                 log.info("a gateway cannot reach instance %s", message["instance_id"])
                 self._wake(self._owners_of({message["instance_id"]}))
+            case "metrics":
+                if self._ledger is not None:
+                    self._ledger.hear(follower.link, message)
             case unknown:
                 log.warning("a %s says %r, which nobody understands", follower.role, unknown)
 

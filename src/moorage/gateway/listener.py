@@ -32,6 +32,9 @@ class Listener:
         self._shared = shared
         self._connections: set[ClientConnection] = set()
         self._most_connections = _most_connections()
+        self._refused = 0
+        shared.meters.tell("moorage_gateway_connections", lambda: len(self._connections))
+        shared.meters.tell("moorage_gateway_connections_refused_total", lambda: self._refused)
         self._server: asyncio.Server | None = None
 
     def __repr__(self) -> str:
@@ -62,6 +65,7 @@ class Listener:
 
     def _accept(self) -> asyncio.Protocol:
         if len(self._connections) >= self._most_connections:
+            self._refused += 1
             return _TooMany()
         connection = ClientConnection(self._shared, choose_handling, InvocationHandling, self._connections.discard)
         self._connections.add(connection)

@@ -7,6 +7,7 @@ from moorage.base.clock import Clock
 from moorage.base.ids import Ids
 from moorage.base.settings import Limits
 from moorage.base.tasks import Tasks
+from moorage.gateway.access_log import AccessLog
 from moorage.gateway.answers import http_date
 from moorage.gateway.familiar import Familiar
 from moorage.gateway.instances import Instances
@@ -14,6 +15,7 @@ from moorage.gateway.owners import Owner
 from moorage.gateway.quick import QuickReader
 from moorage.gateway.upstream import Pool
 from moorage.routing.decide import Routing
+from moorage.telemetry.meters import Meters
 
 
 @dataclass(eq=False)
@@ -33,6 +35,10 @@ class Shared:
     """Of the present snapshot."""
     ticked_at: float = 0.0
     """Monotonic seconds at the last tick: what deadlines are counted from, to a tenth of a second."""
+    meters: Meters
+    """What is counted of invocations."""
+    access_log: AccessLog | None = None
+    """None: none is wanted."""
     routing: Routing | None = None
     """The present snapshot, replaced whole; None until the first one has come."""
     date: bytes = b""

@@ -1,10 +1,13 @@
 """Where the snapshots come from: the file at the start, then the link to the control plane, for ever.
 
+The same link carries back what the gateway counts (``reports``).
+
 Nothing that the control plane does or fails to do disturbs the invocations: a snapshot that cannot be read leaves
 the present one in place.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -16,6 +19,7 @@ from moorage.base import link
 from moorage.base.clock import Clock
 from moorage.base.link import Link, Message
 from moorage.base.tasks import Tasks
+from moorage.gateway.reports import Reports
 from moorage.routing.decide import Routing, make_routing
 from moorage.routing.snapshot import Snapshot
 
@@ -26,6 +30,12 @@ AGAIN_SECONDS = 0.2
 
 WAITING_MESSAGES = 10_000
 """Messages to a control plane that does not read; the oldest are dropped, it asks the node agent anyway."""
+
+REPORT_SECONDS = 1.0
+"""Between two messages about what was counted."""
+
+WAITING_REPORTS = 100
+"""With so many messages waiting nothing is reported: it is added up until the control plane reads again."""
 
 REMEMBERED_DRAINED = 1_000
 """Ids that are told again after a break: the control plane may have missed them."""
@@ -53,13 +63,15 @@ async def read_routing(path: Path) -> Routing | None:
 class SnapshotLink:
     """The link to the control plane."""
 
-    def __init__(self, path: Path, clock: Clock, apply: Callable[[Routing], None]) -> None:
+    def __init__(self, path: Path, clock: Clock, apply: Callable[[Routing], None], reports: Reports) -> None:
         self._path = path
         self._clock = clock
         self._apply = apply
+        self._reports = reports
         self._outgoing: deque[Message] = deque(maxlen=WAITING_MESSAGES)
         self._something_to_send = asyncio.Event()
         self._drained: deque[str] = deque(maxlen=REMEMBERED_DRAINED)
+        self._all_sent = asyncio.Event()
         self._connected = False
 
     def __repr__(self) -> str:
@@ -73,6 +85,28 @@ class SnapshotLink:
     def unreachable(self, instance_id: str) -> None:
         """Say that an instance refused a connection or broke one."""
         self._send({"op": "unreachable", "instance_id": instance_id})
+
+    async def report(self) -> None:
+        """Tell once a second what was counted, until cancelled; without a link it is added up."""
+        clock, before = self._clock, self._clock.monotonic()
+        while True:
+            await clock.sleep_until(before + REPORT_SECONDS)
+            now = clock.monotonic()
+            self._report(now - before)
+            before = now
+
+    async def report_last(self, within_seconds: float) -> None:
+        """Tell what is left before the process ends, if the control plane takes it in time."""
+        self._report(0.0)
+        if self._connected:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(within_seconds):
+                    await self._all_sent.wait()
+
+    def _report(self, seconds: float) -> None:
+        self._reports.collect(self._clock.now(), seconds)
+        if self._connected and len(self._outgoing) < WAITING_REPORTS:
+            self._send(self._reports.next_message())
 
     async def run(self) -> None:
         """Keep the link up until cancelled."""
@@ -93,6 +127,8 @@ class SnapshotLink:
         self._send({"op": "hello", "role": "gateway"})
         if self._drained:
             self._send({"op": "drained", "instance_ids": list(self._drained)})
+        for message in self._reports.again():
+            self._send(message)
         try:
             async for message in opened.messages():
                 await self._take(message)
@@ -106,6 +142,8 @@ class SnapshotLink:
             await opened.close()
 
     async def _take(self, message: Message) -> None:
+        if message.get("op") == "metrics_stored":
+            self._reports.stored(int(message["number"]))
         if message.get("op") != "snapshot":
             return
         try:
@@ -119,6 +157,7 @@ class SnapshotLink:
     def _send(self, message: Message) -> None:
         if self._connected:
             self._outgoing.append(message)
+            self._all_sent.clear()
             self._something_to_send.set()
 
     async def _send_all(self, opened: Link) -> None:
@@ -128,6 +167,7 @@ class SnapshotLink:
                     await opened.send(self._outgoing.popleft())
                 except link.LinkClosed:
                     return
+            self._all_sent.set()
             self._something_to_send.clear()
             await self._something_to_send.wait()
 

@@ -12,6 +12,8 @@ request to an instance that the new snapshot no longer has is answered:
     {"op": "applied", "version": 7}            gateway
     {"op": "drained", "instance_ids": [...]}   gateway
     {"op": "unreachable", "instance_id": ...}  gateway: a connection was refused or broke
+    {"op": "metrics", ...}                     gateway: what was counted (gateway/reports.py)
+    {"op": "metrics_stored", "number": 7}      control plane
 
 The control plane also writes each snapshot to ``data_dir/snapshot.json`` before it sends it, so that a gateway that
 starts while the control plane is down goes on from there.

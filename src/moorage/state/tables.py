@@ -4,7 +4,7 @@
 section 4.1). Nested values that are only ever read whole are JSON.
 """
 
-from sqlalchemy import JSON, Column, Float, Integer, MetaData, String, Table
+from sqlalchemy import JSON, BigInteger, Column, Float, Integer, MetaData, String, Table
 
 METADATA = MetaData()
 
@@ -109,4 +109,28 @@ EVENT_CURSORS = Table(
     Column("consumer", String, primary_key=True),
     Column("position", Integer, nullable=False),
     Column("dropped", Integer, nullable=False),
+)
+
+METRICS = Table(
+    "metrics",
+    METADATA,
+    Column("account", String, primary_key=True),
+    Column("region", String, primary_key=True),
+    Column("namespace", String, primary_key=True),
+    Column("metric", String, primary_key=True),
+    Column("dimensions", String, primary_key=True),
+    Column("period_start", BigInteger, primary_key=True),
+    Column("samples", BigInteger, nullable=False),
+    Column("total", Float, nullable=False),
+    Column("minimum", Float, nullable=False),
+    Column("maximum", Float, nullable=False),
+    Column("histogram", String, nullable=False),
+)
+
+METRIC_CURSORS = Table(
+    "metric_cursors",
+    METADATA,
+    Column("gateway", String, primary_key=True),
+    Column("number", BigInteger, nullable=False),
+    Column("written_at", Float, nullable=False),
 )

@@ -1,5 +1,7 @@
-"""What Moorage tells about itself: so far the events of endpoints, and what to do about a failed one.
+"""What Moorage tells about itself: events of endpoints, what to do about a failed one, and what was counted.
 
 ``changes`` (what has changed, as EventBridge's events) and ``advice`` are pure. ``courier`` carries events to a
-webhook, ``webhook`` speaks its HTTP. May import ``state``, ``aws`` and ``base``.
+webhook, ``webhook`` speaks its HTTP. ``meters`` counts in
+the gateway, ``delta`` is what it has counted, ``catalogue`` says which metrics follow from that, ``prometheus`` writes
+them down; all four are pure. May import ``state``, ``aws`` and ``base``.
 """
