@@ -12,10 +12,13 @@ from moorage.base.settings import Settings
 from moorage.base.tasks import Tasks
 from moorage.gateway.instances import Instances
 from moorage.gateway.listener import Listener
+from moorage.gateway.mirror import Mirror
 from moorage.gateway.owners import Owner
+from moorage.gateway.recorder import Recorder
 from moorage.gateway.shared import Shared
 from moorage.gateway.snapshots import SnapshotLink, read_routing
 from moorage.gateway.upstream import Pool
+from moorage.objects.folder import FolderStore
 from moorage.routing.decide import Routing
 
 OWNER_SECONDS = 5.0
@@ -31,32 +34,44 @@ async def serve(settings: Settings, listening: socket.socket, stop: asyncio.Even
     """Answer clients until told to stop; then finish what is in flight."""
     tasks = Tasks()
     snapshots = SnapshotLink(settings.run_dir / "snapshots.sock", clock, lambda routing: apply(shared, routing))
+    chance, ids = system_chance(), SystemIds()
+    instances = Instances(tasks, clock, drained=snapshots.drained, unreachable=snapshots.unreachable)
+    store = FolderStore(settings.data_dir / "objects", clock, ids)
+    recorder = Recorder(settings, clock, chance, ids, store)
     shared = Shared(
         limits=settings.limits,
         clock=clock,
-        chance=system_chance(),
-        ids=SystemIds(),
+        chance=chance,
+        ids=ids,
         tasks=tasks,
-        instances=Instances(tasks, clock, drained=snapshots.drained, unreachable=snapshots.unreachable),
+        instances=instances,
         owners=_owners(settings, tasks, clock),
+        recorder=recorder,
+        mirror=Mirror(instances, recorder, settings.limits, clock, chance),
     )
     listener = Listener(shared)
     try:
         last = await read_routing(settings.data_dir / "snapshot.json")
         if last is not None:
             apply(shared, last)
+        recorder.start(tasks)
         tasks.start("snapshots", snapshots.run())
         await listener.open(listening)
         await stop.wait()
         await listener.close()
     finally:
+        await shared.mirror.close()
+        await recorder.close()
         await tasks.close()
+        await asyncio.to_thread(store.close)
 
 
 def apply(shared: Shared, routing: Routing) -> None:
     """Route by a new snapshot: invocations that are decided from now on see it, and nothing of the old one."""
     shared.routing = routing
     shared.instances.apply(routing.instances)
+    shared.recorder.apply(routing)
+    shared.mirror.apply(routing)
 
 
 def _owners(settings: Settings, tasks: Tasks, clock: Clock) -> dict[Owner, Pool]:

@@ -9,7 +9,9 @@ from moorage.base.settings import Limits
 from moorage.base.tasks import Tasks
 from moorage.gateway.answers import http_date
 from moorage.gateway.instances import Instances
+from moorage.gateway.mirror import Mirror
 from moorage.gateway.owners import Owner
+from moorage.gateway.recorder import Recorder
 from moorage.gateway.upstream import Pool
 from moorage.routing.decide import Routing
 
@@ -26,6 +28,10 @@ class Shared:
     instances: Instances
     owners: dict[Owner, Pool]
     """The processes that requests are relayed to."""
+    recorder: Recorder
+    """Where sampled invocations are offered to."""
+    mirror: Mirror
+    """What copies invocations to shadow variants."""
     routing: Routing | None = None
     """The present snapshot, replaced whole; None until the first one has come."""
     date: bytes = b""
@@ -37,5 +43,6 @@ class Shared:
         """Do what is due from time to time: ``now`` is ``clock.monotonic()``."""
         self.date = http_date(self.clock.now())
         self.instances.sweep(now)
+        self.mirror.tick(now)
         for pool in self.owners.values():
             pool.sweep(now)
