@@ -77,6 +77,23 @@ class Limits:
 
     access_log_files: int = 5
     """Full access logs that are kept beside the present one."""
+    shadow_invocations: int = 64
+    """Copies in flight to the shadow variant of one endpoint, in one gateway; what is above is not copied."""
+
+    capture_file_seconds: float = 60.0
+    """Age at which a file of captured data is closed and put into its bucket (data-plane.md section 5.5)."""
+
+    capture_file_bytes: int = 5_000_000
+    """Size from which it is closed earlier."""
+
+    capture_file_records: int = 1_000
+    """Number of records from which it is closed earlier."""
+
+    capture_flush_seconds: float = 1.0
+    """For how long a captured record may be in memory only: a gateway that is killed loses those."""
+
+    capture_spool_bytes: int = 2**30
+    """Captured data on disk that is not in its bucket yet; what does not fit is dropped and counted."""
 
 
 @dataclass(frozen=True, slots=True)

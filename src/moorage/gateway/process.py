@@ -15,11 +15,14 @@ from moorage.gateway.familiar import Familiar
 from moorage.gateway.access_log import AccessLog
 from moorage.gateway.instances import Instances
 from moorage.gateway.listener import Listener
+from moorage.gateway.mirror import Mirror
 from moorage.gateway.owners import Owner
 from moorage.gateway.reports import Reports
+from moorage.gateway.recorder import Recorder
 from moorage.gateway.shared import Shared
 from moorage.gateway.snapshots import SnapshotLink, read_routing
 from moorage.gateway.upstream import Pool
+from moorage.objects.folder import FolderStore
 from moorage.routing.decide import Routing
 from moorage.telemetry.meters import Meters
 
@@ -48,18 +51,31 @@ async def serve(settings: Settings, listening: socket.socket, stop: asyncio.Even
         clock=clock,
         chance=system_chance(),
         ids=QuickIds(),
+    tasks = Tasks()
+    snapshots = SnapshotLink(settings.run_dir / "snapshots.sock", clock, lambda routing: apply(shared, routing))
+    chance, ids = system_chance(), SystemIds()
+    instances = Instances(tasks, clock, drained=snapshots.drained, unreachable=snapshots.unreachable)
+    store = FolderStore(settings.data_dir / "objects", clock, ids)
+    recorder = Recorder(settings, clock, chance, ids, store)
+    shared = Shared(
+        limits=settings.limits,
+        clock=clock,
+        chance=chance,
         ids=ids,
         tasks=tasks,
-        instances=Instances(tasks, clock, drained=snapshots.drained, unreachable=snapshots.unreachable),
+        instances=instances,
         owners=_owners(settings, tasks, clock),
         meters=meters,
         access_log=_open_access_log(settings, meters),
+        recorder=recorder,
+        mirror=Mirror(instances, recorder, settings.limits, clock, chance),
     )
     listener = Listener(shared)
     try:
         last = await read_routing(settings.data_dir / "snapshot.json")
         if last is not None:
             apply(shared, last)
+        recorder.start(tasks)
         tasks.start("snapshots", snapshots.run())
         tasks.start("metrics", snapshots.report())
         await listener.open(listening)
@@ -67,9 +83,12 @@ async def serve(settings: Settings, listening: socket.socket, stop: asyncio.Even
         await listener.close()
         await snapshots.report_last(LAST_REPORT_SECONDS)
     finally:
+        await shared.mirror.close()
+        await recorder.close()
         await tasks.close()
         if shared.access_log is not None:
             await asyncio.to_thread(shared.access_log.close)
+        await asyncio.to_thread(store.close)
 
 
 def apply(shared: Shared, routing: Routing) -> None:
@@ -91,6 +110,8 @@ def _open_access_log(settings: Settings, meters: Meters) -> AccessLog | None:
     made = AccessLog(settings.access_log, most_bytes=limits.access_log_bytes, most_files=limits.access_log_files)
     meters.tell("moorage_access_log_dropped_total", lambda: made.dropped)
     return made
+    shared.recorder.apply(routing)
+    shared.mirror.apply(routing)
 
 
 def _owners(settings: Settings, tasks: Tasks, clock: Clock) -> dict[Owner, Pool]:

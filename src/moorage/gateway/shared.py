@@ -11,8 +11,10 @@ from moorage.gateway.access_log import AccessLog
 from moorage.gateway.answers import http_date
 from moorage.gateway.familiar import Familiar
 from moorage.gateway.instances import Instances
+from moorage.gateway.mirror import Mirror
 from moorage.gateway.owners import Owner
 from moorage.gateway.quick import QuickReader
+from moorage.gateway.recorder import Recorder
 from moorage.gateway.upstream import Pool
 from moorage.routing.decide import Routing
 from moorage.telemetry.meters import Meters
@@ -39,6 +41,10 @@ class Shared:
     """What is counted of invocations."""
     access_log: AccessLog | None = None
     """None: none is wanted."""
+    recorder: Recorder
+    """Where sampled invocations are offered to."""
+    mirror: Mirror
+    """What copies invocations to shadow variants."""
     routing: Routing | None = None
     """The present snapshot, replaced whole; None until the first one has come."""
     date: bytes = b""
@@ -51,5 +57,6 @@ class Shared:
         self.ticked_at = now
         self.date = http_date(self.clock.now())
         self.instances.sweep(now)
+        self.mirror.tick(now)
         for pool in self.owners.values():
             pool.sweep(now)

@@ -1,0 +1,282 @@
+"""Records a sample of the invocations (data capture; data-plane.md section 5), beside them and never in their way.
+
+The event loop does no more than append to a queue: references to the bodies that are in memory anyway, bounded in
+number and bytes; what does not fit is dropped and counted. A thread makes lines of them and appends those to files
+(``capture_files``, ``spool``), ``delivery`` brings the finished files into their buckets.
+
+Thread and loop share the interpreter's lock, and a thread that computes gives it up only after 5 ms when asked. So
+this one works in slices of a tenth of a millisecond or two and rests in between: that is what an invocation can be
+held up by, whatever there is to record. The counters have one writer each, so none needs a lock.
+"""
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from pathlib import Path
+
+from moorage.base.chance import Chance
+from moorage.base.clock import Clock
+from moorage.base.ids import Ids
+from moorage.base.settings import Settings
+from moorage.base.tasks import Tasks
+from moorage.gateway.capture_files import Captured, CaptureFiles
+from moorage.gateway.delivery import Delivery
+from moorage.gateway.spool import Spool, Target
+from moorage.objects.store import ObjectStore
+from moorage.routing.decide import Routing
+from moorage.routing.snapshot import Capture, Endpoint
+from moorage.telemetry.capture import RECORD_BYTES, Payload
+
+QUEUE_RECORDS = 10_000
+QUEUE_BYTES = 67_108_864
+
+RECORD_OVERHEAD_BYTES = 1_000
+"""What a waiting record holds beside its bodies, about."""
+
+HURRY_BYTES = 1_048_576
+HURRY_RECORDS = 500
+"""From so much on that waits, the thread is woken before its time."""
+
+SLICE_BYTES = 65_536
+SLICE_RECORDS = 16
+REST_SECONDS = 0.0002
+LEAST_FLUSH_SECONDS = 0.05
+
+MEASURE_SECONDS = 10.0
+"""Between two looks how much all gateways have in the spool."""
+
+TELL_SECONDS = 60.0
+"""Between two lines in the log about what was dropped."""
+
+STOP_SECONDS = 5.0
+"""For the thread to write what waits, at the end."""
+
+DELIVER_SECONDS = 10.0
+"""For the files to be delivered, at the end; the next gateway takes over what is left."""
+
+log = logging.getLogger(__name__)
+
+
+class Recorder:
+    """Takes samples of invocations; one per gateway."""
+
+    def __init__(self, settings: Settings, clock: Clock, chance: Chance, ids: Ids, store: ObjectStore) -> None:
+        limits = settings.limits
+        self.offered = 0
+        """Invocations that were sampled and came here."""
+        self.dropped_queue_full = 0
+        self.dropped_too_large = 0
+        self._clock = clock
+        self._chance = chance
+        self._queue: deque[Captured] = deque()
+        self._bytes_in = 0
+        self._bytes_out = 0
+        self._flush_seconds = max(limits.capture_flush_seconds, LEAST_FLUSH_SECONDS)
+        self._live: frozenset[tuple[str, Capture]] = frozenset()
+        self._seen_live = self._live
+        self._wake = threading.Event()
+        self._rest = threading.Event()
+        """Never set."""
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._delivering: asyncio.Task[None] | None = None
+        self._spool = Spool(settings.data_dir / "spool" / "capture", ids, limits.capture_spool_bytes)
+        self._files = CaptureFiles(self._spool, ids, limits, self._finished)
+        self._delivery = Delivery(self._spool, store, clock)
+        self._measured_at: float | None = None
+        self._told_at = 0.0
+        self._told = 0
+        self._slice_bytes = 0
+        self._slice_records = 0
+
+    def __repr__(self) -> str:
+        return (
+            f"<Recorder: {len(self._queue)} waiting, {self._bytes_in - self._bytes_out} bytes, "
+            f"{self.offered} offered, {self._files.counts.recorded} recorded, {self.dropped} dropped>"
+        )
+
+    # In the event loop
+
+    def start(self, tasks: Tasks) -> None:
+        """Begin to deliver, first what dead gateways have left."""
+        self._loop = asyncio.get_running_loop()
+        self._delivering = tasks.start("deliver captured data", self._delivery.run())
+
+    def samples(self, endpoint: Endpoint) -> bool:
+        """Decide whether an invocation of an endpoint is recorded, its shadow copy with it: before it is forwarded."""
+        capture = endpoint.capture
+        return capture is not None and self._chance.random() * 100.0 < capture.percentage
+
+    def offer(  # noqa: PLR0913 - what a record is made of
+        self,
+        endpoint: Endpoint,
+        variant: str,
+        inputs: Payload,
+        outputs: Payload,
+        *,
+        at: float,
+        custom_attributes: str | None = None,
+        inference_id: str | None = None,
+    ) -> None:
+        """Take a sampled invocation that a variant has answered with success.
+
+        ``at`` is ``clock.now()`` of the invocation. The chunks of the payloads must not be changed afterwards.
+        """
+        capture = endpoint.capture
+        if capture is None:
+            return
+        self.offered += 1
+        kept_inputs = inputs if capture.inputs else None
+        kept_outputs = outputs if capture.outputs else None
+        size = (inputs.size if capture.inputs else 0) + (outputs.size if capture.outputs else 0)
+        if size > RECORD_BYTES:
+            self.dropped_too_large += 1
+            return
+        size += RECORD_OVERHEAD_BYTES
+        waiting = len(self._queue)
+        waiting_bytes = self._bytes_in - self._bytes_out + size
+        if waiting >= QUEUE_RECORDS or waiting_bytes > QUEUE_BYTES or self._stopping:
+            self.dropped_queue_full += 1
+            return
+        self._bytes_in += size
+        self._queue.append(
+            Captured(endpoint, capture, variant, at, kept_inputs, kept_outputs, custom_attributes, inference_id, size)
+        )
+        if (waiting >= HURRY_RECORDS or waiting_bytes >= HURRY_BYTES) and not self._wake.is_set():
+            self._wake.set()
+
+    def miss(self) -> None:
+        """Count a sampled invocation whose bodies were too large to be kept for a record."""
+        self.offered += 1
+        self.dropped_too_large += 1
+
+    def apply(self, routing: Routing) -> None:
+        """Note a new snapshot: the files of what is no longer captured in the same way are closed soon."""
+        self._live = frozenset(
+            (routes.endpoint.arn, routes.endpoint.capture)
+            for routes in routing.endpoints.values()
+            if routes.endpoint.capture is not None
+        )
+        if self._live and self._thread is None and not self._stopping:
+            self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
+            self._thread.start()
+
+    @property
+    def dropped(self) -> int:
+        """Count the sampled invocations that are not recorded."""
+        files = self._files.counts
+        dropped = self.dropped_queue_full + self.dropped_too_large
+        return dropped + files.dropped_spool_full + files.dropped_disk + files.dropped_destination
+
+    def counts(self) -> dict[str, int]:
+        """Give the counters and gauges.
+
+        Of records: ``offered``, ``recorded``, ``waiting``, ``waiting_bytes`` and ``dropped_queue_full``,
+        ``dropped_too_large``, ``dropped_spool_full``, ``dropped_disk``, ``dropped_destination``. Of files:
+        ``files_waiting``, ``files_delivered``, ``files_adopted``, ``files_given_up``; attempts to deliver one that
+        failed because of the store, ``delivery_failures``, or of the bucket, ``delivery_refusals``. ``spool_bytes`` is
+        what lies on the disk.
+        """
+        files, delivery = self._files.counts, self._delivery.counts
+        return {
+            "offered": self.offered,
+            "recorded": files.recorded,
+            "waiting": len(self._queue),
+            "waiting_bytes": self._bytes_in - self._bytes_out,
+            "dropped_queue_full": self.dropped_queue_full,
+            "dropped_too_large": self.dropped_too_large,
+            "dropped_spool_full": files.dropped_spool_full,
+            "dropped_disk": files.dropped_disk,
+            "dropped_destination": files.dropped_destination,
+            "files_waiting": self._delivery.waiting,
+            "files_delivered": delivery.delivered,
+            "files_adopted": delivery.adopted,
+            "files_given_up": delivery.given_up,
+            "delivery_failures": delivery.failures,
+            "delivery_refusals": delivery.refusals,
+            "spool_bytes": self._spool.used_bytes,
+        }
+
+    async def close(self) -> None:
+        """Write what waits, deliver what can be delivered soon, and leave the rest to the next gateway."""
+        self._stopping = True
+        self._wake.set()
+        await asyncio.to_thread(self._end_thread)
+        if self._delivering is not None:
+            self._delivering.cancel()
+            await asyncio.wait([self._delivering])
+            try:
+                async with asyncio.timeout(DELIVER_SECONDS):
+                    await self._delivery.finish()
+            except TimeoutError:
+                log.warning("%d files of captured data are left to the next gateway", self._delivery.waiting)
+        await asyncio.to_thread(self._spool.close)
+
+    # In the thread
+
+    def _run(self) -> None:
+        while not self._stopping:
+            self._wake.wait(self._flush_seconds)
+            self._wake.clear()
+            try:
+                self._turn()
+            except Exception:
+                log.exception("captured invocations are lost")
+        self._end()
+
+    def _end_thread(self) -> None:
+        if self._thread is None:
+            self._end()
+            return
+        self._thread.join(STOP_SECONDS)
+        if self._thread.is_alive():
+            log.warning("captured invocations are lost: the disk does not take them in time")
+
+    def _end(self) -> None:
+        self._turn()
+        self._files.close(self._clock.monotonic())
+
+    def _turn(self) -> None:
+        """Write all that waits, close the files that are due."""
+        clock, queue = self._clock, self._queue
+        live = self._live
+        self._look_around(clock.monotonic())
+        while queue:
+            captured = queue.popleft()
+            try:
+                self._files.add(captured, clock.monotonic(), self._breathe)
+            finally:
+                self._bytes_out += captured.size
+            del captured
+            self._slice_records += 1
+            self._breathe(0)
+        self._files.flush(clock.monotonic())
+        if live is not self._seen_live:
+            self._files.keep_only(live, clock.monotonic())
+            self._seen_live = live
+
+    def _breathe(self, size: int) -> None:
+        """Rest when there was work enough for one slice."""
+        self._slice_bytes += size
+        if self._slice_bytes >= SLICE_BYTES or self._slice_records >= SLICE_RECORDS:
+            self._slice_bytes = self._slice_records = 0
+            self._rest.wait(REST_SECONDS)
+
+    def _look_around(self, now: float) -> None:
+        if self._measured_at is None or now >= self._measured_at + MEASURE_SECONDS:
+            self._measured_at = now
+            self._spool.measure()
+        if self.dropped > self._told and now >= self._told_at + TELL_SECONDS:
+            log.warning("captured invocations were dropped: %s", _only_drops(self.counts()))
+            self._told, self._told_at = self.dropped, now
+
+    def _finished(self, path: Path, target: Target) -> None:
+        """Hand a file over to the event loop."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._delivery.add, path, target)
+
+
+def _only_drops(counts: dict[str, int]) -> dict[str, int]:
+    return {name: count for name, count in counts.items() if name.startswith("dropped") and count}

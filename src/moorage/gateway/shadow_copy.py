@@ -1,0 +1,300 @@
+"""One invocation's copy on its way to a shadow variant: sends it, reads the answer, keeps nothing (``mirror``)."""
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Protocol
+
+from moorage.base.clock import Clock
+from moorage.gateway.exchange import AnswerHead, Break
+from moorage.gateway.recorder import Recorder
+from moorage.gateway.refusals import Refusals
+from moorage.gateway.upstream import UpstreamConnection
+from moorage.routing.decide import make_routes
+from moorage.routing.shadow import ShareCounter, shadow_share
+from moorage.routing.snapshot import Endpoint, Instance
+from moorage.telemetry.capture import RECORD_BYTES, Payload
+
+SHADOW_BYTES = 67_108_864
+"""Bodies that the copies in flight of one endpoint hold."""
+
+READ_BYTES = 16_777_216
+"""Of answers, between two ticks."""
+
+
+class Observer(Protocol):
+    """Who is told what has become of each copy that was sent."""
+
+    def __call__(self, endpoint: Endpoint, variant: str, status: int, seconds: float) -> None:
+        """Note the status of the answer, 0 when there was none, and the time from the request to its end."""
+
+
+def observe_nothing(endpoint: Endpoint, variant: str, status: int, seconds: float) -> None:
+    """Note nothing."""
+
+
+@dataclass(eq=False, slots=True)
+class MirrorCounts:
+    """What has become of the invocations that were to be copied."""
+
+    copied: int = 0
+    """Given to an instance of the shadow variant."""
+    answered: int = 0
+    """With 2xx."""
+    model_errors: int = 0
+    """Answered otherwise."""
+    broken: int = 0
+    """The instance closed the connection, or sent what is no answer."""
+    timed_out: int = 0
+    answer_too_large: int = 0
+    refused: int = 0
+    """The instance took no connection."""
+    skipped_full: int = 0
+    skipped_too_large: int = 0
+    skipped_no_instance: int = 0
+    abandoned: int = 0
+    """In flight when the gateway was stopped."""
+
+
+class Common:
+    """What the copies of a gateway share."""
+
+    def __init__(
+        self, recorder: Recorder, refusals: Refusals, clock: Clock, answer_bytes: int, observe: Observer
+    ) -> None:
+        self.recorder = recorder
+        self.refusals = refusals
+        self.clock = clock
+        self.answer_bytes = answer_bytes
+        self.observe = observe
+        self.total = MirrorCounts()
+        self.in_flight: dict[Copy, None] = {}
+        """The oldest first."""
+        self._readable = READ_BYTES
+        self._paused: list[Copy] = []
+
+    def may_read(self, size: int, copy: "Copy") -> bool:
+        """Count bytes of answers; False when the copy's connection must rest until the next tick."""
+        self._readable -= size
+        if self._readable > 0:
+            return True
+        self._paused.append(copy)
+        return False
+
+    def read_on(self) -> None:
+        """Let all connections be read again."""
+        self._readable = READ_BYTES
+        paused, self._paused = self._paused, []
+        for copy in paused:
+            copy.read_on()
+
+
+class Shadowed:
+    """An endpoint with a shadow variant."""
+
+    __slots__ = ("counter", "endpoint", "held_bytes", "in_flight", "routes", "variant")
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.in_flight = 0
+        self.held_bytes = 0
+        self.counter = ShareCounter(_share_of(endpoint))
+        self.renew(endpoint)
+
+    def renew(self, endpoint: Endpoint) -> None:
+        """Take the endpoint of another snapshot; counting goes on unless the share has changed."""
+        self.endpoint = endpoint
+        self.routes = make_routes(replace(endpoint, variants=endpoint.shadows[:1], shadows=()))
+        self.variant = endpoint.shadows[0].name
+        share = _share_of(endpoint)
+        if share != self.counter.share:
+            self.counter = ShareCounter(share)
+
+
+def _share_of(endpoint: Endpoint) -> Fraction:
+    """Give the share of the shadow variant; beside it there is one production variant."""
+    return shadow_share(endpoint.shadows[0].weight, sum(variant.weight for variant in endpoint.variants))
+
+
+@dataclass(eq=False, slots=True)
+class ToRecord:
+    """What the record of a copy is made of, beside the answer."""
+
+    inputs: Payload
+    at: float
+    custom_attributes: str | None
+    inference_id: str | None
+    outputs: bool
+    """Whether the answer is recorded too."""
+
+
+class Copy:
+    """One copy in flight: borrows a connection, sends, reads, gives it back."""
+
+    __slots__ = (
+        "_chunks",
+        "_common",
+        "_content_type",
+        "_endpoint",
+        "_instance",
+        "_record",
+        "_request",
+        "_shadowed",
+        "_size",
+        "_status",
+        "_variant",
+        "connection",
+        "held_bytes",
+        "started",
+    )
+
+    def __init__(  # noqa: PLR0913, PLR0917 - one for each copied invocation
+        self,
+        common: Common,
+        shadowed: Shadowed,
+        instance: Instance,
+        head: bytes,
+        inputs: Payload,
+        record: ToRecord | None,
+    ) -> None:
+        self.started = common.clock.monotonic()
+        self.connection: UpstreamConnection | None = None
+        self.held_bytes = 0
+        """Bodies that are in memory for this copy."""
+        self._common = common
+        self._shadowed = shadowed
+        self._endpoint = shadowed.endpoint
+        self._variant = shadowed.variant
+        self._instance = instance
+        self._request: list[bytes] | None = [head, *inputs.chunks]
+        """None from when it is sent, or has ended before."""
+        self._record = record
+        self._status = 0
+        self._size = 0
+        self._content_type: str | None = None
+        self._chunks: list[bytes] = []
+        shadowed.in_flight += 1
+        self._hold(inputs.size)
+        common.in_flight[self] = None
+
+    def __repr__(self) -> str:
+        return f"<Copy to {self._instance.instance_id}: {self.held_bytes} bytes held, status {self._status}>"
+
+    def read_on(self) -> None:
+        """Read again after a rest."""
+        if self.connection is not None:
+            self.connection.resume_reading()
+
+    def end(self, status: int | None) -> None:
+        """Let everything go; an answer that is not complete closes the connection.
+
+        The status is what is observed: 0 is no answer, None nothing.
+        """
+        common, shadowed = self._common, self._shadowed
+        connection, self.connection, self._request = self.connection, None, None
+        self._record, self._chunks = None, []
+        shadowed.in_flight -= 1
+        shadowed.held_bytes -= self.held_bytes
+        del common.in_flight[self]
+        if connection is not None:
+            connection.give_back()
+        if status is not None:
+            common.observe(self._endpoint, self._variant, status, common.clock.monotonic() - self.started)
+
+    # Borrower
+
+    def upstream_ready(self, connection: UpstreamConnection) -> None:
+        """Send the request."""
+        request, self._request = self._request, None
+        if request is None:  # the gateway is being stopped
+            connection.give_back()
+            return
+        self.connection = connection
+        self._common.refusals.takes(self._instance.instance_id)
+        connection.exchange.begin(self)
+        connection.send(request)
+
+    def upstream_refused(self, reason: str) -> None:  # noqa: ARG002 - nobody is told
+        """Give up: a copy is not tried again."""
+        if self._request is None:
+            return
+        common = self._common
+        common.total.refused += 1
+        common.refusals.refuses(self._instance.instance_id)
+        self.end(0)
+
+    def upstream_writable(self, *, writable: bool) -> None:
+        """Do nothing: the body is in memory already, there is nobody to slow down."""
+
+    # AnswerSink
+
+    def interim_received(self, head: AnswerHead) -> None:
+        """Do nothing: the real answer follows."""
+
+    def answer_received(self, head: AnswerHead) -> None:
+        """Take the head of the answer."""
+        self._status = head.status
+        if head.has_body and head.content_length is not None and head.content_length > self._common.answer_bytes:
+            self._too_large()
+        elif not 200 <= head.status < 300:
+            self._record = None
+        elif self._record is not None:
+            content_type = head.field(b"content-type")
+            self._content_type = None if content_type is None else content_type.decode("latin-1")
+
+    def answer_body_received(self, data: bytes) -> None:
+        """Drop a piece of the answer, or keep it for the record."""
+        connection = self.connection
+        if connection is None:
+            return
+        size = len(data)
+        self._size += size
+        if self._size > self._common.answer_bytes:
+            self._too_large()
+            return
+        if self._record is not None and self._record.outputs:
+            self._keep(data, size)
+        if not self._common.may_read(size, self):
+            connection.pause_reading()
+
+    def answer_ended(self) -> None:
+        """Give the answer to the recorder, if it wants it."""
+        total, record = self._common.total, self._record
+        if 200 <= self._status < 300:
+            total.answered += 1
+        else:
+            total.model_errors += 1
+        if record is not None:
+            self._common.recorder.offer(
+                self._endpoint,
+                self._variant,
+                record.inputs,
+                Payload(self._content_type, self._chunks, self._size),
+                at=record.at,
+                custom_attributes=record.custom_attributes,
+                inference_id=record.inference_id,
+            )
+        self.end(self._status)
+
+    def answer_broken(self, how: Break) -> None:  # noqa: ARG002 - no answer is no answer
+        """Give up: the instance closed the connection, or sent what is no answer."""
+        self._common.total.broken += 1
+        self.end(0)
+
+    # Inside
+
+    def _keep(self, data: bytes, size: int) -> None:
+        """Keep a piece, within what the copies of an endpoint may hold."""
+        if self._size > RECORD_BYTES or self._shadowed.held_bytes + size > SHADOW_BYTES:
+            self._record = None
+            self._chunks = []
+            self._common.recorder.miss()
+        else:
+            self._chunks.append(data)
+            self._hold(size)
+
+    def _hold(self, size: int) -> None:
+        self.held_bytes += size
+        self._shadowed.held_bytes += size
+
+    def _too_large(self) -> None:
+        self._common.total.answer_too_large += 1
+        self.end(0)
