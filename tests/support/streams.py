@@ -2,9 +2,10 @@
 
 import asyncio
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from botocore.eventstream import EventStreamBuffer
+from botocore.eventstream import EventStreamBuffer, EventStreamMessage
 from tests.support.gateway import Answer, Request, Script
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -73,9 +74,8 @@ class Told:
 def decode(stream: bytes) -> Told:
     """Read the frames of a whole stream; fails where botocore would."""
     buffer = EventStreamBuffer()
-    buffer.add_data(stream)
     told = Told()
-    for message in buffer:
+    for message in _messages(buffer, stream):
         assert told.fault is None, "something follows the exception"
         if message.headers[":message-type"] == "event":
             assert message.headers[":event-type"] == "PayloadPart"
@@ -85,6 +85,12 @@ def decode(stream: bytes) -> Told:
             told.fault = (message.headers[":exception-type"], json.loads(message.payload))
     assert not buffer._data, "half a frame"
     return told
+
+
+def _messages(buffer: EventStreamBuffer, stream: bytes) -> Iterator[EventStreamMessage]:
+    for start in range(0, len(stream), 65_536):  # botocore copies all that it has with each message
+        buffer.add_data(stream[start : start + 65_536])
+        yield from buffer
 
 
 def told_by(answer: Answer) -> Told:
@@ -101,7 +107,8 @@ async def read_head(reader: asyncio.StreamReader) -> bytes:
 
 async def read_chunk(reader: asyncio.StreamReader) -> bytes:
     """Read one chunk of an answer; empty: the last."""
-    size = int(await asyncio.wait_for(reader.readline(), 10), 16)
+    async with asyncio.timeout(10):
+        size = int(await reader.readline(), 16)
     data = await reader.readexactly(size)
     assert await reader.readexactly(2) == b"\r\n"
     return data
