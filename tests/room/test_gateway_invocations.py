@@ -418,7 +418,6 @@ async def test_stranger_is_refused_with_403(make: object, code: str) -> None:
     ("path", "status", "code"),
     [
         ("/endpoints/ep/async-invocations", 400, "ValidationError"),
-        ("/endpoints/ep/invocations-response-stream", 400, "ValidationError"),
         ("/endpoints/ep/nothing", 404, "UnknownOperationException"),
         ("/endpoints/", 404, "UnknownOperationException"),
     ],

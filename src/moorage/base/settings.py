@@ -34,7 +34,10 @@ class Limits:
     """Largest request or response body of InvokeEndpoint (25 MB; data-plane.md section 1.5)."""
 
     invocation_timeout_seconds: float = 60.0
-    """From the request forwarded to the complete response (data-plane.md section 1.9)."""
+    """From the request forwarded to the complete response, or a stream's first byte (data-plane.md section 1.9)."""
+
+    stream_timeout_seconds: float = 480.0
+    """From the request forwarded to the last byte of a streamed response (data-plane.md section 3.3)."""
 
     sessions_per_endpoint: int = 10_000
     """Sticky sessions that an endpoint may have open; a further NEW_SESSION is refused."""

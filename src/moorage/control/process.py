@@ -112,8 +112,9 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
 
 def _patience(settings: Settings) -> Patience:
     limits = settings.limits
+    longest = max(limits.invocation_timeout_seconds, limits.stream_timeout_seconds)
     return Patience(
-        drain_seconds=limits.invocation_timeout_seconds + _DRAIN_MARGIN_SECONDS,
+        drain_seconds=longest + _DRAIN_MARGIN_SECONDS,
         change_seconds=_CAPACITY_SECONDS + limits.download_timeout_seconds + limits.startup_timeout_seconds,
     )
 

@@ -52,6 +52,18 @@ def encode_head(  # noqa: PLR0913 - a head has these parts
     )
 
 
+def encode_stream_head(
+    headers: Iterable[tuple[bytes, bytes]], date: bytes, *, chunked: bool, close: bool, version: str
+) -> bytes:
+    """Make the bytes before a body of unknown length: in chunks, or up to the connection's end."""
+    return b"HTTP/1.1 200 OK\r\n%bDate: %b\r\n%b%b\r\n" % (
+        b"".join([b"%b: %b\r\n" % header for header in headers]),
+        date,
+        b"Transfer-Encoding: chunked\r\n" if chunked else b"",
+        connection_header(close=close, version=version),
+    )
+
+
 def connection_header(*, close: bool, version: str) -> bytes:
     """Give the line that says what happens to the connection, where it is not the version's default."""
     if close:

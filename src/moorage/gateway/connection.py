@@ -50,6 +50,9 @@ class Handling(Protocol):
     def time_is_up(self) -> None:
         """Deal with the end of the time that this handling has given itself."""
 
+    def break_off(self) -> None:
+        """End now as well as that can be done: the gateway stops."""
+
 
 class WholeHandling(Handling, Protocol):
     """What is done with a request that can come whole, in one piece."""
@@ -243,6 +246,10 @@ class ClientConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def has_read(self) -> bool:
+        """Say whether a client that reads too slowly has read something since this was last asked."""
+        return self._is_reading_slowly()
+
     # For the listener
 
     def expired(self) -> None:
@@ -261,6 +268,13 @@ class ClientConnection(asyncio.Protocol):
         idle = self._active is None and not self._waiting and not self._reader.in_head and not self._lingering
         if idle and self._transport is not None:
             self._transport.close()
+
+    def break_off(self) -> None:
+        """End now, whatever is under way."""
+        if self._active is not None:
+            self._active.break_off()
+        else:
+            self.abort()
 
     # Inside
 

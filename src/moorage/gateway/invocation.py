@@ -7,8 +7,11 @@ one refused the connection, so when no byte of it had been sent.
 
 import hashlib
 import logging
+from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 from moorage.aws.errors import ClientFault, OurFault, ServiceError
+from moorage.aws.response import Response
 from moorage.gateway import answers, model_errors, stages
 from moorage.gateway.connection import ClientConnection
 from moorage.gateway.exchange import AnswerHead, Break
@@ -54,6 +57,15 @@ class InvocationHandling:
         "_size",
         "_upstream",
     )
+    FORWARDED: ClassVar[Sequence[tuple[bytes, str]]] = (
+        (b"Content-Type", "content-type"),
+        (b"Accept", "accept"),
+        (b"X-Amzn-SageMaker-Custom-Attributes", "x-amzn-sagemaker-custom-attributes"),
+        (b"X-Amzn-SageMaker-Inference-Id", "x-amzn-sagemaker-inference-id"),
+    )
+    """What the container sees of the client's headers (data-plane.md section 1.3), and where it is read."""
+
+    STAGES: ClassVar[Sequence[Callable[[Invocation], None]]] = stages.STAGES
 
     def __init__(self, client: ClientConnection, head: RequestHead) -> None:
         self._client = client
@@ -137,6 +149,10 @@ class InvocationHandling:
         choice = self._invocation.choice
         self._fail(model_errors.timed_out(self._invocation.routes.endpoint, choice.variant.container))
 
+    def break_off(self) -> None:
+        """Break the connection: the container has not answered before the gateway had to stop."""
+        self._client.abort()
+
     # Borrower
 
     def upstream_ready(self, connection: UpstreamConnection) -> None:
@@ -152,6 +168,9 @@ class InvocationHandling:
             connection.send((head + b"".join(self._chunks),))
         else:
             connection.send([head, *self._chunks])
+        address = self._invocation.choice.instance.address
+        head = make_request_head(self._head, self._size, address, self.FORWARDED)
+        connection.send([head, *self._chunks])
 
     def upstream_refused(self, reason: str) -> None:  # noqa: ARG002 - the text for the client is AWS's
         """Try another instance: nothing has been sent."""
@@ -249,6 +268,8 @@ class InvocationHandling:
             else:
                 shared.familiar.learn(invocation)
         stages.follow_session(invocation)
+        for stage in self.STAGES:
+            stage(invocation)
         return invocation
 
     def _forward(self, invocation: Invocation) -> None:
@@ -281,7 +302,11 @@ class InvocationHandling:
             return
         self._done = True
         self._let_go()
-        self._client.answer(answers.invocation_error(fault, self._request_id))
+        self._client.answer(self._error_response(fault))
+
+    def _error_response(self, fault: ServiceError) -> Response:
+        """Make the answer of an invocation that failed."""
+        return answers.invocation_error(fault, self._request_id)
 
     def _let_go(self) -> None:
         """Give back what was borrowed; an answer that is not complete closes the connection."""
@@ -294,3 +319,15 @@ def make_request_head(forwarded: bytes, size: int, address: str) -> bytes:
     """Make the head that the container sees."""
     host = b"localhost" if address.startswith("unix:") else address.encode()
     return b"POST /invocations HTTP/1.1\r\nHost: %b\r\n%bContent-Length: %d\r\n\r\n" % (host, forwarded, size)
+def make_request_head(
+    head: RequestHead, size: int, address: str, forwarded: Sequence[tuple[bytes, str]] = InvocationHandling.FORWARDED
+) -> bytes:
+    """Make the head that the container sees: only the headers of the API (data-plane.md section 1.3)."""
+    host = b"localhost" if address.startswith("unix:") else address.encode()
+    fields = head.fields
+    lines = [b"%b: %b\r\n" % (name, fields[key].encode("latin-1")) for name, key in forwarded if key in fields]
+    return b"POST /invocations HTTP/1.1\r\nHost: %b\r\n%bContent-Length: %d\r\n\r\n" % (
+        host,
+        b"".join(lines),
+        size,
+    )

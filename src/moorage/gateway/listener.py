@@ -8,10 +8,12 @@ import socket
 
 from moorage.gateway.connection import ClientConnection, Handling
 from moorage.gateway.invocation import InvocationHandling
+from moorage.gateway.openai import ChatHandling, is_openai_path
 from moorage.gateway.owners import Owner, owner_of
 from moorage.gateway.relay import Refused, Relay
 from moorage.gateway.requests import RequestHead
 from moorage.gateway.shared import Shared
+from moorage.gateway.streaming import ResponseStreamHandling
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +22,9 @@ TICK_SECONDS = 0.1
 
 DRAIN_SECONDS = 30.0
 """For requests in flight when the gateway is told to stop."""
+
+FAREWELL_SECONDS = 1.0
+"""For the last words on what could not be finished."""
 
 BACKLOG = 4_096
 SPARE_FILES = 64
@@ -55,13 +60,20 @@ class Listener:
         shared.stopping = True
         for connection in list(self._connections):
             connection.stop_when_idle()
-        until = shared.clock.monotonic() + DRAIN_SECONDS
-        while self._connections and shared.clock.monotonic() < until:
-            await shared.clock.sleep_until(shared.clock.monotonic() + TICK_SECONDS / 4)
+        await self._gone_within(DRAIN_SECONDS)
         if self._connections:
             log.warning("%d connections were broken in order to stop", len(self._connections))
         for connection in list(self._connections):
+            connection.break_off()
+        await self._gone_within(FAREWELL_SECONDS)
+        for connection in list(self._connections):
             connection.abort()
+
+    async def _gone_within(self, seconds: float) -> None:
+        clock = self._shared.clock
+        until = clock.monotonic() + seconds
+        while self._connections and clock.monotonic() < until:
+            await clock.sleep_until(clock.monotonic() + TICK_SECONDS / 4)
 
     def _accept(self) -> asyncio.Protocol:
         if len(self._connections) >= self._most_connections:
@@ -85,10 +97,19 @@ def choose_handling(client: ClientConnection, head: RequestHead) -> Handling:
     """Give a request to whoever answers it."""
     owner = owner_of(head)
     if owner is Owner.GATEWAY:
-        return InvocationHandling(client, head)
+        return _handling_of(head.path)(client, head)
     if owner is Owner.NOBODY:
         return Refused(client, head)
     return Relay(client, head, owner)
+
+
+def _handling_of(path: str) -> type[InvocationHandling]:
+    """Find who does an invocation; what is none is refused by the stages."""
+    if path.endswith("/invocations"):
+        return InvocationHandling
+    if path.endswith("/invocations-response-stream"):
+        return ResponseStreamHandling
+    return ChatHandling if is_openai_path(path) else InvocationHandling
 
 
 class _TooMany(asyncio.Protocol):

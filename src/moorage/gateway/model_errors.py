@@ -1,4 +1,4 @@
-"""The texts of ModelError, which clients match on (data-plane.md section 1.7). Pure."""
+"""The texts of ModelError, which clients match on (data-plane.md sections 1.7 and 3.2). Pure."""
 
 from moorage.aws.errors import ModelFault
 from moorage.routing.snapshot import Endpoint
@@ -49,6 +49,23 @@ def session_taken(endpoint: Endpoint, container: str, session_id: str) -> ModelF
         f"{endpoint.name} endpoint has given to somebody else. {_see(endpoint)}"
     )
     return _fault(endpoint, _SERVER_ERROR, text, 200, "")
+def stream_broken(container: str) -> ModelFault:
+    """Make the error of a container whose answer broke after its first byte had gone to the client."""
+    return _mid_stream(
+        "StreamBroken", f"The connection to the model {container} was broken before the response was complete."
+    )
+
+
+def stream_timed_out(container: str) -> ModelFault:
+    """Make the error of a container whose answer was not complete in time."""
+    return _mid_stream(
+        "ModelInvocationTimeExceeded",
+        f"Your model {container} did not complete sending the inference response in the allotted time.",
+    )
+
+
+def _mid_stream(error_code: str, text: str) -> ModelFault:
+    return ModelFault("ModelStreamError", text, members={"ErrorCode": error_code})
 
 
 def _silent(endpoint: Endpoint, container: str, reason: str) -> ModelFault:

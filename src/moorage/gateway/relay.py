@@ -84,6 +84,10 @@ class Relay:
         else:
             self._break()
 
+    def break_off(self) -> None:
+        """Break the connection: the owner has not finished before the gateway had to stop."""
+        self._client.abort()
+
     # Borrower
 
     def upstream_ready(self, connection: UpstreamConnection) -> None:
@@ -219,6 +223,10 @@ class Refused:
         """There is nobody to slow down."""
 
     def time_is_up(self) -> None:
+        """Answer without the rest of the body."""
+        self.request_ended()
+
+    def break_off(self) -> None:
         """Answer without the rest of the body."""
         self.request_ended()
 

@@ -37,6 +37,11 @@ _FORWARDED = (
     "X-Amzn-SageMaker-Session-Id",
 )
 """What the container sees of the client's headers."""
+_ACTIONS: Mapping[str, str] = {
+    "InvokeEndpoint": "sagemaker:InvokeEndpoint",
+    "InvokeEndpointWithResponseStream": "sagemaker:InvokeEndpoint",
+}
+"""What a caller must be allowed, by operation (data-plane.md section 1.1)."""
 
 
 class Invocation:
@@ -138,9 +143,9 @@ def authenticate(invocation: Invocation) -> None:
 
 
 def refuse_other_operations(invocation: Invocation) -> None:
-    """Only InvokeEndpoint is here so far."""
+    """InvokeEndpointAsync is not here yet."""
     name = invocation.operation.name
-    if name != "InvokeEndpoint":
+    if name not in _ACTIONS:
         raise validation_error(f"Moorage does not have the operation {name} yet.")
 
 
@@ -174,7 +179,7 @@ def authorize(invocation: Invocation) -> None:
         context = {**context, **resource_tags(invocation.routing.tags.get(key, {}))}
     # Names in what policies are asked about are in lower case (data-plane.md section 1.6).
     arn = endpoint.arn.removesuffix(endpoint.name) + endpoint.name.lower()
-    access = Access(f"sagemaker:{invocation.operation.name}", arn, context)
+    access = Access(_ACTIONS[invocation.operation.name], arn, context)
     if (denial := permissions.refuse(access)) is not None:
         message = denial.text(caller.credential.user_arn, access)
         raise ClientFault("AccessDeniedException", message, status=403)

@@ -1,0 +1,232 @@
+"""Does one invocation whose answer is passed on while it comes: InvokeEndpointWithResponseStream.
+
+Up to the first byte of the container's body it is an invocation like any other: the same intake, stages, attempts, and
+errors as plain answers. That byte begins the answer; from there on the client has its 200, and what fails is told in
+the stream, which then ends in good order (data-plane.md section 3). What moves an answer that has begun:
+
+    ==============================  ==============================================================
+    event                           effect
+    ==============================  ==============================================================
+    a chunk of the container        sent at once; kept back while the client is slow
+    the client is slow              the instance is not read any more: at most one read is kept back
+    the client reads again          what was kept back is sent as few large parts; the instance is read
+    the client does not read        the connection is broken after a time
+    the container's end             end
+    the container breaks            ModelStreamError StreamBroken, end
+    the time is up                  ModelStreamError ModelInvocationTimeExceeded, end
+    the gateway stops               InternalStreamFailure, end
+    the client is gone              the connection to the instance is closed, which stops its work
+    ==============================  ==============================================================
+"""
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+from moorage.aws import event_stream
+from moorage.aws.errors import OurFault, ServiceError
+from moorage.gateway import answers, model_errors
+from moorage.gateway.connection import WRITE_SECONDS, ClientConnection
+from moorage.gateway.exchange import AnswerHead, Break
+from moorage.gateway.invocation import InvocationHandling
+from moorage.gateway.requests import RequestHead
+
+_LAST_CHUNK = b"0\r\n\r\n"
+
+
+class StreamHandling(InvocationHandling):
+    """One invocation with a streamed answer; subclasses say how the stream is written."""
+
+    def __init__(self, client: ClientConnection, head: RequestHead) -> None:
+        super().__init__(client, head)
+        self._passes_on = False
+        """The container's answer is one to be streamed."""
+        self._begun = False
+        """The client has its 200."""
+        self._ends_at = 0.0
+        """When, in monotonic seconds, the whole stream has lasted too long."""
+        self._in_chunks = False
+        self._closes = False
+        self._slow = False
+        self._kept_back: list[bytes] = []
+
+    # For subclasses
+
+    def _is_streamed(self, head: AnswerHead) -> bool:
+        """Say whether this answer of the container, a success, is passed on while it comes."""
+        raise NotImplementedError
+
+    def _headers(self, head: AnswerHead) -> list[tuple[bytes, bytes]]:
+        """Give the headers of the answer that are about its content."""
+        raise NotImplementedError
+
+    def _encode(self, data: bytes) -> Iterable[bytes]:
+        """Write bytes of the container's body as the client expects them; each piece is a chunk of its own."""
+        raise NotImplementedError
+
+    def _encode_fault(self, fault: ServiceError) -> bytes | None:
+        """Write what went wrong as the last of the stream; None when there is no way to say it here."""
+        raise NotImplementedError
+
+    # Handling
+
+    def request_ended(self) -> None:
+        """Decide and forward; from now on the time of the whole stream runs."""
+        self._ends_at = self._shared.clock.monotonic() + self._shared.limits.stream_timeout_seconds
+        super().request_ended()
+        if not self._done:
+            self._client.deadline = min(self._client.deadline, self._ends_at)
+
+    def client_writable(self, *, writable: bool) -> None:
+        """Slow the container down to the client's pace."""
+        self._slow = not writable
+        if not self._begun or self._done:
+            return
+        if not writable:
+            self._client.deadline = self._patience()
+            if self._upstream is not None:
+                self._upstream.pause_reading()
+            return
+        self._client.deadline = self._ends_at
+        self._client.send(self._rest())  # the client may be slow again after it
+        if not self._slow and self._upstream is not None:
+            self._upstream.resume_reading()
+
+    def time_is_up(self) -> None:
+        """Tell that the container has not finished in time, or break with a client that does not read."""
+        if not self._begun:
+            super().time_is_up()
+        elif self._shared.clock.monotonic() >= self._ends_at:
+            self._break(model_errors.stream_timed_out(self._container()))
+        elif self._client.has_read():
+            self._client.deadline = self._patience()
+        else:
+            self.client_gone()
+            self._client.abort()
+
+    def break_off(self) -> None:
+        """Tell that the gateway stops in the middle of the stream."""
+        if self._begun and not self._done:
+            self._break(OurFault("InternalStreamFailure", "Moorage stopped before the response was complete."))
+        else:
+            super().break_off()
+
+    # AnswerSink
+
+    def answer_received(self, head: AnswerHead) -> None:
+        """Take the head; the client sees it with the first byte of the body."""
+        if 200 <= head.status < 300 and self._is_streamed(head):
+            self._answer = head
+            self._passes_on = True
+        else:
+            super().answer_received(head)
+
+    def answer_body_received(self, data: bytes) -> None:
+        """Pass on a piece of the answer, or keep it back while the client is slow."""
+        if not self._passes_on:
+            super().answer_body_received(data)
+        elif self._slow and self._begun:
+            self._kept_back.append(data)
+        elif not self._done:
+            before = [] if self._begun else [self._begin()]
+            self._client.send([*before, *self._framed(data)])
+
+    def answer_ended(self) -> None:
+        """End the stream; one without a byte begins and ends here."""
+        if not self._passes_on:
+            super().answer_ended()
+        elif not self._done:
+            self._end([] if self._begun else [self._begin()])
+
+    def answer_broken(self, how: Break) -> None:
+        """Tell that the container's answer broke: in the stream, or as a plain answer when there is none yet."""
+        if not self._begun:
+            super().answer_broken(how)
+        elif not self._done:
+            self._break(model_errors.stream_broken(self._container()))
+
+    # Inside
+
+    def _begin(self) -> bytes:
+        head, invocation = self._answer, self._invocation
+        assert head is not None  # noqa: S101 - a piece of its body has come
+        assert invocation is not None  # noqa: S101
+        version = self._head.version
+        self._begun = True
+        self._in_chunks = version == "1.1"
+        self._closes = self._client.closes() or not self._in_chunks
+        self._client.deadline = self._ends_at
+        headers = [
+            (b"x-amzn-RequestId", self._request_id.encode()),
+            (b"x-Amzn-Invoked-Production-Variant", invocation.choice.variant.name.encode()),
+            *self._headers(head),
+        ]
+        if (value := head.field(b"x-amzn-sagemaker-custom-attributes")) is not None:
+            headers.append((b"X-Amzn-SageMaker-Custom-Attributes", value))
+        return answers.encode_stream_head(
+            headers, self._shared.date, chunked=self._in_chunks, close=self._closes, version=version
+        )
+
+    def _framed(self, data: bytes) -> list[bytes]:
+        return [self._chunk(piece) for piece in self._encode(data)]
+
+    def _chunk(self, piece: bytes) -> bytes:
+        return b"%x\r\n%b\r\n" % (len(piece), piece) if self._in_chunks else piece
+
+    def _rest(self) -> list[bytes]:
+        """Give what was kept back, framed."""
+        kept, self._kept_back = self._kept_back, []
+        return self._framed(b"".join(kept)) if kept else []
+
+    def _break(self, fault: ServiceError) -> None:
+        rest = self._rest()
+        last = self._encode_fault(fault)
+        if last is not None:
+            self._end([*rest, self._chunk(last)])
+        elif self._in_chunks:  # the chunk that is missing tells the client
+            self._finish(rest, close=True)
+        else:
+            self.client_gone()
+            self._client.abort()
+
+    def _end(self, parts: list[bytes]) -> None:
+        last = [_LAST_CHUNK] if self._in_chunks else []
+        self._finish([*self._rest(), *parts, *last], close=self._closes or self._client.closes())
+
+    def _finish(self, parts: list[bytes], *, close: bool) -> None:
+        self._done = True
+        self._let_go()
+        self._client.send(parts)
+        self._client.deadline = self._shared.clock.monotonic() + WRITE_SECONDS  # to read the end
+        self._client.finished(close=close)
+
+    def _patience(self) -> float:
+        return min(self._ends_at, self._shared.clock.monotonic() + WRITE_SECONDS)
+
+    def _container(self) -> str:
+        return self._invocation.choice.variant.container if self._invocation is not None else ""
+
+
+class ResponseStreamHandling(StreamHandling):
+    """InvokeEndpointWithResponseStream: whatever the container answers is sent as an event stream."""
+
+    # The plain Accept means nothing here (data-plane.md section 1.2).
+    FORWARDED: ClassVar = tuple(
+        (name, "x-amzn-sagemaker-accept" if field == "accept" else field)
+        for name, field in InvocationHandling.FORWARDED
+    )
+
+    def _is_streamed(self, head: AnswerHead) -> bool:  # noqa: ARG002 - all are
+        return True
+
+    def _headers(self, head: AnswerHead) -> list[tuple[bytes, bytes]]:
+        headers = [(b"Content-Type", event_stream.MEDIA_TYPE.encode())]
+        if (value := head.field(b"content-type")) is not None:
+            headers.append((b"X-Amzn-SageMaker-Content-Type", value))
+        return headers
+
+    def _encode(self, data: bytes) -> Iterable[bytes]:
+        return event_stream.payload_parts(data)
+
+    def _encode_fault(self, fault: ServiceError) -> bytes:
+        members = {name: str(value) for name, value in fault.members.items()}
+        return event_stream.exception(fault.code, {"Message": fault.message, **members})
