@@ -311,7 +311,7 @@ async def test_target_variant_is_served_whatever_its_weight() -> None:
         ),
         ("target-container-hostname", "c", "Endpoint ep does not support target container hostname header."),
         ("inference-component", "ic", "Inference Component ic not found for endpoint ep."),
-        ("session-id", "NEW_SESSION", "Endpoint ep does not support SessionId: Moorage does not have it yet."),
+        ("session-id", "abc", "Session abc not found or expired for endpoint ep."),
         (
             "enable-explanations",
             "`true`",

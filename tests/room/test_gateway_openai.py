@@ -239,7 +239,7 @@ async def test_other_methods_are_a_clear_404() -> None:
         ({"x_amzn_sagemaker_target_variant": "v9"}, "Variant v9 not found for endpoint ep."),
         (
             {"x_amzn_sagemaker_session_id": "abc"},
-            "Endpoint ep does not support SessionId: Moorage does not have it yet.",
+            "Session abc not found or expired for endpoint ep.",
         ),
     ],
     ids=["component in path", "component", "endpoint", "variant", "session"],

@@ -509,7 +509,7 @@ async def test_permission_is_that_of_invoke_endpoint(action: str, status: int) -
         ("target-variant", "none", "Variant none not found for endpoint ep."),
         ("target-container-hostname", "c", "Endpoint ep does not support target container hostname header."),
         ("inference-component", "ic", "Inference Component ic not found for endpoint ep."),
-        ("session-id", "abc", "Endpoint ep does not support SessionId: Moorage does not have it yet."),
+        ("session-id", "abc", "Session abc not found or expired for endpoint ep."),
         ("session-id", "NEW_SESSION", "1 validation error detected: Value 'NEW_SESSION' at 'sessionId' failed to"),
         ("custom-attributes", "x" * 1025, "1 validation error detected: Value"),
     ],

@@ -4,7 +4,6 @@ import secrets
 import uuid
 from typing import Protocol
 
-
 _AT_ONCE = 256
 _VARIANTS = {digit: "89ab"[int(digit, 16) % 4] for digit in "0123456789abcdef"}
 

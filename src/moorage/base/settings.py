@@ -33,6 +33,18 @@ class Limits:
     invocation_body_bytes: int = 26_214_400
     """Largest request or response body of InvokeEndpoint (25 MB; data-plane.md section 1.5)."""
 
+    invocations_per_instance: int = 512
+    """In flight on one instance, from one gateway; what is above is refused with AWS's throttling error."""
+
+    held_invocations: int = 1_000
+    """Of one endpoint, in one gateway, that wait for an instance which is on its way."""
+
+    hold_seconds: float = 30.0
+    """For how long each of them waits."""
+
+    buffered_bytes: int = 2**30
+    """Bodies of requests and answers that one gateway has in memory; who would need more is refused."""
+
     invocation_timeout_seconds: float = 60.0
     """From the request forwarded to the complete response, or a stream's first byte (data-plane.md section 1.9)."""
 

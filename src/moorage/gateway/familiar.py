@@ -75,7 +75,7 @@ class Known:
                 rest_json.check(self.operation, members)
             except ServiceError:
                 return None
-            found = (members, make_forwarded(dict(headers)))
+            found = (members, make_forwarded(self.operation, dict(headers)))
             if len(self._passed) >= _MOST_VALUES:
                 self._passed.clear()
             self._passed[key] = found
@@ -102,17 +102,13 @@ class Familiar:
         if known is None:
             return False
         amz_date: str = known.date(values)
-        try:
-            age = invocation.now - timestamp_of(amz_date)
-        except MalformedSignature:
+        if not amz_date.startswith(known.verifier.date) or not _is_now(amz_date, invocation.now):
             return False
-        if not -SKEW_SECONDS <= age <= SKEW_SECONDS or not amz_date.startswith(known.verifier.date):
+        signed, digits = known.signed_values(values)[:-1], authorization[-_SIGNATURE_DIGITS:]
+        if not known.verifier.verify(signed, amz_date, invocation.payload_sha256, digits):
             return False
         passed = known.members_of(values)
         if passed is None:
-            return False
-        signed = known.signed_values(values)[:-1]
-        if not known.verifier.verify(signed, amz_date, invocation.payload_sha256, authorization[-_SIGNATURE_DIGITS:]):
             return False
         invocation.operation = known.operation
         invocation.labels = known.labels
@@ -144,3 +140,10 @@ class Familiar:
         if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
         self._known[form, head.target, authorization[:-_SIGNATURE_DIGITS]] = Known(invocation, form, signature)
+
+
+def _is_now(amz_date: str, now: float) -> bool:
+    try:
+        return -SKEW_SECONDS <= now - timestamp_of(amz_date) <= SKEW_SECONDS
+    except MalformedSignature:
+        return False

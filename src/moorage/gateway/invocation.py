@@ -2,7 +2,11 @@
 
 The answer is taken in whole before its first byte goes to the client, because an answer that breaks in the middle is
 a ModelError and not a success (data-plane.md section 1.7). A request goes to another instance only when the first
-one refused the connection, so when no byte of it had been sent.
+one refused the connection, so when no byte of it had been sent. When nobody can take it and capacity is on its way, it
+waits (``hold``).
+
+Beside its way to the client an invocation is counted (``telemetry.meters``), written into the access log, copied to a
+shadow variant and recorded; each takes references and returns at once.
 """
 
 import hashlib
@@ -10,14 +14,19 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
-from moorage.aws.errors import ClientFault, OurFault, ServiceError
+from moorage.aws.errors import ClientFault, ModelFault, OurFault, ServiceError
 from moorage.aws.response import Response
 from moorage.gateway import answers, model_errors, stages
 from moorage.gateway.connection import ClientConnection
 from moorage.gateway.exchange import AnswerHead, Break
 from moorage.gateway.requests import RequestHead
+from moorage.gateway.session_stages import settle
+from moorage.gateway.shared import Shared
 from moorage.gateway.stages import Invocation
 from moorage.gateway.upstream import UpstreamConnection
+from moorage.routing.choice import Refusal
+from moorage.telemetry.capture import Payload
+from moorage.telemetry.meters import Meter
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +37,9 @@ DISCARD_BODIES = 8
 """An oversize body is read and dropped up to this many times the limit, so that the client sees the error."""
 
 MOST_ATTEMPTS = 16
+
+RECOVERY_SECONDS = 2.0
+"""How long an invocation waits when all have refused and nothing is known to be on its way."""
 
 JOINED_BYTES = 16_384
 """Up to this size head and body go out as one piece: copying is cheaper than a list of pieces."""
@@ -41,43 +53,55 @@ _SUCCESS = (
 class InvocationHandling:
     """One invocation on one client connection."""
 
+    ADMISSION: ClassVar[Sequence[Callable[[Invocation], None]]] = stages.ADMISSION
+
     __slots__ = (
         "_answer",
         "_answer_chunks",
         "_answer_size",
+        "_buffered",
         "_chunks",
         "_client",
         "_done",
+        "_forwarded_at",
         "_hash",
         "_head",
         "_invocation",
         "_limit",
+        "_meter",
+        "_refusal",
         "_request_id",
+        "_sampled",
         "_shared",
         "_size",
+        "_started",
         "_upstream",
+        "_waiting",
     )
-    FORWARDED: ClassVar[Sequence[tuple[bytes, str]]] = (
-        (b"Content-Type", "content-type"),
-        (b"Accept", "accept"),
-        (b"X-Amzn-SageMaker-Custom-Attributes", "x-amzn-sagemaker-custom-attributes"),
-        (b"X-Amzn-SageMaker-Inference-Id", "x-amzn-sagemaker-inference-id"),
-    )
-    """What the container sees of the client's headers (data-plane.md section 1.3), and where it is read."""
-
-    STAGES: ClassVar[Sequence[Callable[[Invocation], None]]] = stages.STAGES
 
     def __init__(self, client: ClientConnection, head: RequestHead) -> None:
+        shared = client.shared
         self._client = client
-        self._shared = client.shared
+        self._shared: Shared = shared
         self._head = head
-        self._request_id = client.shared.ids.request_id()
-        self._limit = client.shared.limits.invocation_body_bytes
+        self._started = shared.clock.monotonic()
+        self._request_id = shared.ids.request_id()
+        self._limit = shared.limits.invocation_body_bytes
         self._chunks: list[bytes] = []
         self._size = 0
+        self._buffered = 0
+        """Bytes of both bodies that are counted as in memory."""
         self._hash: hashlib._Hash | None = None
         self._invocation: Invocation | None = None
         self._upstream: UpstreamConnection | None = None
+        self._meter: Meter | None = None
+        """Of the variant that it was forwarded to; None before, and when its end has been counted."""
+        self._forwarded_at = 0.0
+        self._refusal: Refusal | None = None
+        """Why it waits."""
+        self._waiting: Meter | None = None
+        """Where it is counted as waiting."""
+        self._sampled = False
         self._answer: AnswerHead | None = None
         self._answer_chunks: list[bytes] = []
         self._answer_size = 0
@@ -97,9 +121,11 @@ class InvocationHandling:
 
     def body_received(self, data: bytes) -> None:
         """Take a piece of the body; what is beyond the limit is dropped."""
+        if self._done:
+            return
         self._size += len(data)
         if self._size > self._limit:
-            self._chunks.clear()
+            self._forget_bodies()
             if self._size > DISCARD_BODIES * self._limit:
                 self._fail(stages.oversize(self._request_id))
             return
@@ -108,22 +134,20 @@ class InvocationHandling:
                 self._hash = hashlib.sha256(self._chunks[0])
             self._hash.update(data)
         self._chunks.append(data)
+        self._count_buffered(len(data))
 
     def request_ended(self) -> None:
         """Decide and forward: the body is complete."""
         if self._done:
             return
         try:
-            self._invocation = self._decide()
+            self._invocation = self._admit()
+            self._choose(self._invocation)
         except ServiceError as fault:
             self._fail(fault)
-            return
         except Exception:
             log.exception("request %s could not be decided", self._request_id)
             self._fail(OurFault("InternalFailure", "Moorage failed; its log says why."))
-            return
-        self._client.deadline = self._shared.ticked_at + self._shared.limits.invocation_timeout_seconds
-        self._forward(self._invocation)
 
     def request_received(self, body: bytes) -> None:
         """Take a body that is complete, decide and forward."""
@@ -134,43 +158,67 @@ class InvocationHandling:
 
     def client_gone(self) -> None:
         """Stop the container's work."""
+        if self._done:
+            return
         self._done = True
+        if self._meter is not None and self._invocation is not None:
+            self._meter.client_gone(len(self._invocation.choice.variant.instances))
+            self._meter = None
+        self._note(0, None, None)
         self._let_go()
 
     def client_writable(self, *, writable: bool) -> None:
         """Do nothing: nothing is written before the answer is whole."""
 
     def time_is_up(self) -> None:
-        """Fail: the body, or the container's answer, did not come in time."""
-        if self._invocation is None:
+        """Fail: the body, an instance, or the container's answer did not come in time."""
+        invocation = self._invocation
+        if invocation is None:
             message = f"The body of request {self._request_id} did not come in time."
             self._fail(ClientFault("RequestTimeoutException", message, status=408))
-            return
-        choice = self._invocation.choice
-        self._fail(model_errors.timed_out(self._invocation.routes.endpoint, choice.variant.container))
+        elif self._refusal is not None:
+            self._fail(stages.refused(invocation, self._refusal))
+        else:
+            self._fail(model_errors.timed_out(invocation.routes.endpoint, invocation.choice.variant.container))
 
     def break_off(self) -> None:
         """Break the connection: the container has not answered before the gateway had to stop."""
         self._client.abort()
 
+    # Held
+
+    def try_again(self) -> bool:
+        """Go on if an instance can be had now; True: it does not wait any more."""
+        invocation, shared = self._invocation, self._shared
+        if invocation is None or shared.routing is None:
+            return False
+        endpoint = invocation.routes.endpoint
+        routes = shared.routing.endpoints.get((endpoint.account, endpoint.region, endpoint.name))
+        try:
+            if routes is None:
+                raise stages.endpoint_not_found(endpoint.account, endpoint.name)
+            invocation.routing, invocation.routes = shared.routing, routes
+            invocation.tried.clear()
+            self._choose(invocation)
+        except ServiceError as fault:
+            self._fail(fault)
+        return self._refusal is None or self._done
+
     # Borrower
 
     def upstream_ready(self, connection: UpstreamConnection) -> None:
         """Send the request."""
-        if self._done or self._invocation is None:
+        invocation = self._invocation
+        if self._done or invocation is None:
             connection.give_back()
             return
         self._upstream = connection
         connection.exchange.begin(self)
-        invocation = self._invocation
         head = make_request_head(invocation.forwarded, self._size, invocation.choice.instance.address)
         if self._size <= JOINED_BYTES:
             connection.send((head + b"".join(self._chunks),))
         else:
             connection.send([head, *self._chunks])
-        address = self._invocation.choice.instance.address
-        head = make_request_head(self._head, self._size, address, self.FORWARDED)
-        connection.send([head, *self._chunks])
 
     def upstream_refused(self, reason: str) -> None:  # noqa: ARG002 - the text for the client is AWS's
         """Try another instance: nothing has been sent."""
@@ -183,11 +231,9 @@ class InvocationHandling:
         try:
             if len(invocation.tried) >= MOST_ATTEMPTS:
                 raise model_errors.no_response(invocation.routes.endpoint, invocation.choice.variant.container)
-            stages.choose(invocation)
+            self._choose(invocation)
         except ServiceError as fault:
             self._fail(fault)
-        else:
-            self._forward(invocation)
 
     def upstream_writable(self, *, writable: bool) -> None:
         """Do nothing: the body is in memory already, there is nobody to slow down."""
@@ -205,24 +251,28 @@ class InvocationHandling:
 
     def answer_body_received(self, data: bytes) -> None:
         """Take a piece of the answer, up to the limit."""
+        if self._done:
+            return
         self._answer_size += len(data)
         if self._answer_size > self._limit:
             self._not_loaded()
-        else:
-            self._answer_chunks.append(data)
+            return
+        if self._answer_chunks:
+            self._count_buffered(len(data))
+        self._answer_chunks.append(data)
 
     def answer_ended(self) -> None:
         """Give the answer to the client."""
         head, invocation = self._answer, self._invocation
         if head is None or invocation is None or self._done:
             return
-        self._let_go()
         if 200 <= head.status < 300:
             self._succeed(invocation, head)
             return
         body = b"".join(self._answer_chunks).decode("utf-8", "replace")
         container = invocation.choice.variant.container
-        self._fail(model_errors.from_status(invocation.routes.endpoint, container, head.status, body))
+        fault = model_errors.from_status(invocation.routes.endpoint, container, head.status, body)
+        self._fail(fault, model_status=head.status)
 
     def answer_broken(self, how: Break) -> None:
         """Fail: the instance closed the connection, or sent what is no answer."""
@@ -236,9 +286,9 @@ class InvocationHandling:
             self._shared.instances.suspect(invocation.choice.instance.instance_id)
         self._fail(model_errors.no_response(invocation.routes.endpoint, invocation.choice.variant.container))
 
-    # Inside
+    # Deciding
 
-    def _decide(self) -> Invocation:
+    def _admit(self) -> Invocation:
         if self._size > self._limit:
             raise stages.oversize(self._request_id)
         shared = self._shared
@@ -268,41 +318,201 @@ class InvocationHandling:
             else:
                 shared.familiar.learn(invocation)
         stages.follow_session(invocation)
-        for stage in self.STAGES:
-            stage(invocation)
         return invocation
 
+    def _choose(self, invocation: Invocation) -> None:
+        """Choose an instance and forward, or wait for one; raises the error of what cannot wait."""
+        refusal = stages.choose(invocation)
+        if refusal is None:
+            self._wait_no_longer()
+            self._forward(invocation)
+        elif self._refusal is None:
+            self._wait(invocation, refusal)
+        else:  # it goes on waiting, but for no longer than it may
+            self._refusal = refusal
+
     def _forward(self, invocation: Invocation) -> None:
-        self._shared.instances.borrow(invocation.choice.instance, self)
+        shared, choice = self._shared, invocation.choice
+        meter = self._meter_of(invocation, choice.variant.name)
+        if meter is not self._meter:
+            if self._meter is None:
+                self._forwarded_at = shared.clock.monotonic()
+                self._client.deadline = self._time_limit()
+                endpoint = invocation.routes.endpoint
+                if endpoint.capture is not None or endpoint.shadows:
+                    self._copy(invocation)
+            else:
+                self._meter.withdraw()
+            self._meter = meter
+            meter.begin()
+        shared.instances.borrow(choice.instance, self)
+
+    def _time_limit(self) -> float:
+        """Say until when, in monotonic seconds, the container must have answered."""
+        return self._shared.ticked_at + self._shared.limits.invocation_timeout_seconds
+
+    def _meter_of(self, invocation: Invocation, variant: str) -> Meter:
+        endpoint = invocation.routes.endpoint
+        return self._shared.meters.of(endpoint.account, endpoint.region, endpoint.name, variant)
+
+    # Waiting
+
+    def _wait(self, invocation: Invocation, refusal: Refusal) -> None:
+        fault = stages.refused(invocation, refusal)
+        meter = self._meter_of(invocation, stages.expected_variant(invocation))
+        if refusal is Refusal.FULL:
+            meter.throttle()
+            raise fault
+        seconds = self._patience(invocation, refusal)
+        if not seconds or not self._shared.hold.enter(invocation.routes.endpoint.arn, self):
+            raise fault
+        self._refusal, self._waiting = refusal, meter
+        meter.hold()
+        self._client.deadline = self._shared.clock.monotonic() + seconds
+
+    def _patience(self, invocation: Invocation, refusal: Refusal) -> float:
+        """Say for how many seconds an invocation that nobody takes may wait."""
+        if stages.capacity_is_coming(invocation):
+            return self._shared.limits.hold_seconds
+        # Where all have refused, the control plane will hear of it in a moment, or they come back.
+        brief = refusal is Refusal.NONE_LEFT and invocation.binding is None
+        return min(RECOVERY_SECONDS, self._shared.limits.hold_seconds) if brief else 0.0
+
+    def _wait_no_longer(self) -> None:
+        if self._waiting is not None and self._invocation is not None:
+            self._waiting.hold_ended()
+            self._waiting = self._refusal = None
+            self._shared.hold.leave(self._invocation.routes.endpoint.arn, self)
+
+    # Beside its way
+
+    def _copy(self, invocation: Invocation) -> None:
+        """Let it be recorded if it is in the sample, and copied if it is the shadow variant's turn."""
+        shared, endpoint, members = self._shared, invocation.routes.endpoint, invocation.members
+        self._sampled = shared.recorder.samples(endpoint)
+        if endpoint.shadows:
+            forwarded, size = invocation.forwarded, self._size
+            shared.mirror.copy(
+                endpoint,
+                self._inputs(invocation),
+                lambda address: make_request_head(forwarded, size, address),
+                at=invocation.now,
+                sampled=self._sampled,
+                custom_attributes=members.get("CustomAttributes"),
+                inference_id=members.get("InferenceId"),
+            )
+
+    def _record(self, invocation: Invocation, head: AnswerHead, chunks: Sequence[bytes], size: int) -> None:
+        """Offer what the client sent and got."""
+        content_type = head.field(b"content-type")
+        self._shared.recorder.offer(
+            invocation.routes.endpoint,
+            invocation.choice.variant.name,
+            self._inputs(invocation),
+            Payload(None if content_type is None else content_type.decode("latin-1"), chunks, size),
+            at=invocation.now,
+            custom_attributes=invocation.members.get("CustomAttributes"),
+            inference_id=invocation.members.get("InferenceId"),
+        )
+
+    def _inputs(self, invocation: Invocation) -> Payload:
+        return Payload(invocation.head.fields.get("content-type"), self._chunks, self._size)
+
+    def _note(self, status: int, model_status: int | None, error: str | None, *, bytes_out: int = 0) -> None:
+        """Count the end, and write it into the access log."""
+        shared, invocation = self._shared, self._invocation
+        now = shared.clock.monotonic()
+        model_seconds = now - self._forwarded_at if self._forwarded_at else None
+        if self._meter is not None and invocation is not None and model_seconds is not None:
+            instances = len(invocation.choice.variant.instances)
+            self._meter.end(model_status or 0, model_seconds, now - self._started, instances)
+            self._meter = None
+        if shared.access_log is None:
+            return
+        caller = endpoint = choice = None
+        if invocation is not None:
+            caller, endpoint = invocation.caller, invocation.routes.endpoint
+            choice = invocation.choice if self._forwarded_at else None
+        shared.access_log.offer(
+            (
+                shared.clock.now(),
+                self._request_id,
+                None if endpoint is None else endpoint.account,
+                None if endpoint is None else endpoint.name,
+                None if choice is None else choice.variant.name,
+                None if choice is None else choice.instance.instance_id,
+                None if invocation is None else invocation.operation.name,
+                status,
+                model_status if choice is None else model_status or 0,
+                self._size,
+                bytes_out,
+                now - self._started,
+                model_seconds,
+                self._client.source_ip,
+                None if caller is None else caller.credential.user_arn,
+                error,
+            )
+        )
+
+    # Ending
 
     def _succeed(self, invocation: Invocation, head: AnswerHead) -> None:
+        lines = head.passed_on
+        if "SessionId" in invocation.members:
+            try:
+                lines += self._settle_session(invocation, head)
+            except ServiceError as fault:
+                self._fail(fault, model_status=head.status)
+                return
         closes = self._client.closes()
         encoded = _SUCCESS % (
             self._request_id.encode(),
             invocation.choice.variant.name.encode(),
-            head.passed_on,
+            lines,
             self._shared.date,
             self._answer_size,
             answers.connection_header(close=closes, version=self._head.version),
         )
         self._done = True
+        chunks = self._answer_chunks
         if self._answer_size <= JOINED_BYTES:
-            self._client.send((encoded + b"".join(self._answer_chunks),))
+            self._client.send((encoded + b"".join(chunks),))
         else:
-            self._client.send([encoded, *self._answer_chunks])
+            self._client.send([encoded, *chunks])
+        self._note(200, head.status, None, bytes_out=self._answer_size)
+        if self._sampled:
+            self._record(invocation, head, chunks, self._answer_size)
+        self._let_go()
         self._client.finished(close=closes)
+
+    def _settle_session(self, invocation: Invocation, head: AnswerHead) -> bytes:
+        """Do what the answer says of its session; gives the lines for the client."""
+        headers = settle(
+            self._shared.sessions,
+            invocation.routes.endpoint,
+            invocation.members["SessionId"],
+            choice=invocation.choice,
+            version=invocation.routing.version,
+            raw_headers=head.raw_headers,
+            now=self._shared.clock.now(),
+        )
+        return b"".join([b"%b: %b\r\n" % header for header in headers])
 
     def _not_loaded(self) -> None:
         if self._invocation is not None:
             container = self._invocation.choice.variant.container
             self._fail(model_errors.not_loaded(self._invocation.routes.endpoint, container))
 
-    def _fail(self, fault: ServiceError) -> None:
+    def _fail(self, fault: ServiceError, *, model_status: int | None = None) -> None:
         if self._done:
             return
         self._done = True
+        if model_status is None and isinstance(fault, ModelFault):
+            model_status = 0
+        response = self._error_response(fault)
+        self._note(fault.status, model_status, fault.code, bytes_out=len(response.body))
         self._let_go()
-        self._client.answer(self._error_response(fault))
+        self._client.answer(response)
 
     def _error_response(self, fault: ServiceError) -> Response:
         """Make the answer of an invocation that failed."""
@@ -310,24 +520,32 @@ class InvocationHandling:
 
     def _let_go(self) -> None:
         """Give back what was borrowed; an answer that is not complete closes the connection."""
+        self._wait_no_longer()
+        self._forget_bodies()
         connection, self._upstream = self._upstream, None
         if connection is not None:
             connection.give_back()
+            hold = self._shared.hold
+            if hold.occupied and self._invocation is not None:
+                hold.release_one(self._invocation.routes.endpoint.arn)
+
+    def _count_buffered(self, size: int) -> None:
+        """Count a piece of a body in memory; who would need more memory than there may be is refused."""
+        shared = self._shared
+        self._buffered += size
+        shared.buffered_bytes += size
+        if shared.buffered_bytes > shared.limits.buffered_bytes:
+            self._fail(OurFault("ServiceUnavailable", "Moorage has no memory left for bodies. Try again.", status=503))
+
+    def _forget_bodies(self) -> None:
+        """Let go of the bodies; who records or copies them has references of its own."""
+        if self._buffered:
+            self._shared.buffered_bytes -= self._buffered
+            self._buffered = 0
+        self._chunks, self._answer_chunks = [], []
 
 
 def make_request_head(forwarded: bytes, size: int, address: str) -> bytes:
     """Make the head that the container sees."""
     host = b"localhost" if address.startswith("unix:") else address.encode()
     return b"POST /invocations HTTP/1.1\r\nHost: %b\r\n%bContent-Length: %d\r\n\r\n" % (host, forwarded, size)
-def make_request_head(
-    head: RequestHead, size: int, address: str, forwarded: Sequence[tuple[bytes, str]] = InvocationHandling.FORWARDED
-) -> bytes:
-    """Make the head that the container sees: only the headers of the API (data-plane.md section 1.3)."""
-    host = b"localhost" if address.startswith("unix:") else address.encode()
-    fields = head.fields
-    lines = [b"%b: %b\r\n" % (name, fields[key].encode("latin-1")) for name, key in forwarded if key in fields]
-    return b"POST /invocations HTTP/1.1\r\nHost: %b\r\n%bContent-Length: %d\r\n\r\n" % (
-        host,
-        b"".join(lines),
-        size,
-    )

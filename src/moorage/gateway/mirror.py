@@ -101,7 +101,9 @@ class Mirror:
         if shadowed.in_flight >= self._most_in_flight or shadowed.held_bytes + size > SHADOW_BYTES:
             total.skipped_full += 1
             return
-        choice = decide(shadowed.routes, None, self._chance, tried=self._refusals.left_alone())
+        choice = decide(
+            shadowed.routes, None, self._chance, self._instances.conditions, tried=self._refusals.left_alone()
+        )
         if isinstance(choice, Refusal):
             total.skipped_no_instance += 1
             return

@@ -49,6 +49,8 @@ def session_taken(endpoint: Endpoint, container: str, session_id: str) -> ModelF
         f"{endpoint.name} endpoint has given to somebody else. {_see(endpoint)}"
     )
     return _fault(endpoint, _SERVER_ERROR, text, 200, "")
+
+
 def stream_broken(container: str) -> ModelFault:
     """Make the error of a container whose answer broke after its first byte had gone to the client."""
     return _mid_stream(

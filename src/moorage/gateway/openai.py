@@ -89,7 +89,7 @@ def find_endpoint(invocation: Invocation) -> None:
     stages.find_endpoint(invocation)
 
 
-CHAT_STAGES: tuple[Callable[[Invocation], None], ...] = (
+CHAT_ADMISSION: tuple[Callable[[Invocation], None], ...] = (
     find_endpoint_of_path,
     authenticate,
     authorize_token,
@@ -97,14 +97,13 @@ CHAT_STAGES: tuple[Callable[[Invocation], None], ...] = (
     find_endpoint,
     stages.authorize,
     stages.refuse_what_is_not_built,
-    stages.choose,
 )
 
 
 class ChatHandling(StreamHandling):
     """One chat completion."""
 
-    STAGES: ClassVar[Sequence[Callable[[Invocation], None]]] = CHAT_STAGES
+    ADMISSION: ClassVar[Sequence[Callable[[Invocation], None]]] = CHAT_ADMISSION
 
     _tail = b"\n\n"
     """The last bytes that were sent; at first as behind an event."""

@@ -1,8 +1,8 @@
 """Reads the common invocation in one step: one that came whole, in one piece, with nothing unusual about it.
 
-A client sends the same headers in the same order again and again; only values differ. Of a head that has come the long
-way and was let through, a pattern is made that matches heads of just this form (``HeadForm``). ``requests.RequestReader`` is
-the law: what a pattern matches is read alike there, and what none matches is given to it.
+A client sends the same headers in the same order again and again; only values differ. Of a head that has come the
+long way and was let through, a pattern is made that matches heads of just this form (``HeadForm``).
+``requests.RequestReader`` is the law: what a pattern matches is read alike there, and what none matches is given to it.
 
 A pattern is strict: these names as they were written, one space, a value of visible ASCII characters and single bytes
 of space between them, a line end. No name occurs twice, and none is there that says something about the framing but
@@ -86,14 +86,15 @@ class QuickReader:
         if end < 0:
             return None
         head = data[:end].decode("latin-1")
-        for place, form in enumerate(self._forms):
+        forms, values = self._forms, None
+        for place, form in enumerate(forms):
             values = form.values(head)
             if values is not None:
+                if place:  # the forms that are used most come to stand in front
+                    forms[place - 1], forms[place] = form, forms[place - 1]
                 break
-        else:
+        if values is None:
             return None
-        if place:  # the forms that are used most come to stand in front
-            self._forms[place - 1], self._forms[place] = form, self._forms[place - 1]
         length = int(values[form.length])
         target = values[0]
         if length != len(data) - end - 4 or not target.endswith(_ENDING) or "?" in target:

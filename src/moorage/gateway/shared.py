@@ -10,11 +10,13 @@ from moorage.base.tasks import Tasks
 from moorage.gateway.access_log import AccessLog
 from moorage.gateway.answers import http_date
 from moorage.gateway.familiar import Familiar
+from moorage.gateway.hold import Hold
 from moorage.gateway.instances import Instances
 from moorage.gateway.mirror import Mirror
 from moorage.gateway.owners import Owner
 from moorage.gateway.quick import QuickReader
 from moorage.gateway.recorder import Recorder
+from moorage.gateway.sessions import Sessions
 from moorage.gateway.upstream import Pool
 from moorage.routing.decide import Routing
 from moorage.telemetry.meters import Meters
@@ -32,23 +34,29 @@ class Shared:
     instances: Instances
     owners: dict[Owner, Pool]
     """The processes that requests are relayed to."""
-    quick: QuickReader = field(default_factory=QuickReader)
-    familiar: Familiar = field(default_factory=Familiar)
-    """Of the present snapshot."""
-    ticked_at: float = 0.0
-    """Monotonic seconds at the last tick: what deadlines are counted from, to a tenth of a second."""
+    sessions: Sessions
+    """Which sticky session is where."""
+    hold: Hold
+    """Who waits for capacity."""
     meters: Meters
     """What is counted of invocations."""
-    access_log: AccessLog | None = None
-    """None: none is wanted."""
     recorder: Recorder
     """Where sampled invocations are offered to."""
     mirror: Mirror
     """What copies invocations to shadow variants."""
+    access_log: AccessLog | None = None
+    """None: none is wanted."""
+    quick: QuickReader = field(default_factory=QuickReader)
+    familiar: Familiar = field(default_factory=Familiar)
+    """Of the present snapshot."""
     routing: Routing | None = None
     """The present snapshot, replaced whole; None until the first one has come."""
+    ticked_at: float = 0.0
+    """Monotonic seconds at the last tick: what deadlines are counted from, to a tenth of a second."""
     date: bytes = b""
     """The Date header's present value."""
+    buffered_bytes: int = 0
+    """Bodies of requests and answers in memory, but for those that came in one piece."""
     stopping: bool = False
     """No connection is kept alive any more."""
 
@@ -60,3 +68,17 @@ class Shared:
         self.mirror.tick(now)
         for pool in self.owners.values():
             pool.sweep(now)
+
+    def apply(self, routing: Routing) -> None:
+        """Route by a new snapshot: invocations that are decided from now on see it, and nothing of the old one."""
+        self.routing = routing
+        self.familiar = Familiar()
+        self.instances.apply(routing.instances)
+        self.recorder.apply(routing)
+        self.mirror.apply(routing)
+        self.meters.serve(
+            (*key, variant.name)
+            for key, routes in routing.endpoints.items()
+            for variant in (*routes.endpoint.variants, *routes.endpoint.shadows)
+        )
+        self.hold.release_all()

@@ -155,7 +155,7 @@ def read_members(invocation: Invocation) -> None:
     members.update(invocation.labels)
     rest_json.check(invocation.operation, members)
     invocation.members = members
-    invocation.forwarded = make_forwarded(invocation.head.fields)
+    invocation.forwarded = make_forwarded(invocation.operation, invocation.head.fields)
 
 
 def find_endpoint(invocation: Invocation) -> None:
@@ -163,7 +163,7 @@ def find_endpoint(invocation: Invocation) -> None:
     caller, name = invocation.caller, invocation.members["EndpointName"]
     routes = invocation.routing.endpoints.get((caller.account, caller.region, name))
     if routes is None:
-        raise validation_error(f"Endpoint {name} of account {caller.account} not found.")
+        raise endpoint_not_found(caller.account, name)
     invocation.routes = routes
 
 
@@ -202,7 +202,7 @@ def refuse_what_is_not_built(invocation: Invocation) -> None:
 
 
 def follow_session(invocation: Invocation) -> None:
-    """Does it belong to a session? Then only one instance can answer it."""
+    """Find the session that it belongs to: then only one instance can answer it."""
     if "SessionId" in invocation.members:
         endpoint = invocation.routes.endpoint
         invocation.binding = find_session(invocation.sessions, endpoint, invocation.members, invocation.now)
@@ -255,21 +255,35 @@ def choose(invocation: Invocation) -> Refusal | None:
     return decision
 
 
-def may_wait(invocation: Invocation, refusal: Refusal) -> bool:
-    """Say whether capacity is on its way for an invocation that nobody can take now."""
-    if refusal is Refusal.FULL or invocation.binding is not None:
+def expected_variant(invocation: Invocation) -> str:
+    """Name the variant that an invocation which nobody takes is counted for: the one it asked for, else the first."""
+    return str(invocation.members.get("TargetVariant", invocation.routes.endpoint.variants[0].name))
+
+
+def capacity_is_coming(invocation: Invocation) -> bool:
+    """Say whether an instance that could take the invocation is on its way."""
+    if invocation.binding is not None:
         return False
     target = invocation.members.get("TargetVariant")
     routes = invocation.routes
     variants = routes.endpoint.variants if target is None else (routes.by_name[target],)
-    # Where all have refused, the control plane will hear of it in a moment, if it has not yet.
-    return refusal is Refusal.NONE_LEFT or any(variant.coming for variant in variants)
+    only = len(variants) == 1
+    return any(variant.coming and (only or variant.weight > 0) for variant in variants)
 
 
-def make_forwarded(fields: Mapping[str, str]) -> bytes:
+def make_forwarded(operation: Operation, fields: Mapping[str, str]) -> bytes:
     """Make the header lines that the container sees: only those of the API (data-plane.md section 1.3)."""
-    lines = [f"{name}: {fields[name.lower()]}\r\n" for name in _FORWARDED if name.lower() in fields]
+    lines = []
+    for name in _FORWARDED:
+        # The plain Accept means nothing where the answer is a stream (section 1.2).
+        source = "x-amzn-sagemaker-accept" if name == "Accept" and _streams(operation) else name.lower()
+        if source in fields:
+            lines.append(f"{name}: {fields[source]}\r\n")
     return "".join(lines).encode("latin-1")
+
+
+def _streams(operation: Operation) -> bool:
+    return operation.name == "InvokeEndpointWithResponseStream"
 
 
 def signature_of(head: RequestHead) -> Signature | None:
@@ -280,6 +294,11 @@ def signature_of(head: RequestHead) -> Signature | None:
 
 def _signed_parts(head: RequestHead) -> HttpRequest:
     return HttpRequest(head.method, head.path, head.query, head.headers)
+
+
+def endpoint_not_found(account: str, name: str) -> ClientFault:
+    """Make the error of an endpoint that is not there, or cannot be invoked yet."""
+    return validation_error(f"Endpoint {name} of account {account} not found.")
 
 
 def oversize(request_id: str) -> ClientFault:

@@ -20,7 +20,6 @@ the stream, which then ends in good order (data-plane.md section 3). What moves 
 """
 
 from collections.abc import Iterable
-from typing import ClassVar
 
 from moorage.aws import event_stream
 from moorage.aws.errors import OurFault, ServiceError
@@ -29,6 +28,7 @@ from moorage.gateway.connection import WRITE_SECONDS, ClientConnection
 from moorage.gateway.exchange import AnswerHead, Break
 from moorage.gateway.invocation import InvocationHandling
 from moorage.gateway.requests import RequestHead
+from moorage.telemetry.capture import RECORD_BYTES
 
 _LAST_CHUNK = b"0\r\n\r\n"
 
@@ -48,6 +48,10 @@ class StreamHandling(InvocationHandling):
         self._closes = False
         self._slow = False
         self._kept_back: list[bytes] = []
+        self._recorded: list[bytes] = []
+        """The container's bytes of a stream in the sample, as far as a record may be large."""
+        self._broken: ServiceError | None = None
+        """What ended the stream before its time."""
 
     # For subclasses
 
@@ -69,20 +73,13 @@ class StreamHandling(InvocationHandling):
 
     # Handling
 
-    def request_ended(self) -> None:
-        """Decide and forward; from now on the time of the whole stream runs."""
-        self._ends_at = self._shared.clock.monotonic() + self._shared.limits.stream_timeout_seconds
-        super().request_ended()
-        if not self._done:
-            self._client.deadline = min(self._client.deadline, self._ends_at)
-
     def client_writable(self, *, writable: bool) -> None:
         """Slow the container down to the client's pace."""
         self._slow = not writable
         if not self._begun or self._done:
             return
         if not writable:
-            self._client.deadline = self._patience()
+            self._client.deadline = self._reading_limit()
             if self._upstream is not None:
                 self._upstream.pause_reading()
             return
@@ -98,7 +95,7 @@ class StreamHandling(InvocationHandling):
         elif self._shared.clock.monotonic() >= self._ends_at:
             self._break(model_errors.stream_timed_out(self._container()))
         elif self._client.has_read():
-            self._client.deadline = self._patience()
+            self._client.deadline = self._reading_limit()
         else:
             self.client_gone()
             self._client.abort()
@@ -124,18 +121,29 @@ class StreamHandling(InvocationHandling):
         """Pass on a piece of the answer, or keep it back while the client is slow."""
         if not self._passes_on:
             super().answer_body_received(data)
-        elif self._slow and self._begun:
+            return
+        if self._done:
+            return
+        self._answer_size += len(data)
+        if self._sampled and self._answer_size <= RECORD_BYTES:
+            self._recorded.append(data)
+        if self._slow and self._begun:
             self._kept_back.append(data)
-        elif not self._done:
-            before = [] if self._begun else [self._begin()]
-            self._client.send([*before, *self._framed(data)])
+        elif self._begun:
+            self._client.send(self._framed(data))
+        else:
+            self._begin(data)
 
     def answer_ended(self) -> None:
         """End the stream; one without a byte begins and ends here."""
         if not self._passes_on:
             super().answer_ended()
         elif not self._done:
-            self._end([] if self._begun else [self._begin()])
+            if not self._begun:
+                self._begin(b"")
+            if not self._done:
+                self._record_stream()
+                self._end([])
 
     def answer_broken(self, how: Break) -> None:
         """Tell that the container's answer broke: in the stream, or as a plain answer when there is none yet."""
@@ -146,10 +154,25 @@ class StreamHandling(InvocationHandling):
 
     # Inside
 
-    def _begin(self) -> bytes:
+    def _time_limit(self) -> float:
+        """Say until when the first byte must have come; from now on the time of the whole stream runs, too."""
+        self._ends_at = self._shared.ticked_at + self._shared.limits.stream_timeout_seconds
+        return min(super()._time_limit(), self._ends_at)
+
+    def _begin(self, data: bytes) -> None:
+        """Send the head and the first bytes; from here on the client has its 200."""
         head, invocation = self._answer, self._invocation
         assert head is not None  # noqa: S101 - a piece of its body has come
         assert invocation is not None  # noqa: S101
+        try:
+            if "SessionId" in invocation.members:
+                self._settle_session(invocation, head)  # its headers are not part of this operation
+        except ServiceError as fault:
+            self._fail(fault, model_status=head.status)
+            return
+        if self._meter is not None:
+            now = self._shared.clock.monotonic()
+            self._meter.first_chunk(now - self._forwarded_at, now - self._started)
         version = self._head.version
         self._begun = True
         self._in_chunks = version == "1.1"
@@ -162,9 +185,15 @@ class StreamHandling(InvocationHandling):
         ]
         if (value := head.field(b"x-amzn-sagemaker-custom-attributes")) is not None:
             headers.append((b"X-Amzn-SageMaker-Custom-Attributes", value))
-        return answers.encode_stream_head(
+        encoded = answers.encode_stream_head(
             headers, self._shared.date, chunked=self._in_chunks, close=self._closes, version=version
         )
+        self._client.send([encoded, *(self._framed(data) if data else ())])
+
+    def _record_stream(self) -> None:
+        """Offer a stream that has come to its end; one that is too large is counted there."""
+        if self._sampled and self._answer is not None and self._invocation is not None:
+            self._record(self._invocation, self._answer, self._recorded, self._answer_size)
 
     def _framed(self, data: bytes) -> list[bytes]:
         return [self._chunk(piece) for piece in self._encode(data)]
@@ -178,6 +207,9 @@ class StreamHandling(InvocationHandling):
         return self._framed(b"".join(kept)) if kept else []
 
     def _break(self, fault: ServiceError) -> None:
+        self._broken = fault
+        if self._meter is not None:
+            self._meter.stream_broke()
         rest = self._rest()
         last = self._encode_fault(fault)
         if last is not None:
@@ -194,12 +226,15 @@ class StreamHandling(InvocationHandling):
 
     def _finish(self, parts: list[bytes], *, close: bool) -> None:
         self._done = True
+        model_status = 0 if self._broken or self._answer is None else self._answer.status
+        error = self._broken.code if self._broken is not None else None
+        self._note(200, model_status, error, bytes_out=self._answer_size)
         self._let_go()
         self._client.send(parts)
         self._client.deadline = self._shared.clock.monotonic() + WRITE_SECONDS  # to read the end
         self._client.finished(close=close)
 
-    def _patience(self) -> float:
+    def _reading_limit(self) -> float:
         return min(self._ends_at, self._shared.clock.monotonic() + WRITE_SECONDS)
 
     def _container(self) -> str:
@@ -208,12 +243,6 @@ class StreamHandling(InvocationHandling):
 
 class ResponseStreamHandling(StreamHandling):
     """InvokeEndpointWithResponseStream: whatever the container answers is sent as an event stream."""
-
-    # The plain Accept means nothing here (data-plane.md section 1.2).
-    FORWARDED: ClassVar = tuple(
-        (name, "x-amzn-sagemaker-accept" if field == "accept" else field)
-        for name, field in InvocationHandling.FORWARDED
-    )
 
     def _is_streamed(self, head: AnswerHead) -> bool:  # noqa: ARG002 - all are
         return True

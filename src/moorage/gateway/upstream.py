@@ -8,6 +8,7 @@ servers (uvicorn and Node 5 s).
 
 import asyncio
 import select
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Protocol, cast
@@ -119,10 +120,14 @@ class UpstreamConnection(asyncio.Protocol):
             self._transport.abort()
 
 
+def _nobody_asks(*, full: bool) -> None:
+    """Do nothing: nobody is interested in whether a pool is full."""
+
+
 class Pool:
     """The connections to one address."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - how long, how many, and who hears of it
         self,
         address: str,
         tasks: Tasks,
@@ -130,10 +135,13 @@ class Pool:
         *,
         dial_seconds: float,
         dial_again: tuple[type[OSError], ...],
+        most_outstanding: int = sys.maxsize,
+        on_full: Callable[..., None] = _nobody_asks,
     ) -> None:
         """Make a pool for ``unix:PATH`` or ``host:port``.
 
-        Dialling takes at most ``dial_seconds``; an error of ``dial_again`` is waited out within them.
+        Dialling takes at most ``dial_seconds``; an error of ``dial_again`` is waited out within them. ``on_full`` is
+        called with ``full=True`` when ``most_outstanding`` connections are lent, with False when one has come back.
         """
         self.address = address
         self.outstanding = 0
@@ -145,6 +153,9 @@ class Pool:
         self._clock = clock
         self._dial_seconds = dial_seconds
         self._dial_again = dial_again
+        self._most_outstanding = most_outstanding
+        self._on_full = on_full
+        self._swept_at = clock.monotonic()
         self._kept: deque[UpstreamConnection] = deque()
         self._retired = False
 
@@ -156,7 +167,7 @@ class Pool:
 
         A borrower who has changed its mind by then gives it back.
         """
-        self.outstanding += 1
+        self._lend()
         while self._kept:
             connection = self._kept.pop()
             if connection.alive():
@@ -166,11 +177,16 @@ class Pool:
             connection.close()
         self._tasks.start(f"dial {self.address}", self._dial_for(borrower))
 
+    def dial(self, borrower: Borrower) -> None:
+        """Lend a new connection when it is made, even if there is a kept one."""
+        self._lend()
+        self._tasks.start(f"dial {self.address}", self._dial_for(borrower))
+
     def give_back(self, connection: UpstreamConnection) -> None:
         """Take a connection back; it is kept when its answer is complete, else closed."""
         connection.borrower = None
         if connection.keepable() and not self._retired and len(self._kept) < KEPT_CONNECTIONS:
-            connection.kept_since = self._clock.monotonic()
+            connection.kept_since = self._swept_at
             connection.resume_reading()
             self._kept.append(connection)
         else:
@@ -184,7 +200,8 @@ class Pool:
             self._kept.remove(connection)
 
     def sweep(self, now: float) -> None:
-        """Close what has been kept for too long (the oldest are at the left)."""
+        """Close what has been kept for too long (the oldest are at the left); called ten times a second."""
+        self._swept_at = now
         while self._kept and self._kept[0].kept_since + KEPT_SECONDS < now:
             self._kept.popleft().close()
 
@@ -197,7 +214,14 @@ class Pool:
         if self.outstanding == 0:
             on_drained()
 
+    def _lend(self) -> None:
+        self.outstanding += 1
+        if self.outstanding == self._most_outstanding:
+            self._on_full(full=True)
+
     def _returned(self) -> None:
+        if self.outstanding == self._most_outstanding:
+            self._on_full(full=False)
         self.outstanding -= 1
         if self._retired and self.outstanding == 0 and self.on_drained is not None:
             self.on_drained()
