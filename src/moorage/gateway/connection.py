@@ -70,8 +70,8 @@ class Waiting:
         self.ended = False
 
 
-class ClientConnection(asyncio.Protocol):
-    """One client's connection."""
+class ClientConnection:
+    """One client's connection: a protocol of asyncio."""
 
     def __init__(
         self,

@@ -9,6 +9,7 @@ Not remembered are invocations that somebody's policies were asked about, and th
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from moorage.aws import rest_json
@@ -60,7 +61,7 @@ class Known:
         self._api_values = form.taker(("host", *self._headers))
         self._passed: dict[Any, tuple[dict[str, Any], bytes]] = {}
 
-    def members_of(self, values: tuple[str, ...]) -> tuple[dict[str, Any], bytes] | None:
+    def members_of(self, values: Sequence[str]) -> tuple[dict[str, Any], bytes] | None:
         """Give the members, and the lines for the container, of a head with these values.
 
         None when the values break a modelled constraint. Those that have passed are remembered for a while.

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import resource
 import socket
+from typing import cast
 
 from moorage.gateway.connection import ClientConnection, Handling
 from moorage.gateway.invocation import InvocationHandling
@@ -81,7 +82,7 @@ class Listener:
             return _TooMany()
         connection = ClientConnection(self._shared, choose_handling, InvocationHandling, self._connections.discard)
         self._connections.add(connection)
-        return connection
+        return cast("asyncio.Protocol", connection)  # compiled, it cannot inherit
 
     async def _watch_deadlines(self) -> None:
         clock = self._shared.clock

@@ -44,12 +44,12 @@ class HeadForm:
     def __repr__(self) -> str:
         return f"<HeadForm: {', '.join(self.names)}>"
 
-    def values(self, head: str) -> tuple[str, ...] | None:
+    def values(self, head: str) -> Sequence[str] | None:
         """Give the target and the headers' values; None when the head has another form."""
         found = self._match(head)
         return None if found is None else found.groups()
 
-    def taker(self, names: Sequence[str]) -> Callable[[tuple[str, ...]], Any]:
+    def taker(self, names: Sequence[str]) -> Callable[[Sequence[str]], Any]:
         """Make what takes these headers out of ``values``: a tuple of them, or the only one."""
         return itemgetter(*[1 + self.names.index(name) for name in names])
 
@@ -86,17 +86,22 @@ class QuickReader:
         if end < 0:
             return None
         head = data[:end].decode("latin-1")
-        forms, values = self._forms, None
+        forms = self._forms
         for place, form in enumerate(forms):
             values = form.values(head)
             if values is not None:
                 if place:  # the forms that are used most come to stand in front
                     forms[place - 1], forms[place] = form, forms[place - 1]
-                break
-        if values is None:
-            return None
+                return self._make(form, values, data, end)
+        return None
+
+    def _make(self, form: HeadForm, values: Sequence[str], data: bytes, end: int) -> tuple[RequestHead, bytes] | None:
         length = int(values[form.length])
         target = values[0]
         if length != len(data) - end - 4 or not target.endswith(_ENDING) or "?" in target:
             return None
-        return RequestHead.plain(form, values, length), data[end + 4 :]
+        quick = RequestHead(target, None)
+        quick.content_length = length
+        quick.form = form
+        quick.values = values
+        return quick, data[end + 4 :]

@@ -32,73 +32,31 @@ class BadRequest(Exception):
 
 
 class RequestHead:
-    """Request line and headers, as they were on the wire."""
+    """Request line and headers, as they were on the wire; the defaults are those of a plain POST."""
 
-    __slots__ = (
-        "_fields",
-        "_headers",
-        "chunked",
-        "content_length",
-        "expects_continue",
-        "form",
-        "keep_alive",
-        "method",
-        "path",
-        "query",
-        "raw_headers",
-        "target",
-        "values",
-        "version",
-    )
+    method: str = "POST"
+    query: str = ""
+    version: str = "1.1"
+    """``1.0`` or ``1.1``."""
+    keep_alive: bool = True
+    content_length: int = 0
+    """0 when the body is chunked or absent."""
+    chunked: bool = False
+    expects_continue: bool = False
+    raw_headers: Sequence[tuple[bytes, bytes]] = ()
+    form: "HeadForm | None" = None
+    """What the head was read by, if it was read quickly (``quick``)."""
+    values: Sequence[str] = ()
+    """Target and headers' values, as ``form`` knows them."""
 
-    def __init__(  # noqa: PLR0913 - a head has these parts
-        self,
-        *,
-        method: str,
-        target: str,
-        raw_headers: Sequence[tuple[bytes, bytes]],
-        headers: Sequence[tuple[str, str]],
-        version: str,
-        keep_alive: bool,
-        content_length: int,
-        chunked: bool,
-        expects_continue: bool,
-    ) -> None:
-        self.method = method
+    def __init__(self, target: str, headers: Sequence[tuple[str, str]] | None) -> None:
+        """``headers`` are None when ``form`` and ``values`` have them."""
         self.target = target
         """Raw path with query, latin-1."""
-        self.path, _, self.query = target.partition("?")
-        self.raw_headers = raw_headers
-        self._headers: Sequence[tuple[str, str]] | None = headers
+        self.path = target
+        """Without the query, still percent-encoded."""
+        self._headers = headers
         self._fields: dict[str, str] | None = None
-        self.version = version
-        """``1.0`` or ``1.1``."""
-        self.keep_alive = keep_alive
-        self.content_length = content_length
-        """0 when the body is chunked or absent."""
-        self.chunked = chunked
-        self.expects_continue = expects_continue
-        self.form: HeadForm | None = None
-        """What the head was read by, if it was read quickly."""
-        self.values: tuple[str, ...] = ()
-        """Target and headers' values, as ``form`` knows them."""
-
-    @classmethod
-    def plain(cls, form: "HeadForm", values: tuple[str, ...], content_length: int) -> "RequestHead":
-        """Make the head of an invocation that has nothing unusual (``quick``)."""
-        head = cls.__new__(cls)
-        head.method = "POST"
-        head.target = head.path = values[0]
-        head.query = ""
-        head.raw_headers = ()
-        head.version = "1.1"
-        head.keep_alive = True
-        head.content_length = content_length
-        head.chunked = head.expects_continue = False
-        head.form = form
-        head.values = values
-        head._fields = head._headers = None  # noqa: SLF001 - its own
-        return head
 
     def __repr__(self) -> str:
         return f"<RequestHead: {self.method} {self.target}, {len(self.headers)} headers>"
@@ -257,17 +215,16 @@ def make_head(
         raise BadRequest("The only Transfer-Encoding of Moorage is chunked, of HTTP/1.1.")
     if coding is not None and "content-length" in single:
         raise BadRequest("The request has both Content-Length and Transfer-Encoding.")
-    return RequestHead(
-        method=method.decode("ascii"),
-        target=target.decode("latin-1"),
-        raw_headers=raw_headers,
-        headers=headers,
-        version=version,
-        keep_alive=keep_alive,
-        content_length=_length(single.get("content-length")),
-        chunked=coding is not None,
-        expects_continue=version == "1.1" and single.get("expect", "").lower() == "100-continue",
-    )
+    head = RequestHead(target.decode("latin-1"), headers)
+    head.path, _, head.query = head.target.partition("?")
+    head.method = method.decode("ascii")
+    head.raw_headers = raw_headers
+    head.version = version
+    head.keep_alive = keep_alive
+    head.content_length = _length(single.get("content-length"))
+    head.chunked = coding is not None
+    head.expects_continue = version == "1.1" and single.get("expect", "").lower() == "100-continue"
+    return head
 
 
 def _length(text: str | None) -> int:

@@ -38,8 +38,8 @@ class Borrower(Protocol):
         """Note that the connection's buffer is full, or no longer full."""
 
 
-class UpstreamConnection(asyncio.Protocol):
-    """One connection: moves bytes between its socket and its exchange."""
+class UpstreamConnection:
+    """One connection, a protocol of asyncio: moves bytes between its socket and its exchange."""
 
     def __init__(self, pool: "Pool") -> None:
         self.exchange = Exchange(pool.heads)
@@ -241,18 +241,20 @@ class Pool:
         while True:
             try:
                 async with asyncio.timeout(self._dial_seconds):
-                    return await _connect(self.address, lambda: UpstreamConnection(self))
+                    return await _connect(self.address, UpstreamConnection(self))
             except self._dial_again:
                 if self._clock.monotonic() >= until:
                     raise
             await self._clock.sleep_until(self._clock.monotonic() + DIAL_PAUSE_SECONDS)
 
 
-async def _connect(address: str, make: Callable[[], UpstreamConnection]) -> UpstreamConnection:
+async def _connect(address: str, connection: UpstreamConnection) -> UpstreamConnection:
     loop = asyncio.get_running_loop()
+    # A class that is compiled cannot inherit from asyncio.Protocol; it has its methods.
+    protocol = cast("asyncio.Protocol", connection)
     if address.startswith("unix:"):
-        _, connection = await loop.create_unix_connection(make, address.removeprefix("unix:"))
-        return connection
-    host, _, port = address.rpartition(":")
-    _, connection = await loop.create_connection(make, host.strip("[]"), int(port))
+        await loop.create_unix_connection(lambda: protocol, address.removeprefix("unix:"))
+    else:
+        host, _, port = address.rpartition(":")
+        await loop.create_connection(lambda: protocol, host.strip("[]"), int(port))
     return connection
