@@ -143,7 +143,7 @@ def test_registry_gives_the_same_meter_and_forgets_it_when_its_variant_is_gone()
     meters.of(*OTHER)
     meter.begin()
     meters.serve([OTHER])
-    assert meters.take() == []
+    assert list(meters.take()) == []
     assert meters.of(*KEY) is meter
     meter.end(200, 0.1, 0.1, 1)
     ((key, delta),) = meters.take()
