@@ -268,7 +268,7 @@ async def test_many_variants_are_told_in_slices_and_nothing_is_missed_in_between
 EVENTS = st.lists(st.sampled_from(["invoke", "tell", "write", "hear", "break", "kill", "full", "minute"]), max_size=60)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(EVENTS)
 def test_each_invocation_is_written_once_whatever_happens(
     tmp_path_factory: pytest.TempPathFactory, events: list[str]
