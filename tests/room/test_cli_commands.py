@@ -324,3 +324,9 @@ def test_bad_settings_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Invalid value for --account: '12' is not usable: it must be 12 digits." in account.stderr
     assert "Invalid value for --region: 'us east' is not usable: it must be small letters, digits" in region.stderr
     assert "leave --data-dir out" in moorage("up", "--ephemeral", "--data-dir", "x").stderr
+
+
+def test_access_log_in_a_folder_that_is_not_there_is_refused_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MOORAGE_DATA_DIR", raising=False)
+    refused = moorage("up", "--access-log", "/nowhere/at/all/log").stderr
+    assert "The access log's folder /nowhere/at/all is not there." in refused

@@ -161,15 +161,15 @@ class Terminal:
 
 @pytest.fixture
 def terminal(api: Api) -> Iterator[Terminal]:
-    api.will(TOP, page(row()), Answer({"Message": "restarting"}, 503), page(row(), IDLE))
+    api.will(TOP, Answer({"Message": "restarting"}, 503), page(row(), IDLE))
     made = Terminal()
     yield made
     made.close()
 
 
 def test_terminal_is_drawn_over_and_given_back_after_q(terminal: Terminal) -> None:
-    terminal.read_until("1,234")
     terminal.read_until("restarting")
+    terminal.read_until("1,234")
     terminal.read_until("b            0")
     os.write(terminal.master, b"q")
     terminal.read_until("\x1b[?1049l")

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from moorage.base.distribution import Distribution
 from moorage.base.link import Message
 from moorage.control.ledger import FORGET_SECONDS, Ledger
-from moorage.gateway.reports import MOST_PERIODS, MOST_UNANSWERED, Reports
+from moorage.gateway.reports import AT_A_TIME, MOST_PERIODS, MOST_UNANSWERED, Reports
 from moorage.state import metrics
 from moorage.state.metrics import Series
 from moorage.state.store import InlineStore
@@ -114,12 +114,14 @@ class Gateway:
             meter.end(status, seconds, seconds * 2, 1)
 
     def collect(self, seconds: float = 1.0) -> None:
-        self.reports.collect(self.world.clock.now(), seconds)
+        list(self.reports.collect(self.world.clock.now(), seconds))
 
     def tell(self, seconds: float = 1.0) -> None:
         """Pass a second, and tell of it."""
         self.collect(seconds)
-        self.world.ledger.hear(self.wire, self.reports.next_message())
+        *_, message = self.reports.next_message()
+        assert message is not None
+        self.world.ledger.hear(self.wire, message)
 
     def hear(self) -> None:
         """Take the answers."""
@@ -238,10 +240,35 @@ async def test_control_plane_that_answers_nothing_is_told_no_more_than_it_can_an
     assert await world.invocations() == {0: 3 * MOST_UNANSWERED}
 
 
+async def test_many_variants_are_told_in_slices_and_nothing_is_missed_in_between(world: World) -> None:
+    gateway = Gateway(world)
+    keys = [(*KEY[:3], f"v{number}") for number in range(3 * AT_A_TIME + 1)]
+    gateway.meters.serve([KEY, *keys])
+
+    def invoke() -> None:
+        for key in keys:
+            gateway.meters.of(*key).begin()
+            gateway.meters.of(*key).end(200, 0.1, 0.1, 1)
+
+    invoke()
+    pauses = 0
+    for _ in gateway.reports.collect(world.clock.now(), 1.0):
+        gateway.invoke()
+        gateway.meters.serve([KEY])  # the others go while they are looked at
+        pauses += 1
+    *nothing, message = gateway.reports.next_message()
+    assert (pauses, nothing) == (3, [None] * 3)
+    assert message is not None
+    world.ledger.hear(gateway.wire, message)
+    gateway.tell()
+    counted = {key: delta.invocations for key, delta in world.ledger.totals.items()}
+    assert counted == {KEY: 3, **dict.fromkeys(keys, 1)}
+
+
 EVENTS = st.lists(st.sampled_from(["invoke", "tell", "write", "hear", "break", "kill", "full", "minute"]), max_size=60)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(EVENTS)
 def test_each_invocation_is_written_once_whatever_happens(
     tmp_path_factory: pytest.TempPathFactory, events: list[str]

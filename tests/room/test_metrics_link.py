@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,14 @@ async def test_gateway_reports_every_second_what_it_has_and_last_of_all_at_its_e
         await until(lambda: len(made.control.said("metrics")) > before)
         last = made.control.said("metrics")[-1]
         assert (last["op"], last["periods"], last["in_flight"]) == ("metrics", [], [])
+
+
+async def test_gateway_that_writes_an_access_log_tells_what_it_has_lost() -> None:
+    async with world(speed=SPEED) as made:
+        made.settings = replace(made.settings, access_log=made.folder / "access.jsonl")
+        await made.start()
+        await until(lambda: made.control.said("metrics"))
+        assert made.control.said("metrics")[-1]["values"]["moorage_access_log_dropped_total"] == 0
 
 
 async def test_last_report_waits_for_no_control_plane_that_does_not_read(tmp_path: Path, tasks: Tasks) -> None:

@@ -60,8 +60,10 @@ class Gateway:
             meter.end(status, 0.020, 0.021, 1)
 
     def tell(self) -> None:
-        self._reports.collect(self._counter.clock.now(), 1.0)
-        self._counter.desk.traffic.ledger.hear(self._link, self._reports.next_message())
+        list(self._reports.collect(self._counter.clock.now(), 1.0))
+        *_, message = self._reports.next_message()
+        assert message is not None
+        self._counter.desk.traffic.ledger.hear(self._link, message)
 
     def go(self) -> None:
         self._counter.desk.traffic.ledger.left(self._link)

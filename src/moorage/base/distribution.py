@@ -8,6 +8,7 @@ numbers. Distributions of the same values are merged by adding, in any order and
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 ERROR = 1 / 64
 """How far a percentile may be from the value that it stands for, as a part of it."""
@@ -116,7 +117,7 @@ def add_counts(one: Mapping[int, int], other: Mapping[int, int]) -> dict[int, in
 
 def flat(counts: Mapping[int, int]) -> list[int]:
     """Give counts as a list ``key, count, key, count``, which JSON can hold."""
-    return [number for pair in sorted(counts.items()) for number in pair]
+    return list(chain.from_iterable(counts.items()))
 
 
 def unflat(numbers: Iterable[int]) -> dict[int, int]:

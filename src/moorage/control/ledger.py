@@ -59,8 +59,8 @@ class _Gateway:
         self.name = name
         self.recent: deque[tuple[float, dict[Key, Delta]]] = deque(maxlen=LIVE_MESSAGES)
         self.in_flight: dict[Key, int] = {}
-        self.peaks: dict[Key, int] = {}
-        """Most in flight since the last sample."""
+        self.peaks: dict[tuple[int, Key], int] = {}
+        """Most in flight since the last sample, by the minute."""
         self.values: Mapping[str, float] = {}
         self.heard_at = 0.0
 
@@ -81,7 +81,7 @@ class Ledger:
         self._heard_at: dict[Key, float] = {}
         self._unwritten: dict[tuple[int, Key], Delta] = {}
         self._samples: dict[tuple[int, Key], Distribution] = {}
-        self._minute = 0
+        self._swept = 0
 
     def __repr__(self) -> str:
         return f"<Ledger: {len(self._gateways)} gateways, {len(self.totals)} variants, {self.unwritten} unwritten>"
@@ -110,9 +110,10 @@ class Ledger:
         if seconds <= _LIVE_SECONDS:
             gateway.recent.append((seconds, deltas))
         gateway.in_flight = {(a, r, e, v): now for a, r, e, v, now, _peak in message["in_flight"]}
+        minute = _minute(self._clock.now())
         for account, region, endpoint, variant, _now, peak in message["in_flight"]:
-            key = (account, region, endpoint, variant)
-            gateway.peaks[key] = max(peak, gateway.peaks.get(key, 0))
+            place = (minute, (account, region, endpoint, variant))
+            gateway.peaks[place] = max(peak, gateway.peaks.get(place, 0))
         gateway.values = message["values"]
 
     def _take_periods(self, identity: str, number: int, periods: list[Any]) -> dict[Key, Delta]:
@@ -180,7 +181,7 @@ class Ledger:
     async def write(self) -> None:
         """Sample what is in flight, write what has come, and tell the gateways that the disk has it."""
         now = self._clock.now()
-        self._sample(int(now) // metrics.PERIOD_SECONDS * metrics.PERIOD_SECONDS)
+        self._sample()
         unwritten, self._unwritten = self._unwritten, {}
         samples, self._samples = self._samples, {}
         cursors = {name: number for name, number in self._taken.items() if number != self._stored.get(name)}
@@ -206,22 +207,21 @@ class Ledger:
         self._forget()
         await self._answer()
 
-    def _sample(self, start: int) -> None:
+    def _sample(self) -> None:
         """Note the most that was in flight since the last sample; nothing of variants that nobody has called."""
-        most: dict[Key, int] = {key: 0 for period, key in self._unwritten if period == start}
+        most = dict.fromkeys(self._unwritten, 0)
         for gateway in self._gateways.values():
-            for key, peak in gateway.peaks.items():
-                most[key] = most.get(key, 0) + peak
+            for place, peak in gateway.peaks.items():
+                most[place] = most.get(place, 0) + peak
             gateway.peaks = {}
-        for key, peak in most.items():
+        for place, peak in most.items():
             values = Distribution()
             values.add(peak)
-            _add(self._samples, (start, key), values)
+            _add(self._samples, place, values)
 
     def _is_a_new_minute(self, now: float) -> bool:
-        minute = int(now) // metrics.PERIOD_SECONDS
-        before, self._minute = self._minute, minute
-        return minute != before
+        before, self._swept = self._swept, _minute(now)
+        return self._swept != before
 
     async def _answer(self) -> None:
         for identity, gateway in list(self._gateways.items()):
@@ -230,6 +230,10 @@ class Ledger:
                 with contextlib.suppress(TimeoutError, LinkClosed):  # told the next time, or when it calls again
                     async with asyncio.timeout(_ANSWER_SECONDS):
                         await gateway.link.send({"op": "metrics_stored", "number": number})
+
+
+def _minute(now: float) -> int:
+    return int(now) // metrics.PERIOD_SECONDS * metrics.PERIOD_SECONDS
 
 
 def _add(into: dict[Any, Any], place: Any, values: Any) -> None:

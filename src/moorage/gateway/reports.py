@@ -27,6 +27,9 @@ PERIOD_SECONDS = 60
 MOST_UNANSWERED = 30
 """Messages that wait for the disk of the control plane; it writes every ten seconds."""
 
+AT_A_TIME = 50
+"""Variants that are looked at in one go: half a millisecond, for which invocations wait."""
+
 MOST_PERIODS = 60
 """Minutes that are kept apart; older ones are added up."""
 
@@ -47,46 +50,56 @@ class Reports:
     def __repr__(self) -> str:
         return f"<Reports: {len(self._periods)} periods to tell, {len(self._unanswered)} messages unanswered>"
 
-    def collect(self, now: float, seconds: float) -> None:
-        """Take what has happened in the last ``seconds``; ``now`` is the wall clock's."""
+    def collect(self, now: float, seconds: float) -> Iterator[None]:
+        """Take what has happened in the last ``seconds``; ``now`` is the wall clock's.
+
+        Gives None again and again, so that the caller can do something else in between.
+        """
         self._seconds += seconds
-        taken = self._meters.take()
-        if not taken:
-            return
         start = int(now) // PERIOD_SECONDS * PERIOD_SECONDS
-        into = self._periods.setdefault(start, {})
-        for key, delta in taken:
-            _add(into, key, delta)
+        for taken, (key, delta) in enumerate(self._meters.take(), 1):
+            _add(self._periods.setdefault(start, {}), key, delta)
+            if taken % AT_A_TIME == 0:
+                yield
         if len(self._periods) > MOST_PERIODS:
             oldest, next_oldest = sorted(self._periods)[:2]
             for key, delta in self._periods.pop(oldest).items():
                 _add(self._periods[next_oldest], key, delta)
 
-    def next_message(self) -> Message:
-        """Make the message that is due; to be called when it will be sent."""
-        periods: list[list[object]] = []
+    def next_message(self) -> Iterator[Message | None]:
+        """Make the message that is due, the last thing that is given; to be called when it will be sent to its end.
+
+        Before that gives None again and again, so that the caller can do something else in between.
+        """
+        periods: list[tuple[int, list[list[object]]]] = []
         if self._periods and len(self._unanswered) < MOST_UNANSWERED:
-            periods = [
-                [start, [[*key, delta.to_message()] for key, delta in deltas.items()]]
-                for start, deltas in sorted(self._periods.items())
-            ]
-            self._periods = {}
+            told, self._periods = self._periods, {}
+            seconds, self._seconds = self._seconds, 0.0
+            for start in sorted(told):
+                entries: list[list[object]] = []
+                periods.append((start, entries))
+                for key, delta in told[start].items():
+                    entries.append([*key, delta.to_message()])
+                    if len(entries) % AT_A_TIME == 0:
+                        yield None
             self._number += 1
+        else:
+            seconds = self._seconds
+            if not self._periods:
+                self._seconds = 0.0
         message: Message = {
             "op": "metrics",
             "gateway": self._gateway,
             "name": self._name,
             "number": self._number if periods else 0,
-            "seconds": self._seconds,
+            "seconds": seconds,
             "periods": periods,
             "in_flight": [[*key, now, peak] for key, now, peak in self._meters.look()],
             "values": self._meters.values(),
         }
-        if not self._periods:
-            self._seconds = 0.0
         if periods:
             self._unanswered.append(message)
-        return message
+        yield message
 
     def again(self) -> Iterator[Message]:
         """Give what has not been answered, for a link that was made anew; it says nothing of the present."""

@@ -68,6 +68,7 @@ class SnapshotLink:
         self._clock = clock
         self._apply = apply
         self._reports = reports
+        self._reporting = asyncio.Lock()
         self._outgoing: deque[Message] = deque(maxlen=WAITING_MESSAGES)
         self._something_to_send = asyncio.Event()
         self._drained: deque[str] = deque(maxlen=REMEMBERED_DRAINED)
@@ -92,21 +93,31 @@ class SnapshotLink:
         while True:
             await clock.sleep_until(before + REPORT_SECONDS)
             now = clock.monotonic()
-            self._report(now - before)
+            await self._report(now - before)
             before = now
 
     async def report_last(self, within_seconds: float) -> None:
         """Tell what is left before the process ends, if the control plane takes it in time."""
-        self._report(0.0)
-        if self._connected:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(within_seconds):
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_seconds):
+                await self._report(0.0)
+                if self._connected:
                     await self._all_sent.wait()
 
-    def _report(self, seconds: float) -> None:
-        self._reports.collect(self._clock.now(), seconds)
-        if self._connected and len(self._outgoing) < WAITING_REPORTS:
-            self._send(self._reports.next_message())
+    async def _report(self, seconds: float) -> None:
+        async with self._reporting:
+            for _ in self._reports.collect(self._clock.now(), seconds):
+                await self._let_others_go_on()
+            if not self._connected or len(self._outgoing) >= WAITING_REPORTS:
+                return
+            for message in self._reports.next_message():
+                if message is None:
+                    await self._let_others_go_on()
+                else:
+                    self._send(message)
+
+    async def _let_others_go_on(self) -> None:
+        await self._clock.sleep_until(self._clock.monotonic())
 
     async def run(self) -> None:
         """Keep the link up until cancelled."""

@@ -6,6 +6,7 @@ in whatever order and grouping they come: from several gateways, late, or again 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from operator import add, attrgetter
 from typing import Any
 
 from moorage.base.distribution import Distribution, add_counts, flat, unflat
@@ -49,16 +50,16 @@ class Delta:
         """Give what has happened in both."""
         return Delta(
             add_counts(self.by_instances, other.by_instances),
-            *(getattr(self, name) + getattr(other, name) for name in _COUNTS),
-            *(_both(getattr(self, name), getattr(other, name)) for name in _DISTRIBUTIONS),
+            *map(add, _counts_of(self), _counts_of(other)),
+            *map(_both, _distributions_of(self), _distributions_of(other)),
         )
 
     def to_message(self) -> list[Any]:
         """Give the JSON form."""
         return [
             flat(self.by_instances),
-            *(getattr(self, name) for name in _COUNTS),
-            *(getattr(self, name).to_message() for name in _DISTRIBUTIONS),
+            *_counts_of(self),
+            *(values.to_message() for values in _distributions_of(self)),
         ]
 
     @classmethod
@@ -81,3 +82,5 @@ def _both(one: Distribution, other: Distribution) -> Distribution:
 
 _COUNTS = tuple(entry.name for entry in fields(Delta) if entry.type in {int, "int"})
 _DISTRIBUTIONS = tuple(entry.name for entry in fields(Delta) if entry.type in {Distribution, "Distribution"})
+_counts_of = attrgetter(*_COUNTS)
+_distributions_of = attrgetter(*_DISTRIBUTIONS)

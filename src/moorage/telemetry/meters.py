@@ -264,12 +264,14 @@ class Meters:
         """Read the numbers of the whole gateway."""
         return {name: read() for name, read in self._values.items()}
 
-    def take(self) -> list[tuple[Key, Delta]]:
+    def take(self) -> Iterator[tuple[Key, Delta]]:
         """Take what has happened at each variant since the last time, and forget the variants that are gone."""
-        taken = [(key, delta) for key, meter in self._meters.items() if (delta := meter.take()) is not None]
-        for key in [key for key, meter in self._meters.items() if meter.idle and key not in self._served]:
-            del self._meters[key]
-        return taken
+        for key, meter in list(self._meters.items()):
+            delta = meter.take()
+            if meter.idle and key not in self._served:
+                self._meters.pop(key, None)
+            if delta is not None:
+                yield key, delta
 
     def look(self) -> Iterator[tuple[Key, int, int]]:
         """Give the variants that have somebody: how many now, and the most since the last look."""
