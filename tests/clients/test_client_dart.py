@@ -122,6 +122,38 @@ def test_the_answer_of_every_operation_can_be_read(plane: ControlPlane) -> None:
     assert {operation for operation, _ in dart.seen} == set(OPERATIONS)
 
 
+def test_an_endpoint_with_shadow_and_capture_can_be_read_as_it_is_made_and_when_it_serves(plane: ControlPlane) -> None:
+    dart = client_of(plane, "us-test-5")
+    plane.scripts["shadowed"] = Script(ready_after=0.5)
+    make_config(dart, "c")
+    variant = dart.call("DescribeEndpointConfig", EndpointConfigName="c")["ProductionVariants"][0]
+    routed = {**variant, "RoutingConfig": {"RoutingStrategy": "LEAST_OUTSTANDING_REQUESTS"}}
+    capture = {
+        "InitialSamplingPercentage": 100,
+        "DestinationS3Uri": "s3://captured",
+        "CaptureOptions": [{"CaptureMode": "InputAndOutput"}],
+    }
+    dart.call(
+        "CreateEndpointConfig",
+        EndpointConfigName="shadowed",
+        ProductionVariants=[routed],
+        ShadowProductionVariants=[{**variant, "VariantName": "Shadow"}],
+        DataCaptureConfig=capture,
+    )
+    dart.call("CreateEndpoint", EndpointName="shadowed", EndpointConfigName="shadowed")
+
+    made = dart.call("DescribeEndpoint", EndpointName="shadowed")
+    wait_for(dart, "InService", "shadowed")
+    served = dart.call("DescribeEndpoint", EndpointName="shadowed")
+
+    assert dart.call("DescribeEndpointConfig", EndpointConfigName="shadowed")["DataCaptureConfig"] == capture
+    assert [made["DataCaptureConfig"]["CaptureStatus"], served["DataCaptureConfig"]["CaptureStatus"]] == [
+        "Stopped",
+        "Started",
+    ]
+    assert [shadow["VariantName"] for shadow in served["ShadowProductionVariants"]] == ["Shadow"]
+
+
 def to_creating(dart: DartClient) -> None:
     """It is, as soon as it was asked for."""
 

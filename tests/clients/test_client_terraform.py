@@ -70,8 +70,10 @@ class Terraform:
     def delete_model(self, name: str) -> None:
         done_when_missing(lambda: self.sagemaker.delete_model(ModelName=name), "Could not find model")
 
-    def create_config(self, name: str, variants: list[Block], tags: Block) -> None:
-        self.sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=variants, Tags=as_list(tags))
+    def create_config(self, name: str, variants: list[Block], tags: Block, **others: Any) -> None:
+        self.sagemaker.create_endpoint_config(
+            EndpointConfigName=name, ProductionVariants=variants, Tags=as_list(tags), **others
+        )
 
     def read_config(self, name: str) -> dict[str, Any]:
         found = self.sagemaker.describe_endpoint_config(EndpointConfigName=name)
@@ -197,6 +199,27 @@ def test_a_configuration_has_no_drift_and_goes(terraform: Terraform, model_data:
     terraform.delete_config("tf-config")
 
     assert read == {"production_variants": variants, "others": {}, "tags": {}}
+
+
+def test_a_configuration_with_capture_shadow_and_strategy_has_no_drift(terraform: Terraform, model_data: str) -> None:
+    terraform.create_model("tf-blocks", {"Image": IMAGE, "Mode": "SingleModel", "ModelDataUrl": model_data}, {})
+    variant = a_variant("tf-blocks", RoutingConfig={"RoutingStrategy": "LEAST_OUTSTANDING_REQUESTS"})
+    others = {
+        "ShadowProductionVariants": [a_variant("tf-blocks", VariantName="shadow", InitialVariantWeight=0.5)],
+        "DataCaptureConfig": {
+            "EnableCapture": True,
+            "InitialSamplingPercentage": 50,
+            "DestinationS3Uri": "s3://terraform/captured",
+            "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}],
+            "CaptureContentTypeHeader": {"CsvContentTypes": ["text/csv"], "JsonContentTypes": ["application/json"]},
+        },
+    }
+    terraform.create_config("tf-blocks", [variant], {}, **others)
+
+    read = terraform.read_config("tf-blocks")
+    terraform.delete_config("tf-blocks")
+
+    assert read == {"production_variants": [variant], "others": others, "tags": {}}
 
 
 @pytest.mark.slow  # starts instances twice

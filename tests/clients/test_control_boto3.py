@@ -157,6 +157,7 @@ def test_members_that_are_not_built_are_refused_by_name(sagemaker: Any) -> None:
         "InitialSamplingPercentage": 100,
         "DestinationS3Uri": "s3://b/c",
         "CaptureOptions": [{"CaptureMode": "Input"}],
+        "KmsKeyId": "alias/mine",
     }
     code, message = refused(
         sagemaker.create_endpoint_config,
@@ -164,7 +165,7 @@ def test_members_that_are_not_built_are_refused_by_name(sagemaker: Any) -> None:
         ProductionVariants=[a_variant()],
         DataCaptureConfig=capture,
     )
-    assert (code, message) == ("ValidationException", "DataCaptureConfig is not supported by Moorage yet.")
+    assert (code, message) == ("ValidationException", "DataCaptureConfig.KmsKeyId is not supported by Moorage yet.")
     variants = [a_variant(VolumeSizeInGB=10)]
     code, message = refused(sagemaker.create_endpoint_config, EndpointConfigName="c", ProductionVariants=variants)
     assert message == "ProductionVariants.1.VolumeSizeInGB is not supported by Moorage yet."

@@ -13,6 +13,18 @@ from tests.support.control import IMAGE, ROLE, ControlPlane, control_plane
 from moorage.testing.fake_node import Script
 
 FAST = {"Delay": 0.05, "MaxAttempts": 400}
+CAPTURE = {
+    "EnableCapture": True,
+    "InitialSamplingPercentage": 20,
+    "DestinationS3Uri": "s3://captured/here",
+    "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}],
+    "CaptureContentTypeHeader": {"CsvContentTypes": ["text/csv"], "JsonContentTypes": ["application/json"]},
+}
+LEAST_OUTSTANDING = {"RoutingStrategy": "LEAST_OUTSTANDING_REQUESTS"}
+PREFIX_AWARE = {
+    "RoutingStrategy": "PREFIX_AWARE",
+    "PrefixAwareRoutingConfig": {"PrefixLength": 2048, "ConcurrencyThreshold": 8},
+}
 TRAFFIC = {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 0}
 
 
@@ -234,6 +246,149 @@ def test_configuration_is_given_back_without_anything_that_would_look_like_drift
     del first["ResponseMetadata"]
     assert first.pop("ProductionVariants") == [given[0], {**given[1], "InitialVariantWeight": 1.0}]
     assert sorted(first) == ["CreationTime", "EnableNetworkIsolation", "EndpointConfigArn", "EndpointConfigName"]
+
+
+def test_strategies_shadow_and_capture_are_given_back_and_shown(sagemaker: Any) -> None:
+    sagemaker.create_model(ModelName="m", PrimaryContainer={"Image": IMAGE}, ExecutionRoleArn=ROLE)
+    given = {
+        "ProductionVariants": [a_variant("a", InitialVariantWeight=2.0, RoutingConfig=PREFIX_AWARE)],
+        "ShadowProductionVariants": [
+            a_variant("s", InitialInstanceCount=2, InitialVariantWeight=0.5, RoutingConfig=LEAST_OUTSTANDING)
+        ],
+        "DataCaptureConfig": CAPTURE,
+    }
+    sagemaker.create_endpoint_config(EndpointConfigName="first", **given)
+    first = sagemaker.describe_endpoint_config(EndpointConfigName="first")
+    kept = {member: first[member] for member in given}
+    sagemaker.create_endpoint_config(EndpointConfigName="second", **kept)
+    second = sagemaker.describe_endpoint_config(EndpointConfigName="second")
+    sagemaker.create_endpoint(EndpointName="ep", EndpointConfigName="second")
+    described = in_service(sagemaker)
+
+    assert kept == given
+    assert {member: second[member] for member in given} == given
+    ((production,), (shadow,)) = described["ProductionVariants"], described["ShadowProductionVariants"]
+    assert (production["VariantName"], production["CurrentInstanceCount"], production["RoutingConfig"]) == (
+        "a",
+        1,
+        PREFIX_AWARE,
+    )
+    assert (shadow["VariantName"], shadow["CurrentInstanceCount"], shadow["CurrentWeight"]) == ("s", 2, 0.5)
+    assert shadow["RoutingConfig"] == LEAST_OUTSTANDING
+    assert "@sha256:" in shadow["DeployedImages"][0]["ResolvedImage"]
+    assert described["DataCaptureConfig"] == {
+        "EnableCapture": True,
+        "CaptureStatus": "Started",
+        "CurrentSamplingPercentage": 20,
+        "DestinationS3Uri": "s3://captured/here",
+        "KmsKeyId": "",
+    }
+
+
+def test_shadow_is_scaled_and_weighed_like_any_variant(sagemaker: Any) -> None:
+    make_shadowed(sagemaker)
+    wanted = [{"VariantName": "s", "DesiredInstanceCount": 3, "DesiredWeight": 0.25}]
+    sagemaker.update_endpoint_weights_and_capacities(EndpointName="ep", DesiredWeightsAndCapacities=wanted)
+    (shadow,) = in_service(sagemaker)["ShadowProductionVariants"]
+    assert (shadow["CurrentInstanceCount"], shadow["CurrentWeight"]) == (3, 0.25)
+    none = [{"VariantName": "s", "DesiredInstanceCount": 0}]
+    code, message = refused(
+        sagemaker.update_endpoint_weights_and_capacities, EndpointName="ep", DesiredWeightsAndCapacities=none
+    )
+    assert (code, message) == (
+        "ValidationException",
+        "DesiredInstanceCount must be at least 1 for the real-time variant s.",
+    )
+
+
+def make_shadowed(sagemaker: Any, name: str = "ep") -> None:
+    """Make an endpoint of one variant and one shadow that captures."""
+    sagemaker.create_model(ModelName="m", PrimaryContainer={"Image": IMAGE}, ExecutionRoleArn=ROLE)
+    sagemaker.create_endpoint_config(
+        EndpointConfigName="shadowed",
+        ProductionVariants=[a_variant("a")],
+        ShadowProductionVariants=[a_variant("s")],
+        DataCaptureConfig=CAPTURE,
+    )
+    sagemaker.create_endpoint(EndpointName=name, EndpointConfigName="shadowed")
+    in_service(sagemaker, name)
+
+
+def test_update_shows_the_shadow_to_come_and_changes_capture_with_the_fleet(
+    plane: ControlPlane, sagemaker: Any
+) -> None:
+    make_shadowed(sagemaker, "shadowed")
+    sagemaker.create_endpoint_config(
+        EndpointConfigName="next",
+        ProductionVariants=[a_variant("a")],
+        ShadowProductionVariants=[a_variant("t", InstanceType="ml.c5.large")],
+        DataCaptureConfig={**CAPTURE, "EnableCapture": False, "InitialSamplingPercentage": 1},
+    )
+    plane.scripts["shadowed"] = Script(ready_after=1.0)
+    sagemaker.update_endpoint(EndpointName="shadowed", EndpointConfigName="next", RetainAllVariantProperties=True)
+    during = sagemaker.describe_endpoint(EndpointName="shadowed")
+    (pending,) = during["PendingDeploymentSummary"]["ShadowProductionVariants"]
+    assert [shadow["VariantName"] for shadow in during["ShadowProductionVariants"]] == ["s"]
+    assert (pending["VariantName"], pending["InstanceType"], pending["CurrentInstanceCount"]) == ("t", "ml.c5.large", 0)
+    assert pending["VariantStatus"][0]["StatusMessage"] == "Launching 1 instance(s)."
+    assert during["DataCaptureConfig"]["CaptureStatus"] == "Started"
+    after = in_service(sagemaker, "shadowed")
+    assert [shadow["VariantName"] for shadow in after["ShadowProductionVariants"]] == ["t"]
+    capture = after["DataCaptureConfig"]
+    assert (capture["EnableCapture"], capture["CaptureStatus"], capture["CurrentSamplingPercentage"]) == (
+        False,
+        "Stopped",
+        1,
+    )
+
+
+def test_shadow_that_cannot_start_fails_the_creation(plane: ControlPlane, sagemaker: Any) -> None:
+    plane.scripts["broken"] = Script(fails_after=0.05)
+    with pytest.raises(Exception, match="terminal failure"):
+        make_shadowed(sagemaker, "broken")
+    assert sagemaker.describe_endpoint(EndpointName="broken")["EndpointStatus"] == "Failed"
+
+
+@pytest.mark.parametrize(
+    ("members", "text"),
+    [
+        (
+            {"ShadowProductionVariants": [{"VariantName": "AllTraffic"}]},
+            "Variant names must be unique within an endpoint configuration: AllTraffic",
+        ),
+        (
+            {"ShadowProductionVariants": [{"VariantName": "s"}, {"VariantName": "t"}]},
+            (
+                "ShadowProductionVariants requires exactly one variant in ProductionVariants and can have only one "
+                "variant itself."
+            ),
+        ),
+        (
+            {"ShadowProductionVariants": [{"VariantName": "s", "RoutingConfig": {"RoutingStrategy": "PREFIX_AWARE"}}]},
+            "PrefixLength and ConcurrencyThreshold are required when RoutingStrategy is PREFIX_AWARE.",
+        ),
+        (
+            {"DataCaptureConfig": {"DestinationS3Uri": "https://example.com/captured"}},
+            "DestinationS3Uri of DataCaptureConfig must be of the form s3://bucket/prefix: https://example.com/captured",
+        ),
+        (
+            {"DataCaptureConfig": {"KmsKeyId": "alias/mine"}},
+            "DataCaptureConfig.KmsKeyId is not supported by Moorage yet.",
+        ),
+    ],
+)
+def test_what_shadows_strategies_and_capture_cannot_be_is_refused(
+    sagemaker: Any, members: dict[str, Any], text: str
+) -> None:
+    sagemaker.create_model(ModelName="m", PrimaryContainer={"Image": IMAGE}, ExecutionRoleArn=ROLE)
+    shadows = [a_variant(shadow["VariantName"], **shadow) for shadow in members.get("ShadowProductionVariants", ())]
+    request: dict[str, Any] = {"ShadowProductionVariants": shadows} if shadows else {}
+    if "DataCaptureConfig" in members:
+        request["DataCaptureConfig"] = {**CAPTURE, **members["DataCaptureConfig"]}
+    code, message = refused(
+        sagemaker.create_endpoint_config, EndpointConfigName="c", ProductionVariants=[a_variant()], **request
+    )
+    assert (code, message) == ("ValidationException", text)
 
 
 def test_weights_travel_as_floats(sagemaker: Any) -> None:

@@ -195,15 +195,11 @@ def test_an_exception_in_predict_fn_is_a_model_error_without_a_traceback(deploym
 @pytest.mark.parametrize(
     "member",
     [
-        {"DataCaptureConfig": {
-            "InitialSamplingPercentage": 1,
-            "DestinationS3Uri": "s3://b/p",
-            "CaptureOptions": [{"CaptureMode": "Input"}],
-        }},
+        {"MetricsConfig": {"EnableEnhancedMetrics": True}},
         {"AsyncInferenceConfig": {"OutputConfig": {"S3OutputPath": "s3://b/p"}}},
         {"KmsKeyId": "alias/mine"},
     ],
-)  # fmt: skip
+)
 def test_a_member_that_is_not_built_is_refused_by_name(
     deployment: Deployment, member: dict[str, object], wine: Wine
 ) -> None:

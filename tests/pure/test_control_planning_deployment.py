@@ -13,11 +13,16 @@ from moorage.control.planning.observed import Observed, Patience
 from moorage.control.planning.routes import route_of
 from moorage.engine.contract import Failure, InstanceReport, InstanceState
 from moorage.state.records import EndpointRecord, EndpointStatus, InstanceRecord, Stage
-from moorage.testing.builders import a_deployment, a_report, an_endpoint, an_instance
+from moorage.testing.builders import a_deployment, a_report, a_variant, an_endpoint, an_instance
 
 NOW = 100.0
 PATIENCE = Patience(drain_seconds=20.0, change_seconds=1000.0)
 OLD, NEW = an_instance("i-old"), an_instance("i-new", fleet=1)
+CAPTURE = {
+    "InitialSamplingPercentage": 20,
+    "DestinationS3Uri": "s3://bucket/prefix",
+    "CaptureOptions": [{"CaptureMode": "Input"}],
+}
 READY = (a_report("i-old"), a_report("i-new"))
 
 
@@ -78,7 +83,7 @@ def test_old_fleet_leaves_after_the_termination_wait(now: float, retire: tuple[s
 
 
 def test_update_is_done_when_the_old_fleet_is_gone() -> None:
-    endpoint = updating(Stage.TERMINATING, config={"BlueGreenUpdatePolicy": {}})
+    endpoint = updating(Stage.TERMINATING, config={"BlueGreenUpdatePolicy": {}}, capture=CAPTURE)
     leaving = replace(OLD, retired_at=NOW)
     observed = seen(endpoint, [leaving, NEW], a_report("i-old", InstanceState.STOPPING), a_report("i-new"))
     assert plan(endpoint, [leaving, NEW], observed, NOW, PATIENCE).endpoint == endpoint
@@ -90,6 +95,7 @@ def test_update_is_done_when_the_old_fleet_is_gone() -> None:
         config_name="new-config",
         fleet=1,
         deployment_config={"BlueGreenUpdatePolicy": {}},
+        capture=CAPTURE,
         modified_at=NOW,
     )
     assert made.route == observed.route
@@ -173,3 +179,32 @@ def test_every_stage_but_the_last_two_can_fail_and_none_is_entered_again() -> No
     assert can_fail == set(Stage) - {Stage.TERMINATING, Stage.ABANDONING}
     order = list(Stage)
     assert all(order.index(before) < order.index(after) for (before, _event), after in STAGES.items())
+
+
+def test_new_fleet_is_whole_when_its_shadow_is() -> None:
+    deployment = a_deployment(a_variant(), a_variant("s", shadow=True))
+    endpoint = an_endpoint(status=EndpointStatus.UPDATING, deployment=deployment)
+    records = [OLD, NEW, an_instance("i-s", "s", fleet=1)]
+    for state, stage in ((InstanceState.STARTING, Stage.LAUNCHING), (InstanceState.READY, Stage.SHIFTING)):
+        made = plan(endpoint, records, seen(endpoint, records, *READY, a_report("i-s", state)), NOW, PATIENCE)
+        assert made.endpoint is not None
+        assert made.endpoint.deployment is not None
+        assert made.endpoint.deployment.stage == stage
+
+
+def test_shadow_of_the_new_fleet_that_cannot_start_gives_the_deployment_up() -> None:
+    deployment = a_deployment(a_variant(), a_variant("s", shadow=True))
+    endpoint = an_endpoint(status=EndpointStatus.UPDATING, deployment=deployment)
+    records = [OLD, NEW, an_instance("i-s", "s", fleet=1)]
+    failed = a_report("i-s", InstanceState.FAILED, failure=Failure.IMAGE)
+    made = plan(endpoint, records, seen(endpoint, records, *READY, failed), NOW, PATIENCE)
+    assert made.endpoint is not None
+    assert made.endpoint.deployment is not None
+    assert made.endpoint.deployment.stage == Stage.ABANDONING
+
+
+def test_capture_that_was_to_come_goes_with_a_deployment_that_is_given_up() -> None:
+    endpoint = replace(updating(Stage.ABANDONING, capture=CAPTURE), failure_reason="why")
+    made = plan(endpoint, [OLD], seen(endpoint, [OLD], a_report("i-old")), NOW, PATIENCE)
+    assert made.endpoint is not None
+    assert (made.endpoint.status, made.endpoint.capture) == (EndpointStatus.IN_SERVICE, None)

@@ -233,3 +233,52 @@ def test_instance_of_a_variant_that_the_endpoint_does_not_have_leaves() -> None:
     records = (an_instance("i-1"), an_instance("i-9", "old"))
     made = plan(endpoint, records, seen(a_report("i-1"), a_report("i-9", variant="old")), NOW, PATIENCE)
     assert made.retire == ("i-9",)
+
+
+SHADOW = a_variant("s", shadow=True)
+BOTH = (an_instance("i-1"), an_instance("i-s", "s"))
+
+
+def test_shadow_gets_its_instances_and_the_endpoint_waits_for_them() -> None:
+    endpoint = an_endpoint(a_variant(), SHADOW, status=EndpointStatus.CREATING)
+    assert plan(endpoint, [], seen(), NOW, PATIENCE).add == (Place("AllTraffic", 0), Place("s", 0))
+    starting = seen(a_report("i-1"), a_report("i-s", InstanceState.STARTING))
+    assert plan(endpoint, BOTH, starting, NOW, PATIENCE) == Plan(endpoint, wake_at=LATEST)
+    ready = seen(a_report("i-1"), a_report("i-s"), endpoint=endpoint, records=BOTH)
+    made = plan(endpoint, BOTH, ready, NOW, PATIENCE)
+    assert made.endpoint is not None
+    assert made.endpoint.status == EndpointStatus.IN_SERVICE
+
+
+def test_shadow_that_cannot_start_fails_the_creation() -> None:
+    endpoint = an_endpoint(a_variant(), SHADOW, status=EndpointStatus.CREATING)
+    failed = a_report("i-s", InstanceState.FAILED, failure=Failure.HEALTH_CHECK)
+    made = plan(endpoint, BOTH, seen(a_report("i-1"), failed), NOW, PATIENCE)
+    assert made.endpoint is not None
+    assert made.endpoint.status == EndpointStatus.FAILED
+    assert "variant s did not pass the ping health check" in (made.endpoint.failure_reason or "")
+
+
+def test_lost_shadow_is_replaced_beside_an_endpoint_that_serves() -> None:
+    endpoint = an_endpoint(a_variant(), SHADOW, status=EndpointStatus.IN_SERVICE)
+    made = plan(endpoint, BOTH, seen(a_report("i-1"), a_report("i-s", InstanceState.EXITED)), NOW, PATIENCE)
+    assert (made.add, made.forget) == ((Place("s", 0),), ("i-s",))
+    assert made.endpoint is not None
+    assert made.endpoint.status == EndpointStatus.IN_SERVICE
+    assert made.route is not None
+    assert [instance.instance_id for instance in made.route.instances] == ["i-1"]
+
+
+def test_shadow_that_leaves_is_stopped_once_no_gateway_sends_to_it() -> None:
+    endpoint = an_endpoint(a_variant(), SHADOW, status=EndpointStatus.IN_SERVICE)
+    records = (BOTH[0], an_instance("i-s", "s"), an_instance("i-t", "s", created_at=1.0))
+    reports = (a_report("i-1"), a_report("i-s"), a_report("i-t"))
+    two = an_endpoint(a_variant(), a_variant("s", 2, shadow=True), status=EndpointStatus.IN_SERVICE)
+    routed_to = seen(*reports, endpoint=two, records=records)
+    made = plan(endpoint, records, routed_to, NOW, PATIENCE)
+    assert (made.retire, made.stop) == (("i-t",), ())
+    leaving = (*records[:2], an_instance("i-t", "s", created_at=1.0, retired_at=NOW))
+    still_routed_to = plan(endpoint, leaving, routed_to, NOW, PATIENCE)
+    assert (still_routed_to.stop, still_routed_to.wake_at) == ((), NOW + PATIENCE.drain_seconds)
+    gone = seen(*reports, endpoint=endpoint, records=leaving)
+    assert plan(endpoint, leaving, gone, NOW, PATIENCE).stop == ("i-t",)

@@ -47,9 +47,9 @@ def test_quota_can_be_used_up_and_not_exceeded(limit: int, refused: bool) -> Non
     assert (violation is not None) == refused
 
 
-def test_active_endpoints_count_with_both_fleets() -> None:
+def test_active_endpoints_count_with_both_fleets_and_their_shadows() -> None:
     endpoints = [
-        an_endpoint(a_variant(count=2), status=EndpointStatus.CREATING),
+        an_endpoint(a_variant(count=1), a_variant("s", 1, shadow=True), status=EndpointStatus.CREATING),
         an_endpoint(
             a_variant(count=1),
             status=EndpointStatus.UPDATING,

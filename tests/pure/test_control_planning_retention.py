@@ -16,3 +16,11 @@ def test_excluded_properties_are_the_new_configurations() -> None:
     assert (counted.desired_count, counted.desired_weight) == (5, 1.0)
     (weighed, _) = retain(BEFORE, AFTER, {"DesiredInstanceCount"})
     assert (weighed.desired_count, weighed.desired_weight) == (1, 3.0)
+
+
+def test_shadow_of_the_same_name_keeps_what_was_asked_of_it_and_stays_what_the_new_configuration_says() -> None:
+    before = [a_variant("a"), a_variant("s", 3, desired_weight=0.2, shadow=True)]
+    as_before = [a_variant("a"), a_variant("s", shadow=True, model_name="m2")]
+    promoted = [a_variant("s")]
+    assert retain(before, as_before, set())[1] == a_variant("s", 3, desired_weight=0.2, shadow=True, model_name="m2")
+    assert retain(before, promoted, set()) == (a_variant("s", 3, desired_weight=0.2),)

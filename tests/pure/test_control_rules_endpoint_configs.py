@@ -80,6 +80,13 @@ CASES: list[tuple[Rule, dict[str, Any], str | None]] = [
     ),
     (rules.component_hosts_have_a_role, of(host(), ExecutionRoleArn="r"), None),
     (rules.component_hosts_have_a_role, of(host()), "ExecutionRoleArn is required for variants without ModelName."),
+    (rules.capture_goes_to_a_bucket, of(), None),
+    (rules.capture_goes_to_a_bucket, of(DataCaptureConfig={"DestinationS3Uri": "s3://no-such-bucket/p"}), None),
+    (
+        rules.capture_goes_to_a_bucket,
+        of(DataCaptureConfig={"DestinationS3Uri": "https://example.com/p"}),
+        "DestinationS3Uri of DataCaptureConfig must be of the form s3://bucket/prefix: https://example.com/p",
+    ),
     (rules.frequency_is_known, of(MetricsConfig={}), None),
     (rules.frequency_is_known, of(MetricsConfig={"MetricPublishFrequencyInSeconds": 240}), None),
     (
@@ -102,7 +109,15 @@ def test_every_rule_is_kept_by_one_case_and_broken_by_another() -> None:
     assert kept == broken == set(rules.RULES) - of_others
 
 
-CAPTURE = {"DataCaptureConfig": {"InitialSamplingPercentage": 1}}
+CAPTURE: dict[str, Any] = {
+    "DataCaptureConfig": {
+        "EnableCapture": True,
+        "InitialSamplingPercentage": 1,
+        "DestinationS3Uri": "s3://b/p",
+        "CaptureOptions": [{"CaptureMode": "Input"}],
+        "CaptureContentTypeHeader": {"CsvContentTypes": ["text/csv"], "JsonContentTypes": ["application/json"]},
+    }
+}
 QUEUE: dict[str, Any] = {"AsyncInferenceConfig": {"OutputConfig": {}}}
 EXPLAINER = {"ExplainerConfig": explained(ShapBaseline="1")["ExplainerConfig"]}
 SHADOWED = {"ShadowProductionVariants": SHADOW}
@@ -159,7 +174,6 @@ def test_conflict_matrix(request_: dict[str, Any], *, refused: bool) -> None:
         "ModelDataDownloadTimeoutInSeconds",
         "ContainerStartupHealthCheckTimeoutInSeconds",
         "ManagedInstanceScaling",
-        "RoutingConfig",
         "InferenceAmiVersion",
         "CapacityReservationConfig",
         "AcceleratorPartitionLayouts",
@@ -168,16 +182,16 @@ def test_conflict_matrix(request_: dict[str, Any], *, refused: bool) -> None:
 def test_member_of_a_variant_that_is_not_built_is_refused_by_name(member: str) -> None:
     request = of(variant("a"), variant("b", **{member: 1}))
     assert rules.only_what_is_built(request) == f"ProductionVariants.2.{member} is not supported by Moorage yet."
+    shadowed = of(ShadowProductionVariants=[variant("s", **{member: 1})])
+    assert rules.only_what_is_built(shadowed) == f"ShadowProductionVariants.1.{member} is not supported by Moorage yet."
 
 
 @pytest.mark.parametrize(
     "member",
     [
-        "DataCaptureConfig",
         "KmsKeyId",
         "AsyncInferenceConfig",
         "ExplainerConfig",
-        "ShadowProductionVariants",
         "ExecutionRoleArn",
         "VpcConfig",
         "MetricsConfig",
@@ -195,3 +209,16 @@ def test_what_happens_anyway_may_be_asked_for() -> None:
 
 def test_empty_lists_ask_for_nothing() -> None:
     assert rules.only_what_is_built(of(ShadowProductionVariants=[], Tags=[])) is None
+
+
+def test_key_of_what_is_captured_is_refused_by_name() -> None:
+    request = of(DataCaptureConfig={**CAPTURE["DataCaptureConfig"], "KmsKeyId": "k"})
+    assert rules.only_what_is_built(request) == "DataCaptureConfig.KmsKeyId is not supported by Moorage yet."
+    assert rules.only_what_is_built(of(**CAPTURE)) is None
+
+
+def test_shadow_variants_and_strategies_are_built() -> None:
+    settings = {"PrefixLength": 1024, "ConcurrencyThreshold": 1}
+    routing = {"RoutingStrategy": "PREFIX_AWARE", "PrefixAwareRoutingConfig": settings}
+    request = of(variant("a", RoutingConfig=routing), ShadowProductionVariants=[variant("s", RoutingConfig=routing)])
+    assert rules.only_what_is_built(request) is None

@@ -152,3 +152,21 @@ def test_end_of_an_endpoint_is_told_once() -> None:
 )
 def test_statuses_are_in_upper_snake_case(status: str, expected: str) -> None:
     assert upper_snake(status) == expected
+
+
+def test_shadow_variants_are_told_apart_from_those_that_have_the_traffic() -> None:
+    pending = {
+        "EndpointConfigName": "next",
+        "StartTime": 4.0,
+        "ProductionVariants": [variant()],
+        "ShadowProductionVariants": [variant("Creating", name="s")],
+    }
+    serving = described("Updating", variant(), ShadowProductionVariants=[variant("Deleting", name="t")])
+    before = described("Updating", ShadowProductionVariants=[variant(name="t")])
+    (event,) = told(before, {**serving, "PendingDeploymentSummary": pending})
+    detail = event["detail"]
+    assert [one["VariantName"] for one in detail["ProductionVariants"]] == ["a"]
+    assert [one["VariantName"] for one in detail["ShadowProductionVariants"]] == ["t"]
+    assert [one["VariantName"] for one in detail["PendingDeploymentSummary"]["ShadowProductionVariants"]] == ["s"]
+    (state,) = told(described("InService", ShadowProductionVariants=[variant(name="t")]))
+    assert state["detail"]["ShadowProductionVariants"] == [{"DesiredWeight": 2.0, "DesiredInstanceCount": 1}]

@@ -86,6 +86,16 @@ def test_ls_shows_variants_with_their_share(api: Api) -> None:
     ]
 
 
+def test_ls_tells_a_shadow_by_the_share_of_invocations_that_it_gets_a_copy_of(api: Api) -> None:
+    shadow = {"VariantName": "s", "CurrentInstanceCount": 1, "DesiredInstanceCount": 2, "CurrentWeight": 0.5}
+    (production, *_) = ENDPOINT["ProductionVariants"]
+    api.will("ListEndpoints", {"Endpoints": [{"EndpointName": "wine"}]})
+    api.will("DescribeEndpoint", {**ENDPOINT, "ProductionVariants": [production], "ShadowProductionVariants": [shadow]})
+    assert moorage("ls").output.splitlines()[1] == "wine      InService  a 2/2 (100%), s 1/2 (shadow 25%)"
+    (row,) = json.loads(moorage("ls", "--output", "json").stdout)
+    assert [(variant["variant"], variant["shadow"]) for variant in row["variants"]] == [("a", False), ("s", True)]
+
+
 def test_ls_follows_pages_and_speaks_json(api: Api) -> None:
     api.will(
         "ListEndpoints",

@@ -99,30 +99,29 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "ContainerStartupHealthCheckTimeoutInSeconds": of(variant(ContainerStartupHealthCheckTimeoutInSeconds=60)),
     "EnableSSMAccess": of(variant(EnableSSMAccess=True)),
     "ManagedInstanceScaling": of(host(ManagedInstanceScaling={"Status": "ENABLED"}), ExecutionRoleArn=ROLE),
-    "RoutingConfig": of(variant(RoutingConfig={"RoutingStrategy": "RANDOM"})),
-    "PrefixAwareRoutingConfig": of(variant(RoutingConfig=PREFIX_AWARE)),
     "InferenceAmiVersion": of(variant(InstanceType=GPU, InferenceAmiVersion=in_a_variant("InferenceAmiVersion"))),
     "CapacityReservationConfig": of(variant(CapacityReservationConfig=in_a_variant("CapacityReservationConfig"))),
     "AcceleratorPartitionLayouts": of(
         host(InstanceType=GPU, AcceleratorPartitionLayouts=in_a_variant("AcceleratorPartitionLayouts")),
         ExecutionRoleArn=ROLE,
     ),
-    "DataCaptureConfig": of(DataCaptureConfig=everything("DataCaptureConfig")),
+    "DataCaptureConfig.KmsKeyId": of(DataCaptureConfig=everything("DataCaptureConfig")),
     "KmsKeyId": of(KmsKeyId="k"),
     "AsyncInferenceConfig": of(AsyncInferenceConfig=everything("AsyncInferenceConfig")),
     "ExplainerConfig": explained(ShapBaseline="1,2"),
-    "ShadowProductionVariants": of(ShadowProductionVariants=[variant("s")]),
     "ExecutionRoleArn": of(ExecutionRoleArn=ROLE),
     "VpcConfig": of(VpcConfig=everything("VpcConfig")),
     "EnableNetworkIsolation": of(EnableNetworkIsolation=True),
     "MetricsConfig": of(MetricsConfig={"EnableEnhancedMetrics": True}),
     "CrossRegionTrafficConfig": of(CrossRegionTrafficConfig=everything("CrossRegionTrafficConfig")),
 }
-"""By the member's name, a request that breaks no rule of AWS's and uses it."""
+"""By the member's name or full path, a request that breaks no rule of AWS's and uses it."""
 
 
 def request_for(path: str) -> tuple[str, dict[str, Any]]:
-    """Give the request that uses the innermost member of a path that the table of requests knows."""
+    """Give the request that uses a path, or the innermost member of it that the table of requests knows."""
+    if path in REQUESTS:
+        return path, REQUESTS[path]
     names = path.replace("[]", "").split(".")
     name = next(name for name in reversed(names) if name in REQUESTS)
     return name, REQUESTS[name]
@@ -140,15 +139,35 @@ async def test_what_is_called_refused_is_refused_by_name(tmp_path: Path, row: Ro
         assert content["message"] == RETIRED
     else:
         assert refused is not None, content
+        assert "." not in name or refused[1] == name
         assert set(refused[1].split(".")) & set(row.members[0].replace("[]", "").split("."))
 
 
 async def test_a_configuration_of_all_that_works_is_made(tmp_path: Path) -> None:
-    request = of(variant("a", InitialVariantWeight=0.5), variant("b"), Tags=[{"Key": "k", "Value": "v"}])
-    used = {"EndpointConfigName", "ProductionVariants", "Tags"} | {
-        f"ProductionVariants[].{name}" for name in request["ProductionVariants"][0]
-    }
-    assert {row.members[0] for row in ROWS if row.status == "works"} == used
+    capture = everything("DataCaptureConfig")
+    del capture["KmsKeyId"]
+    whole = variant("a", InitialVariantWeight=0.5, RoutingConfig=PREFIX_AWARE)
+    request = of(
+        whole,
+        ShadowProductionVariants=[{**whole, "VariantName": "s"}],
+        DataCaptureConfig=capture,
+        Tags=[{"Key": "k", "Value": "v"}],
+    )
+    works = {member for row in ROWS if row.status == "works" for member in row.members}
+    assert works == {path for path in paths_of(request) if not path.startswith("ShadowProductionVariants[")}
     async with open_counter(tmp_path) as counter:
         await counter.ask("CreateModel", {"ModelName": "m", "PrimaryContainer": {"Image": IMAGE}})
         assert (await counter.ask("CreateEndpointConfig", request))[0] == 200
+        _, described = await counter.ask("DescribeEndpointConfig", {"EndpointConfigName": "c"})
+        given = {name: value for name, value in request.items() if name != "Tags"}
+        assert {name: described[name] for name in given} == given
+
+
+def paths_of(value: Any, path: str = "") -> set[str]:
+    """Give the paths of all members that a request has."""
+    if isinstance(value, list):
+        return set[str]().union(*(paths_of(element, f"{path}[]") for element in value))
+    if not isinstance(value, dict):
+        return set()
+    below = {name: f"{path}.{name}" if path else name for name in value}
+    return set(below.values()).union(*(paths_of(value[name], below[name]) for name in value))

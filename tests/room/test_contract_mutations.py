@@ -31,6 +31,10 @@ BLUE_GREEN = {
         "MaximumExecutionTimeoutInSeconds": 600,
     }
 }
+PREFIX_AWARE = {
+    "RoutingStrategy": "PREFIX_AWARE",
+    "PrefixAwareRoutingConfig": {"PrefixLength": 1024, "ConcurrencyThreshold": 1},
+}
 MEANT: dict[str, list[dict[str, Any]]] = {
     "CreateModel": [
         {"ModelName": "n", "PrimaryContainer": CONTAINER, "Tags": [{"Key": "k", "Value": "v"}]},
@@ -45,6 +49,17 @@ MEANT: dict[str, list[dict[str, Any]]] = {
             {"TextConfig": {"Language": "en", "Granularity": "token"}}, {"FeatureTypes": ["text"]}, ShapBaseline="1"
         ),
         of(ShadowProductionVariants=[variant("s")], MetricsConfig={"EnableEnhancedMetrics": True}),
+        of(
+            variant(RoutingConfig=PREFIX_AWARE),
+            ShadowProductionVariants=[variant("s", RoutingConfig={"RoutingStrategy": "KV_AWARE"})],
+            DataCaptureConfig={
+                "EnableCapture": True,
+                "InitialSamplingPercentage": 20,
+                "DestinationS3Uri": "s3://b/p",
+                "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}],
+                "CaptureContentTypeHeader": {"CsvContentTypes": ["text/csv"]},
+            },
+        ),
     ],
     "CreateEndpoint": [{"EndpointName": "e", "EndpointConfigName": "c", "DeploymentConfig": BLUE_GREEN}],
     "UpdateEndpoint": [

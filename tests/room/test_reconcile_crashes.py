@@ -75,6 +75,41 @@ async def failing_update_life(world: ControlWorld) -> None:
     await world.until_status(None)
 
 
+async def shadowed_life(world: ControlWorld) -> None:
+    """Create with a shadow and capture, scale the shadow, lose one of it, update to another shadow, delete."""
+    world.killer.armed = True
+    await world.create({"a": 1}, source="old", shadows={"s": 1}, capture=CAPTURE)
+    await world.until_status("InService")
+    await ask_for(world, {"s": 2})
+    await world.until_status("InService")
+    await until_shadows(world, {"s": 2})
+    (shadow,) = world.gateway.snapshot.endpoints[KEY].shadows
+    await world.node.kill(shadow.instances[0].instance_id)
+    await until_shadows(world, {"s": 2})
+    await world.deploy({"a": 1}, "new", shadows={"t": 1})
+    await world.until_status("InService")
+    await until_shadows(world, {"t": 1})
+    assert world.gateway.snapshot.endpoints[KEY].capture is None
+    await world.ask("DeleteEndpoint", EndpointName="ep")
+    await world.until_status(None)
+
+
+async def until_shadows(world: ControlWorld, wanted: dict[str, int]) -> None:
+    async def done() -> bool:
+        described = await world.ask("DescribeEndpoint", EndpointName="ep")
+        told = {v["VariantName"]: v["CurrentInstanceCount"] for v in described.get("ShadowProductionVariants", ())}
+        route = world.gateway.snapshot.endpoints.get(KEY)
+        routed = {v.name: len(v.instances) for v in route.shadows} if route is not None else {}
+        return told == routed == wanted and len(world.node.reports) == 1 + sum(wanted.values())
+
+    await world.until(done)
+
+
+CAPTURE = {
+    "InitialSamplingPercentage": 50,
+    "DestinationS3Uri": "s3://captured/here",
+    "CaptureOptions": [{"CaptureMode": "Input"}],
+}
 BAKING = {
     "BlueGreenUpdatePolicy": {
         "TrafficRoutingConfiguration": {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 0},
@@ -168,6 +203,14 @@ def test_update_survives_a_kill_at_every_point(tmp_path: Path) -> None:
     assert points > 40
     for at in range(points):
         live(make(tmp_path, f"at-{at}"), updating_life, at)
+
+
+@pytest.mark.slow  # some 80 lives, each with a database file
+def test_shadow_survives_a_kill_at_every_point(tmp_path: Path) -> None:
+    points = live(make(tmp_path, "whole"), shadowed_life, None).passed
+    assert points > 40
+    for at in range(points):
+        live(make(tmp_path, f"at-{at}"), shadowed_life, at)
 
 
 @pytest.mark.slow  # some 60 lives, each with a database file

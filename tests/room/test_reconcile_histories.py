@@ -19,6 +19,7 @@ HAPPENINGS = st.one_of(
     st.tuples(st.just("scale"), st.integers(1, 4)),
     st.tuples(st.just("weigh"), st.integers(0, 3)),
     st.tuples(st.just("deploy"), st.integers(1, 3)),
+    st.tuples(st.just("shadow"), st.integers(1, 3)),
     st.tuples(st.just("delete"), st.just(0)),
     st.tuples(st.just("kill"), st.integers(0, 5)),
     st.tuples(st.just("lose node"), st.just(0)),
@@ -35,9 +36,8 @@ async def happen(world: ControlWorld, what: str, number: int) -> None:
     match what:
         case "create":
             await world.create({"a": number, "b": 1}, source=new_name(world))
-        case "deploy":
-            # The wait varies too, so that histories go on in the middle of it.
-            await world.deploy({"a": number, "c": 1}, new_name(world), DeploymentConfig=waiting(number * 3))
+        case "deploy" | "shadow":
+            await deploy(world, what, number)
         case "scale":
             await update(world, DesiredInstanceCount=number)
         case "weigh":
@@ -53,6 +53,14 @@ async def happen(world: ControlWorld, what: str, number: int) -> None:
             await world.restart()
         case "wait":
             await world.pass_time(number / 4)
+
+
+async def deploy(world: ControlWorld, what: str, number: int) -> None:
+    # The wait varies too, so that histories go on in the middle of it. A shadow may have the name of a variant of
+    # others, so that names change sides.
+    counts = {"a": 1} if what == "shadow" else {"a": number, "c": 1}
+    shadows = {"b" if number == 1 else "s": number} if what == "shadow" else {}
+    await world.deploy(counts, new_name(world), shadows=shadows, DeploymentConfig=waiting(number * 3))
 
 
 def new_name(world: ControlWorld) -> str:
@@ -87,8 +95,9 @@ async def has_come_to_rest(world: ControlWorld) -> None:
     assert status in {None, "InService", "Failed"}
     if status == "InService":
         described = await world.ask("DescribeEndpoint", EndpointName="ep")
-        desired = sum(variant["DesiredInstanceCount"] for variant in described["ProductionVariants"])
-        assert sum(variant["CurrentInstanceCount"] for variant in described["ProductionVariants"]) == desired
+        variants = [*described["ProductionVariants"], *described.get("ShadowProductionVariants", ())]
+        desired = sum(variant["DesiredInstanceCount"] for variant in variants)
+        assert sum(variant["CurrentInstanceCount"] for variant in variants) == desired
         assert len(world.routed) == desired
         assert set(world.node.alive) == set(world.routed)
         assert "PendingDeploymentSummary" not in described

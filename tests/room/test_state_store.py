@@ -6,7 +6,9 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, insert, text
@@ -25,7 +27,7 @@ from moorage.state.records import (
 )
 from moorage.state.sqlite import open_file
 from moorage.state.store import FileStore
-from moorage.state.tables import METADATA
+from moorage.state.tables import ENDPOINTS, METADATA
 from moorage.testing.builders import a_deployment, a_variant, an_endpoint, an_instance
 
 KEY = EndpointKey("000000000000", "us-east-1", "ep")
@@ -118,6 +120,45 @@ async def test_endpoint_comes_back_with_its_deployment(store: FileStore) -> None
     assert await store.read(lambda c: endpoints.find(c, KEY)) == record
     assert await store.read(lambda c: endpoints.read_all(c, KEY.account, KEY.region)) == [record]
     assert await store.read(lambda c: endpoints.read_all(c, KEY.account, "eu-west-1")) == []
+
+
+async def test_endpoint_comes_back_with_its_shadow_strategies_and_capture(store: FileStore) -> None:
+    prefix = {"PrefixLength": 1024, "ConcurrencyThreshold": 2}
+    routing = {"RoutingStrategy": "PREFIX_AWARE", "PrefixAwareRoutingConfig": prefix}
+    variants = (a_variant("a", routing=routing), a_variant("s", shadow=True))
+    deployment = a_deployment(*variants, capture={"EnableCapture": False})
+    capture = {"InitialSamplingPercentage": 1, "CaptureOptions": [{"CaptureMode": "Input"}]}
+    record = an_endpoint(*variants, status=EndpointStatus.UPDATING, deployment=deployment, capture=capture)
+    await store.transact(lambda c: endpoints.add(c, record))
+    assert await store.read(lambda c: endpoints.find(c, KEY)) == record
+
+
+async def test_endpoint_of_the_version_before_is_read(tmp_path: Path) -> None:
+    record = an_endpoint(status=EndpointStatus.UPDATING, deployment=a_deployment())
+    engine = open_file(tmp_path / "state.db", connections=1)
+    with engine.begin() as connection:
+        _DONE.create(connection)
+        for number, statements in STEPS[:4]:
+            for statement in statements:
+                connection.exec_driver_sql(statement)
+            connection.execute(insert(_DONE).values(number=number))
+        connection.execute(insert(ENDPOINTS).values(name_key="ep", **without_what_is_new(asdict(record))))
+    engine.dispose()
+    store = FileStore(tmp_path / "state.db")
+    assert await store.read(lambda c: endpoints.find(c, KEY)) == record
+    store.close()
+
+
+def without_what_is_new(document: dict[str, Any]) -> dict[str, Any]:
+    """Take away what endpoints have had only since shadows, strategies and capture, at any depth."""
+
+    def older(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: older(v) for key, v in value.items() if key not in {"shadow", "routing", "capture"}}
+        return [older(each) for each in value] if isinstance(value, (list, tuple)) else value
+
+    kept: dict[str, Any] = older(document)
+    return kept
 
 
 async def test_change_made_from_an_old_revision_is_refused(store: FileStore) -> None:

@@ -16,7 +16,6 @@ from tests.support.toolchains import Toolchain
 Step = dict[str, Any]
 
 GROUPS = {
-    "data-capture": "DataCaptureConfig",
     "kms-key": "KmsKeyId",
     "async": "AsyncInferenceConfig",
     "explainer": "ExplainerConfig",
@@ -24,16 +23,41 @@ GROUPS = {
     "vpc": "VpcConfig",
     "isolation": "EnableNetworkIsolation",
     "metrics": "MetricsConfig",
-    "shadow": "ShadowProductionVariants",
     "serverless": "ProductionVariants.1.ServerlessConfig",
     "core-dump": "ProductionVariants.1.CoreDumpConfig",
     "volume": "ProductionVariants.1.VolumeSizeInGB",
     "download-timeout": "ProductionVariants.1.ModelDataDownloadTimeoutInSeconds",
     "startup-timeout": "ProductionVariants.1.ContainerStartupHealthCheckTimeoutInSeconds",
-    "routing": "ProductionVariants.1.RoutingConfig",
     "shell-access": "ProductionVariants.1.EnableSSMAccess",
 }
 """Groups of members that Moorage does not build yet, with the member that its refusal names."""
+
+_VARIANT = {"ModelName": "NAME", "InitialInstanceCount": 1, "InstanceType": "ml.m5.large"}
+BUILT: dict[str, tuple[str, Any]] = {
+    "data-capture": (
+        "DataCaptureConfig",
+        {
+            "EnableCapture": True,
+            "InitialSamplingPercentage": 50,
+            "DestinationS3Uri": "s3://BUCKET/captured",
+            "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}],
+            "CaptureContentTypeHeader": {"CsvContentTypes": ["text/csv"], "JsonContentTypes": ["application/json"]},
+        },
+    ),
+    "shadow": ("ShadowProductionVariants", [{**_VARIANT, "VariantName": "shadow", "InitialVariantWeight": 0.5}]),
+    "routing": (
+        "ProductionVariants",
+        [
+            {
+                **_VARIANT,
+                "VariantName": "big",
+                "InitialVariantWeight": 1.0,
+                "RoutingConfig": {"RoutingStrategy": "LEAST_OUTSTANDING_REQUESTS"},
+            }
+        ],
+    ),
+}
+"""Groups of members that Moorage has, with the member that is kept and what each program meant by it."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +71,8 @@ class Life:
     answers: list[int]
     """What the model says of the rows."""
     steps: list[Step]
+    kept: dict[str, Any]
+    """By group that Moorage has, what the configuration made of it is described with."""
     lost: list[dict[str, str]]
     """The headers of each try of the request whose first answers were lost."""
 
@@ -89,8 +115,20 @@ def live(toolchain: Toolchain, deployment: Deployment, wine: Wine) -> Life:
         model_data=model_data,
         answers=wine.answers["logistic"][:3],
         steps=[json.loads(line) for line in printed.splitlines()],
+        kept={group: _kept(deployment, name, group) for group in BUILT},
         lost=_tries(relay),
     )
+
+
+def _kept(deployment: Deployment, name: str, group: str) -> Any:
+    """Describe a group's configuration, with the words in place of names that differ from program to program."""
+    described = deployment.sagemaker.describe_endpoint_config(EndpointConfigName=f"{name}-{group}")
+    for variant in (*described["ProductionVariants"], *described.get("ShadowProductionVariants", ())):
+        variant["ModelName"] = variant["ModelName"].replace(name, "NAME")
+    if (capture := described.get("DataCaptureConfig")) is not None:
+        _, _, path = capture["DestinationS3Uri"].removeprefix("s3://").partition("/")
+        capture["DestinationS3Uri"] = f"s3://BUCKET/{path}"
+    return described[BUILT[group][0]]
 
 
 def _tries(relay: Lossy) -> list[dict[str, str]]:
@@ -151,6 +189,8 @@ def _check_configs(life: Life) -> None:
 
 def _check_groups(life: Life) -> None:
     told = {line.pop("group"): line for line in life.all("group")}
+    assert [told.pop(group)["code"] for group in BUILT] == [None] * len(BUILT)
+    assert life.kept == {group: value for group, (_, value) in BUILT.items()}
     assert told == {
         group: {"code": "ValidationException", "message": f"{member} is not supported by Moorage yet.", "status": 400}
         for group, member in GROUPS.items()

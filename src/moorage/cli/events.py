@@ -81,7 +81,8 @@ def _deployment(detail: Mapping[str, Any]) -> str:
         f"{variant['VariantName']} {status['Status']}{': ' if status.get('StatusMessage') else ''}"
         f"{status.get('StatusMessage') or ''}"
         for summary in (detail, pending)
-        for variant in summary.get("ProductionVariants") or ()
+        for kind in ("ProductionVariants", "ShadowProductionVariants")
+        for variant in summary.get(kind) or ()
         for status in variant.get("VariantStatus") or ()
     ]
     return "  " + ("; ".join(doing) or "nothing is being deployed any more")

@@ -51,6 +51,7 @@ def endpoints(client: Client) -> Iterator[dict[str, Any]]:
 def describe(endpoint: Mapping[str, Any]) -> dict[str, Any]:
     """Give one row."""
     variants = endpoint.get("ProductionVariants") or []
+    shadows = endpoint.get("ShadowProductionVariants") or []
     total = sum(variant.get("CurrentWeight", 0.0) for variant in variants)
     name, status, reason = endpoint["EndpointName"], endpoint["EndpointStatus"], endpoint.get("FailureReason")
     return {
@@ -64,12 +65,16 @@ def describe(endpoint: Mapping[str, Any]) -> dict[str, Any]:
                 "instances": variant.get("CurrentInstanceCount", 0),
                 "desired_instances": variant.get("DesiredInstanceCount", 0),
                 "weight": variant.get("CurrentWeight", 0.0),
-                "share": variant.get("CurrentWeight", 0.0) / total if total else 0.0,
+                # Of a shadow variant: the share of invocations that it gets a copy of.
+                "share": min(1.0, variant.get("CurrentWeight", 0.0) / total) if total else 0.0,
+                "shadow": is_shadow,
             }
-            for variant in variants
+            for is_shadow, kind in ((False, variants), (True, shadows))
+            for variant in kind
         ],
     }
 
 
 def _variant_text(variant: Mapping[str, Any]) -> str:
-    return f"{variant['variant']} {variant['instances']}/{variant['desired_instances']} ({variant['share']:.0%})"
+    share = f"{'shadow ' if variant['shadow'] else ''}{variant['share']:.0%}"
+    return f"{variant['variant']} {variant['instances']}/{variant['desired_instances']} ({share})"

@@ -60,6 +60,7 @@ class Publisher:
         self._routes = dict(snapshot.endpoints)
         self._tags = dict(snapshot.tags)
         self._first_version = snapshot.version
+        self._first_instances = frozenset(_instances_of(snapshot))
         self._changed_in: dict[EndpointKey, int] = {}
         self._keys_in = snapshot.version
         self._waiting: set[EndpointKey] = set()
@@ -130,6 +131,13 @@ class Publisher:
     def _wake_waiting(self) -> None:
         waiting, self._waiting = self._waiting, set()
         self._wake(waiting)
+
+    def found(self, instance_id: str) -> bool:
+        """Say whether an instance was in the routing that this publisher has found and sent first.
+
+        Of those that were not, a gateway may be draining some that have left it before, and nobody has told.
+        """
+        return instance_id in self._first_instances
 
     def in_use(self) -> frozenset[str]:
         """Give the instances that some gateway may be sending to or awaiting an answer from."""

@@ -129,7 +129,7 @@ async def pass_over(key: EndpointKey, world: World) -> float | None:
         reports=reports,
         route=world.publisher.route_of(key),
         route_in_force=world.publisher.in_force(key),
-        in_use=world.publisher.in_use() | _unheard_of(recorded, world.started_at),
+        in_use=world.publisher.in_use() | _unheard_of(recorded, world),
     )
     made = plan(endpoint, recorded, observed, world.clock.now(), world.patience)
     if not await _act(endpoint, made, tagged, world):
@@ -153,9 +153,24 @@ def _read(
     return endpoints.find(connection, key), instances.of_endpoint(connection, key), tagged
 
 
-def _unheard_of(recorded: Sequence[InstanceRecord], started_at: float) -> set[str]:
-    """Give the instances that were retired under another control plane: it may have missed their draining."""
-    return {i.instance_id for i in recorded if i.retired_at is not None and i.retired_at < started_at}
+def _unheard_of(recorded: Sequence[InstanceRecord], world: World) -> set[str]:
+    """Give the instances that may be in use although no gateway has told this control plane of it.
+
+    Those that were retired under another control plane, whose draining may have been missed; and those that had left
+    the routing under it while a gateway still went by the one before.
+    """
+    heard_by = world.started_at + world.patience.drain_seconds
+    return {
+        i.instance_id
+        for i in recorded
+        if i.retired_at is not None
+        and (
+            i.retired_at < world.started_at
+            or (
+                i.created_at < world.started_at and i.retired_at < heard_by and not world.publisher.found(i.instance_id)
+            )
+        )
+    }
 
 
 async def _remove_strays(

@@ -91,7 +91,7 @@ class Container:
 
 @dataclass(frozen=True, slots=True)
 class DeployedVariant:
-    """An endpoint's own copy of a production variant, and what was asked of it since."""
+    """An endpoint's own copy of a production or shadow variant, and what was asked of it since."""
 
     name: str
     model_name: str
@@ -99,6 +99,10 @@ class DeployedVariant:
     desired_count: int
     desired_weight: float
     containers: tuple[Container, ...]
+    shadow: bool = False
+    """Whether it gets copies of invocations whose answers nobody sees, instead of a share of them."""
+    routing: Mapping[str, Any] | None = None
+    """Its RoutingConfig as it was given."""
     previous_count: int | None = None
     """The count to go back to if the change under way fails; None: no change of capacity is under way."""
     previous_weight: float | None = None
@@ -137,6 +141,8 @@ class Deployment:
     stage_since: float
     config: Mapping[str, Any] | None = None
     """The DeploymentConfig that it is done by, which becomes the endpoint's when it succeeds."""
+    capture: Mapping[str, Any] | None = None
+    """The DataCaptureConfig of the new configuration, in effect from the moment its fleet serves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +164,8 @@ class EndpointRecord:
     """What UpdateEndpoint has asked for, until it is done or given up."""
     deployment_config: Mapping[str, Any] | None = None
     """The DeploymentConfig of the creation or of the last deployment that succeeded."""
+    capture: Mapping[str, Any] | None = None
+    """Its own copy of the DataCaptureConfig."""
     revision: int = 0
     """Counts the writes: who writes says which revision was read, so that no change is lost."""
 

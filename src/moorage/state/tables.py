@@ -55,6 +55,7 @@ ENDPOINTS = Table(
     Column("fleet", Integer, nullable=False),
     Column("deployment", JSON(none_as_null=True)),
     Column("deployment_config", JSON(none_as_null=True)),
+    Column("capture", JSON(none_as_null=True)),
 )
 
 INSTANCES = Table(

@@ -6,7 +6,7 @@ Times within an event are in milliseconds since the epoch; ``time`` of the envel
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -21,6 +21,8 @@ DELETED = "DELETED"
 """EndpointStatus of the last event of an endpoint: Moorage's own, so that who follows learns of the end."""
 
 _SOURCE = "aws.sagemaker"
+_PRODUCTION = "ProductionVariants"
+_KINDS = (_PRODUCTION, "ShadowProductionVariants")
 _WORD_BEGINS = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _VARIANT_SUMMARY = (
     "VariantName",
@@ -75,8 +77,9 @@ def variant_statuses(described: Mapping[str, Any]) -> dict[str, list[str]]:
     pending = described.get("PendingDeploymentSummary") or {}
     return {
         prefix + variant["VariantName"]: [str(status["Status"]) for status in variant["VariantStatus"]]
-        for prefix, summaries in (("", _variants(described)), ("pending ", _variants(pending)))
-        for variant in summaries
+        for prefix, summaries in (("", described), ("pending ", pending))
+        for member in _KINDS
+        for variant in summaries.get(member) or ()
         if variant.get("VariantStatus")
     }
 
@@ -86,9 +89,12 @@ def upper_snake(status: str) -> str:
     return _WORD_BEGINS.sub("_", status).upper()
 
 
-def _variants(described: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    yield from described.get("ProductionVariants") or ()
-    yield from described.get("ShadowProductionVariants") or ()
+def _by_kind(
+    described: Mapping[str, Any], show: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+) -> dict[str, list[Mapping[str, Any]]]:
+    """Show the variants as DescribeEndpoint sorts them; shadow variants only where there are any."""
+    shown = {member: [show(variant) for variant in described.get(member) or ()] for member in _KINDS}
+    return {member: variants for member, variants in shown.items() if variants or member == _PRODUCTION}
 
 
 def _deleted(before: Mark, moment: Moment) -> Mapping[str, Any]:
@@ -97,18 +103,17 @@ def _deleted(before: Mark, moment: Moment) -> Mapping[str, Any]:
 
 
 def _state_detail(described: Mapping[str, Any], tags: Mapping[str, str]) -> dict[str, Any]:
-    variants = list(_variants(described)) or list(_variants(described.get("PendingDeploymentSummary") or {}))
-    desired = [{name: variant[name] for name in ("DesiredWeight", "DesiredInstanceCount")} for variant in variants]
-    return _detail(described, tags, {"ProductionVariants": desired})
+    known = described if described.get(_PRODUCTION) else described.get("PendingDeploymentSummary") or {}
+    return _detail(described, tags, _by_kind(known, _desired))
 
 
 def _deployment_detail(described: Mapping[str, Any], tags: Mapping[str, str]) -> dict[str, Any]:
-    summaries: dict[str, Any] = {"ProductionVariants": _summaries(described)}
+    summaries: dict[str, Any] = {**_by_kind(described, _summary)}
     if pending := described.get("PendingDeploymentSummary"):
         summaries["PendingDeploymentSummary"] = {
             "EndpointConfigName": pending["EndpointConfigName"],
             "StartTime": _milliseconds(pending["StartTime"]),
-            "ProductionVariants": _summaries(pending),
+            **_by_kind(pending, _summary),
         }
     return _detail(described, tags, summaries)
 
@@ -129,11 +134,12 @@ def _detail(described: Mapping[str, Any], tags: Mapping[str, str], variants: Map
     return detail
 
 
-def _summaries(described: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [
-        {name: _shown(variant[name]) for name in _VARIANT_SUMMARY if variant.get(name) is not None}
-        for variant in _variants(described)
-    ]
+def _desired(variant: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {name: variant[name] for name in ("DesiredWeight", "DesiredInstanceCount")}
+
+
+def _summary(variant: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {name: _shown(variant[name]) for name in _VARIANT_SUMMARY if variant.get(name) is not None}
 
 
 def _shown(value: Any) -> Any:

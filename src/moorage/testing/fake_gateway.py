@@ -11,10 +11,7 @@ from moorage.routing.snapshot import Snapshot
 def instances_of(snapshot: Snapshot) -> frozenset[str]:
     """Give the instances that a snapshot routes to."""
     return frozenset(
-        instance.instance_id
-        for endpoint in snapshot.endpoints.values()
-        for variant in endpoint.variants
-        for instance in variant.instances
+        instance.instance_id for endpoint in snapshot.endpoints.values() for instance in endpoint.instances
     )
 
 

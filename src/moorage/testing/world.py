@@ -39,6 +39,8 @@ T = TypeVar("T")
 _STEP_SECONDS = 0.05
 _RESTART_SECONDS = 0.2
 
+_NONE: Mapping[str, int] = {}
+
 PATIENCE = Patience(drain_seconds=20.0, change_seconds=600.0)
 
 
@@ -230,32 +232,61 @@ class ControlWorld:
 
         await self.until(done, seconds)
 
-    async def create(self, counts: Mapping[str, int], name: str = "ep", source: str = "ep") -> None:
+    async def create(
+        self,
+        counts: Mapping[str, int],
+        name: str = "ep",
+        source: str = "ep",
+        *,
+        shadows: Mapping[str, int] = _NONE,
+        capture: Mapping[str, Any] | None = None,
+    ) -> None:
         """Make an endpoint with a variant per entry from a new model and configuration; it is not waited for."""
-        await self.configure(counts, source)
+        await self.configure(counts, source, shadows=shadows, capture=capture)
         await self.ask("CreateEndpoint", EndpointName=name, EndpointConfigName=f"{source}-config")
 
-    async def deploy(self, counts: Mapping[str, int], source: str, name: str = "ep", **members: Any) -> None:
+    async def deploy(
+        self,
+        counts: Mapping[str, int],
+        source: str,
+        name: str = "ep",
+        *,
+        shadows: Mapping[str, int] = _NONE,
+        capture: Mapping[str, Any] | None = None,
+        **members: Any,
+    ) -> None:
         """Update an endpoint to a new model and configuration with a variant per entry; it is not waited for."""
-        await self.configure(counts, source)
+        await self.configure(counts, source, shadows=shadows, capture=capture)
         await self.ask("UpdateEndpoint", EndpointName=name, EndpointConfigName=f"{source}-config", **members)
 
-    async def configure(self, counts: Mapping[str, int], source: str) -> None:
-        """Make a model and an endpoint configuration with a variant per entry."""
+    async def configure(
+        self,
+        counts: Mapping[str, int],
+        source: str,
+        *,
+        shadows: Mapping[str, int] = _NONE,
+        capture: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Make a model and an endpoint configuration with a variant per entry, production and shadow."""
         await self.ask("CreateModel", ModelName=f"{source}-model", PrimaryContainer={"Image": IMAGE})
-        await self.ask(
-            "CreateEndpointConfig",
-            EndpointConfigName=f"{source}-config",
-            ProductionVariants=[
+        production, shadow = (
+            [
                 {
                     "VariantName": variant,
                     "ModelName": f"{source}-model",
                     "InstanceType": "ml.m5.large",
                     "InitialInstanceCount": count,
                 }
-                for variant, count in counts.items()
-            ],
+                for variant, count in group.items()
+            ]
+            for group in (counts, shadows)
         )
+        members: dict[str, Any] = {"ProductionVariants": production}
+        if shadow:
+            members["ShadowProductionVariants"] = shadow
+        if capture is not None:
+            members["DataCaptureConfig"] = capture
+        await self.ask("CreateEndpointConfig", EndpointConfigName=f"{source}-config", **members)
 
     @property
     def routed(self) -> frozenset[str]:

@@ -1,6 +1,7 @@
 """What the operations on endpoints have in common: finding one, its copy of a configuration, and its quotas."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection
@@ -51,8 +52,10 @@ def check_can_change(endpoint: EndpointRecord) -> None:
 
 
 def copy_variants(connection: Connection, call: Call, config: Document) -> tuple[DeployedVariant, ...]:
-    """Copy a configuration's variants and their models; deleting those never disturbs an endpoint."""
-    return tuple(_copy(connection, call, variant) for variant in config.members["ProductionVariants"])
+    """Copy a configuration's variants, the shadow last, and their models; deleting those never disturbs an endpoint."""
+    production = [_copy(connection, call, variant) for variant in config.members["ProductionVariants"]]
+    shadows = [_copy(connection, call, variant) for variant in config.members.get("ShadowProductionVariants", ())]
+    return (*production, *(replace(variant, shadow=True) for variant in shadows))
 
 
 def _copy(connection: Connection, call: Call, variant: Mapping[str, Any]) -> DeployedVariant:
@@ -72,6 +75,7 @@ def _copy(connection: Connection, call: Call, variant: Mapping[str, Any]) -> Dep
                 model_data_url=container.get("ModelDataUrl"),
             ),
         ),
+        routing=variant.get("RoutingConfig"),
     )
 
 

@@ -37,11 +37,15 @@ async def describe_endpoint_config(call: Call, request: Members) -> dict[str, An
     """Give an endpoint configuration back, in a form that can be sent to CreateEndpointConfig again."""
     key = call.resource(Kind.ENDPOINT_CONFIG, request["EndpointConfigName"])
     config = await call.services.store.read(lambda connection: find_document(connection, key))
-    variants = [{"InitialVariantWeight": 1.0, **variant} for variant in config.members["ProductionVariants"]]
+    weighted = {
+        member: [{"InitialVariantWeight": 1.0, **variant} for variant in config.members[member]]
+        for member in ("ProductionVariants", "ShadowProductionVariants")
+        if config.members.get(member)
+    }
     return {
         "EnableNetworkIsolation": False,
         **config.members,
-        "ProductionVariants": variants,
+        **weighted,
         "EndpointConfigName": config.name,
         "EndpointConfigArn": arn_of(key),
         "CreationTime": config.created_at,

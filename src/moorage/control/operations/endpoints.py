@@ -37,7 +37,7 @@ async def create_endpoint(call: Call, request: Members) -> dict[str, Any]:
 def _make_endpoint(connection: Connection, call: Call, request: Members) -> EndpointRecord:
     config = find_config(connection, call, request["EndpointConfigName"])
     variants = copy_variants(connection, call, config)
-    counts = [variant.desired_count for variant in variants]
+    counts = [variant.desired_count for variant in variants if not variant.shadow]
     check([lambda members: rules.steps_fit(members, counts), rules.only_what_create_builds], request)
     check_quotas(connection, call, quotas.usage_of(variants))
     return EndpointRecord(
@@ -51,6 +51,7 @@ def _make_endpoint(connection: Connection, call: Call, request: Members) -> Endp
         created_at=call.now,
         modified_at=call.now,
         deployment_config=request.get("DeploymentConfig"),
+        capture=config.members.get("DataCaptureConfig"),
     )
 
 

@@ -37,10 +37,10 @@ async def update_endpoint(call: Call, request: Members) -> dict[str, Any]:
         variants = copy_variants(connection, call, config)
         if request.get("RetainAllVariantProperties"):
             variants = retain(endpoint.variants, variants, _excluded(request))
-        counts = [variant.desired_count for variant in variants]
+        counts = [variant.desired_count for variant in variants if not variant.shadow]
         check([lambda members: rules.steps_fit(members, counts), rules.only_what_update_builds], request)
         check_quotas(connection, call, quotas.usage_of(variants))
-        endpoints.change(connection, _begin(endpoint, config.name, variants, request, call.now))
+        endpoints.change(connection, _begin(endpoint, config, variants, request, call.now))
 
     await call.services.store.transact(record)
     return {"EndpointArn": endpoint_arn(key)}
@@ -57,20 +57,22 @@ def _excluded(request: Members) -> set[str]:
 
 def _begin(
     endpoint: EndpointRecord,
-    config_name: str,
+    config: Document,
     variants: tuple[DeployedVariant, ...],
     request: Members,
     now: float,
 ) -> EndpointRecord:
     retained = request.get("RetainDeploymentConfig", False)
     deployment = Deployment(
-        config_name=config_name,
+        config_name=config.name,
         variants=variants,
         fleet=endpoint.fleet + 1,
         stage=Stage.LAUNCHING,
         started_at=now,
         stage_since=now,
         config=endpoint.deployment_config if retained else request.get("DeploymentConfig"),
+        # Never retained: it is no property of a variant (section 5.3, rule 8).
+        capture=config.members.get("DataCaptureConfig"),
     )
     return replace(_changing(endpoint, now), deployment=deployment)
 

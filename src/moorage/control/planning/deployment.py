@@ -71,6 +71,7 @@ def _completed(endpoint: EndpointRecord, deployment: Deployment, now: float) -> 
         fleet=deployment.fleet,
         deployment=None,
         deployment_config=deployment.config,
+        capture=deployment.capture,
         status=follow(endpoint.status, Event.SETTLED),
         modified_at=now,
     )

@@ -111,7 +111,7 @@ def _stops(
 def _routed(route: Endpoint | None) -> frozenset[str]:
     if route is None:
         return frozenset()
-    return frozenset(instance.instance_id for variant in route.variants for instance in variant.instances)
+    return frozenset(instance.instance_id for instance in route.instances)
 
 
 def _keep(endpoint: EndpointRecord, draft: Draft) -> EndpointRecord:

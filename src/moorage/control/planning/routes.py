@@ -1,11 +1,12 @@
 """What gateways should know of an endpoint."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from moorage.aws.arns import make_arn
 from moorage.control.planning.observed import Observed
 from moorage.engine.contract import InstanceReport, InstanceState
-from moorage.routing.snapshot import Endpoint, Instance, Variant
+from moorage.routing.snapshot import Capture, Endpoint, Instance, PrefixAware, Strategy, Variant
 from moorage.state.records import DeployedVariant, EndpointRecord, EndpointStatus, InstanceRecord, Stage
 
 _SWITCHED = frozenset({Stage.SHIFTING, Stage.BAKING, Stage.TERMINATING})
@@ -22,10 +23,10 @@ def route_of(
     """
     serving, fleet = _serving(endpoint)
     mine = [record for record in instances if record.fleet == fleet]
-    variants = tuple(_variant(variant, mine, reports) for variant in serving)
+    routed = [(variant.shadow, _variant(variant, mine, reports)) for variant in serving]
     if endpoint.status == EndpointStatus.CREATING:
         wanted = [variant.desired_count for variant in endpoint.variants]
-        if [len(variant.instances) for variant in variants] != wanted:
+        if [len(variant.instances) for _, variant in routed] != wanted:
             return None
     elif endpoint.status not in _SERVING:
         return None
@@ -34,7 +35,9 @@ def route_of(
         region=endpoint.region,
         name=endpoint.name,
         arn=make_arn(endpoint.region, endpoint.account, "endpoint", endpoint.name),
-        variants=variants,
+        variants=tuple(variant for shadow, variant in routed if not shadow),
+        shadows=tuple(variant for shadow, variant in routed if shadow),
+        capture=_capture(capture_in_effect(endpoint)),
     )
 
 
@@ -48,6 +51,18 @@ def is_in_force(endpoint: EndpointRecord, instances: Sequence[InstanceRecord], o
 def routes_to_new_fleet(endpoint: EndpointRecord) -> bool:
     """Say whether traffic goes to the fleet that is to replace the old one."""
     return endpoint.deployment is not None and endpoint.deployment.stage in _SWITCHED
+
+
+def capture_in_effect(endpoint: EndpointRecord) -> Mapping[str, Any] | None:
+    """Give the DataCaptureConfig that belongs to the fleet which takes the traffic."""
+    if endpoint.deployment is not None and routes_to_new_fleet(endpoint):
+        return endpoint.deployment.capture
+    return endpoint.capture
+
+
+def captures(config: Mapping[str, Any]) -> bool:
+    """Say whether a DataCaptureConfig asks for anything: it does unless it says otherwise."""
+    return bool(config.get("EnableCapture", True))
 
 
 def _serving(endpoint: EndpointRecord) -> tuple[tuple[DeployedVariant, ...], int]:
@@ -67,7 +82,39 @@ def _variant(
         and record.retired_at is None
         and (address := _ready_address(reports.get(record.instance_id))) is not None
     ]
-    return Variant(variant.name, variant.desired_weight, variant.containers[0].name, tuple(ready))
+    routing = variant.routing or {}
+    return Variant(
+        name=variant.name,
+        weight=variant.desired_weight,
+        container=variant.containers[0].name,
+        instances=tuple(ready),
+        strategy=Strategy(routing.get("RoutingStrategy", Strategy.RANDOM)),
+        prefix_aware=_prefix_aware(routing.get("PrefixAwareRoutingConfig")),
+        # It follows from what is ready and what is desired, and so changes with one of them alone: instances that
+        # are launched, start and fail before they are ready make no new snapshot.
+        coming=len(ready) < variant.desired_count,
+    )
+
+
+def _prefix_aware(config: Mapping[str, Any] | None) -> PrefixAware | None:
+    if config is None:
+        return None
+    return PrefixAware(config["PrefixLength"], config["ConcurrencyThreshold"])
+
+
+def _capture(config: Mapping[str, Any] | None) -> Capture | None:
+    if config is None or not captures(config):
+        return None
+    modes = {option["CaptureMode"] for option in config["CaptureOptions"]}
+    types = config.get("CaptureContentTypeHeader", {})
+    return Capture(
+        percentage=float(config["InitialSamplingPercentage"]),
+        destination=config["DestinationS3Uri"].rstrip("/"),
+        inputs=not modes.isdisjoint({"Input", "InputAndOutput"}),
+        outputs=not modes.isdisjoint({"Output", "InputAndOutput"}),
+        csv_types=tuple(types.get("CsvContentTypes", ())),
+        json_types=tuple(types.get("JsonContentTypes", ())),
+    )
 
 
 def _ready_address(report: InstanceReport | None) -> str | None:

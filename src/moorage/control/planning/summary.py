@@ -6,7 +6,7 @@ from typing import Any
 
 from moorage.aws.arns import make_arn
 from moorage.control.planning.deployment import termination_wait_of
-from moorage.control.planning.routes import routes_to_new_fleet
+from moorage.control.planning.routes import capture_in_effect, captures, routes_to_new_fleet
 from moorage.engine.contract import ENDED, InstanceReport, InstanceState
 from moorage.routing.snapshot import Endpoint
 from moorage.state.records import DeployedVariant, Deployment, EndpointRecord, EndpointStatus, InstanceRecord, Stage
@@ -33,6 +33,8 @@ def describe(
         "LastModifiedTime": endpoint.modified_at,
         "LastDeploymentConfig": endpoint.deployment_config,
     }
+    if (capture := capture_in_effect(endpoint)) is not None:
+        answer["DataCaptureConfig"] = _capture(capture, route)
     if endpoint.status == EndpointStatus.CREATING:
         # Before an endpoint serves there is only what is to come (section 6.3).
         pending = [_present(endpoint, variant, seen) for variant in endpoint.variants]
@@ -40,7 +42,7 @@ def describe(
             endpoint.config_name, endpoint.created_at, endpoint.variants, pending
         )
         return answer
-    answer["ProductionVariants"] = [_present(endpoint, variant, seen) for variant in endpoint.variants]
+    answer |= _by_kind(endpoint.variants, [_present(endpoint, variant, seen) for variant in endpoint.variants])
     if (deployment := endpoint.deployment) is not None:
         pending = [_replacing(endpoint, deployment, variant, seen) for variant in deployment.variants]
         answer["PendingDeploymentSummary"] = _pending(
@@ -49,17 +51,35 @@ def describe(
     return answer
 
 
+def _by_kind(
+    variants: Sequence[DeployedVariant], summaries: Sequence[dict[str, Any]]
+) -> dict[str, list[dict[str, Any]]]:
+    """Give the summaries of production variants and, if there are any, those of shadow variants."""
+    both = list(zip(variants, summaries, strict=True))
+    production = [summary for variant, summary in both if not variant.shadow]
+    shadows = [summary for variant, summary in both if variant.shadow]
+    return {"ProductionVariants": production, **({"ShadowProductionVariants": shadows} if shadows else {})}
+
+
+def _capture(config: Mapping[str, Any], route: Endpoint | None) -> dict[str, Any]:
+    """Sum up the data capture in effect; it has started when the gateways are told of it."""
+    started = route is not None and route.capture is not None
+    return {
+        "EnableCapture": captures(config),
+        "CaptureStatus": "Started" if started else "Stopped",
+        "CurrentSamplingPercentage": config["InitialSamplingPercentage"],
+        "DestinationS3Uri": config["DestinationS3Uri"],
+        "KmsKeyId": "",  # required by the model, also where nothing is encrypted
+    }
+
+
 def _pending(
     config_name: str, started_at: float, variants: Sequence[DeployedVariant], summaries: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
-    return {
-        "EndpointConfigName": config_name,
-        "StartTime": started_at,
-        "ProductionVariants": [
-            {**summary, "InstanceType": variant.instance_type}
-            for summary, variant in zip(summaries, variants, strict=True)
-        ],
-    }
+    typed = [
+        {**summary, "InstanceType": variant.instance_type} for summary, variant in zip(summaries, variants, strict=True)
+    ]
+    return {"EndpointConfigName": config_name, "StartTime": started_at, **_by_kind(variants, typed)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +105,7 @@ class _Seen:
 
     def weight(self, variant: DeployedVariant) -> float:
         """Give the weight by which the gateways route to a variant."""
-        routed = self.route.variants if self.route is not None else ()
+        routed = (*self.route.variants, *self.route.shadows) if self.route is not None else ()
         return {one.name: one.weight for one in routed}.get(variant.name, variant.desired_weight)
 
 
@@ -96,7 +116,7 @@ def _believed(route: Endpoint | None) -> dict[str, InstanceReport]:
         instance.instance_id: InstanceReport(
             instance.instance_id, route.name, variant.name, InstanceState.READY, since=0.0
         )
-        for variant in route.variants
+        for variant in (*route.variants, *route.shadows)
         for instance in variant.instances
     }
 
@@ -128,6 +148,7 @@ def _summary(
         "CurrentInstanceCount": current,
         "DesiredInstanceCount": variant.desired_count,
         "VariantStatus": status,
+        "RoutingConfig": variant.routing,
     }
 
 

@@ -20,15 +20,25 @@ _NOT_WITH_SERVERLESS = (
 _NOT_WITH_ASYNC = ("ShadowProductionVariants", "ExplainerConfig", "CrossRegionTrafficConfig")
 _NOT_WITH_COMPONENTS = ("ShadowProductionVariants", "AsyncInferenceConfig", "DataCaptureConfig", "ExplainerConfig")
 
+_VARIANT = {
+    "VariantName": ...,
+    "ModelName": ...,
+    "InitialInstanceCount": ...,
+    "InstanceType": ...,
+    "InitialVariantWeight": ...,
+    "RoutingConfig": ...,
+    "EnableSSMAccess": False,
+}
 _BUILT = {
     "EndpointConfigName": ...,
-    "ProductionVariants": {
-        "VariantName": ...,
-        "ModelName": ...,
-        "InitialInstanceCount": ...,
-        "InstanceType": ...,
-        "InitialVariantWeight": ...,
-        "EnableSSMAccess": False,
+    "ProductionVariants": _VARIANT,
+    "ShadowProductionVariants": _VARIANT,
+    "DataCaptureConfig": {
+        "EnableCapture": ...,
+        "InitialSamplingPercentage": ...,
+        "DestinationS3Uri": ...,
+        "CaptureOptions": ...,
+        "CaptureContentTypeHeader": ...,
     },
     "EnableNetworkIsolation": False,
     "Tags": ...,
@@ -106,6 +116,14 @@ def component_hosts_have_a_role(request: Members) -> str | None:
     return None
 
 
+def capture_goes_to_a_bucket(request: Members) -> str | None:
+    """Refuse to capture into web addresses, which the model's pattern allows; nobody asks whether a bucket exists."""
+    destination = request.get("DataCaptureConfig", {}).get("DestinationS3Uri")
+    if destination is not None and not destination.startswith("s3://"):
+        return f"DestinationS3Uri of DataCaptureConfig must be of the form s3://bucket/prefix: {destination}"
+    return None
+
+
 def frequency_is_known(request: Members) -> str | None:
     """Refuse a frequency of metrics that is none of the seven (rule 18)."""
     frequency = request.get("MetricsConfig", {}).get("MetricPublishFrequencyInSeconds")
@@ -131,6 +149,7 @@ RULES = (
     component_hosts_have_a_role,
     *instances.RULES,
     *explainer.RULES,
+    capture_goes_to_a_bucket,
     frequency_is_known,
     *tags.RULES,
 )
