@@ -49,6 +49,7 @@ def test_the_environment_lies_over_the_defaults() -> None:
         ("STOP_GRACE_SECONDS", "nan", "a number, not below 0"),
         ("STARTUP_TIMEOUT_SECONDS", "inf", "a number, not below 0"),
         ("ARTIFACT_BYTES", "-1", "a whole number, not below 0"),
+        ("GATEWAYS", "0", "a whole number from 1 to 64"),
         ("ACCOUNT", "12", "12 digits"),
         ("REGION", "us east", "small letters, digits and single hyphens, such as us-east-1"),
     ],

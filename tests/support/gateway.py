@@ -183,12 +183,16 @@ class FakeControl:
     snapshot: Snapshot
     messages: list[dict[str, Any]] = field(default_factory=list)
     links: list[link.Link] = field(default_factory=list)
+    held: asyncio.Event | None = None
+    """What to wait for before the first snapshot is sent."""
 
     async def serve(self, opened: link.Link) -> None:
         self.links.append(opened)
         async for message in opened.messages():
             self.messages.append(message)
             if message["op"] == "hello":
+                if self.held is not None:
+                    await self.held.wait()
                 await self._tell(opened)
         self.links.remove(opened)
 

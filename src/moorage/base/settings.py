@@ -19,6 +19,9 @@ from urllib.parse import urlsplit
 
 DEFAULT_ACCOUNT = "000000000000"
 
+MOST_GATEWAYS = 64
+"""More gateways than a machine has cores share nothing but the memory they take."""
+
 _PREFIX = "MOORAGE_"
 
 
@@ -78,6 +81,9 @@ class Settings:
 
     port: int = 8410
     """Port of everything; 0 lets the kernel choose."""
+
+    gateways: int = 1
+    """Gateway processes on the port; the kernel deals out the connections among them."""
 
     region: str = "us-east-1"
     """Region that ``moorage env`` exports."""
@@ -183,6 +189,12 @@ def _read_port(text: str) -> int:
     return value
 
 
+def _read_gateways(text: str) -> int:
+    if (value := int(text)) not in range(1, MOST_GATEWAYS + 1):
+        raise ValueError(text)
+    return value
+
+
 def _read_account(text: str) -> str:
     if not re.fullmatch(r"[0-9]{12}", text):
         raise ValueError(text)
@@ -199,6 +211,7 @@ def _read_region(text: str) -> str:
 _READERS: Mapping[str, Callable[[str], Any]] = {
     "quotas": _read_quotas,
     "port": _read_port,
+    "gateways": _read_gateways,
     "account": _read_account,
     "region": _read_region,
 }
@@ -207,6 +220,7 @@ _WANTED: Mapping[Callable[[str], Any], str] = {
     _read_whole_number: "a whole number, not below 0",
     _read_number: "a number, not below 0",
     _read_port: "a whole number from 0 to 65535",
+    _read_gateways: f"a whole number from 1 to {MOST_GATEWAYS}",
     _read_account: "12 digits",
     _read_region: "small letters, digits and single hyphens, such as us-east-1",
     _read_quotas: (

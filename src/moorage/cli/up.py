@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from moorage.base.settings import (
+    MOST_GATEWAYS,
     Settings,
     UnusableSetting,
     check_option,
@@ -22,6 +23,11 @@ from moorage.cli.server import data_dir_option
 @click.command()
 @click.option("--port", type=click.IntRange(0, 65535), help="Port of everything; 0 picks a free one.  [default: 8410]")
 @click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
+@click.option(
+    "--gateways",
+    type=click.IntRange(1, MOST_GATEWAYS),
+    help="Gateway processes that share the port; one uses one core.  [default: 1]",
+)
 @data_dir_option
 @click.option("--ephemeral", is_flag=True, help="Keep everything in a temporary folder that is removed at the end.")
 @click.option("--region", help="Region that `moorage env` exports.  [default: us-east-1]")

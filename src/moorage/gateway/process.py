@@ -21,6 +21,9 @@ from moorage.routing.decide import Routing
 OWNER_SECONDS = 5.0
 """For how long a request waits for an owner that is being restarted."""
 
+FIRST_SNAPSHOT_SECONDS = 1.0
+"""For a control plane that has taken our call and does not speak; then the last snapshot on disk must do."""
+
 
 def run(settings: Settings, listener: socket.socket) -> None:
     """Run a gateway at a listening socket until SIGTERM."""
@@ -42,10 +45,12 @@ async def serve(settings: Settings, listening: socket.socket, stop: asyncio.Even
     )
     listener = Listener(shared)
     try:
-        last = await read_routing(settings.data_dir / "snapshot.json")
-        if last is not None:
-            apply(shared, last)
         tasks.start("snapshots", snapshots.run())
+        # The control plane shall know that we use its instances before we do (control/publish.py).
+        await snapshots.first(FIRST_SNAPSHOT_SECONDS)
+        last = None if shared.routing else await read_routing(settings.data_dir / "snapshot.json")
+        if last is not None and shared.routing is None:
+            apply(shared, last)
         await listener.open(listening)
         await stop.wait()
         await listener.close()

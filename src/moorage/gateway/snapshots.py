@@ -1,10 +1,11 @@
-"""Where the snapshots come from: the file at the start, then the link to the control plane, for ever.
+"""Where the snapshots come from: the link to the control plane, for ever; without one, at the start, the file.
 
 Nothing that the control plane does or fails to do disturbs the invocations: a snapshot that cannot be read leaves
 the present one in place.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -61,6 +62,7 @@ class SnapshotLink:
         self._something_to_send = asyncio.Event()
         self._drained: deque[str] = deque(maxlen=REMEMBERED_DRAINED)
         self._connected = False
+        self._tried = asyncio.Event()
 
     def __repr__(self) -> str:
         return f"<SnapshotLink: {'' if self._connected else 'not '}connected, {len(self._outgoing)} to send>"
@@ -74,6 +76,15 @@ class SnapshotLink:
         """Say that an instance refused a connection or broke one."""
         self._send({"op": "unreachable", "instance_id": instance_id})
 
+    async def first(self, seconds: float) -> None:
+        """Wait until the first snapshot is applied, or it is clear that there is nobody who sends one.
+
+        ``seconds`` is for a control plane that takes the call and does not speak.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._tried.wait()
+
     async def run(self) -> None:
         """Keep the link up until cancelled."""
         while True:
@@ -83,6 +94,7 @@ class SnapshotLink:
                 pass
             else:
                 await self._serve(opened)
+            self._tried.set()
             await self._clock.sleep_until(self._clock.monotonic() + AGAIN_SECONDS)
 
     async def _serve(self, opened: Link) -> None:
@@ -115,6 +127,7 @@ class SnapshotLink:
             return
         self._send({"op": "applied", "version": routing.version})
         self._apply(routing)
+        self._tried.set()
 
     def _send(self, message: Message) -> None:
         if self._connected:

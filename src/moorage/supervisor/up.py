@@ -22,7 +22,7 @@ from moorage.engine.cgroups import remove_groups
 from moorage.supervisor import places
 from moorage.supervisor.banner import banner
 from moorage.supervisor.family import Child, Family, Role, StartFailed
-from moorage.supervisor.port import PortUnavailable, is_loopback, open_listener, url_of
+from moorage.supervisor.port import PortUnavailable, is_loopback, open_listeners, url_of
 from moorage.supervisor.ready import ReadyProbe, make_questions
 from moorage.supervisor.terminal import TerminalHandler
 
@@ -31,7 +31,7 @@ _KILLED_SERVER_ENDS_WITHIN_SECONDS = 5.0
 
 log = logging.getLogger(__name__)
 
-MakeRoles = Callable[[Settings, socket.socket], Sequence[Role]]
+MakeRoles = Callable[[Settings, Sequence[socket.socket]], Sequence[Role]]
 
 
 class CannotStart(Exception):
@@ -47,10 +47,10 @@ def up(settings: Settings, make_roles: MakeRoles, tier: Callable[[Settings], str
     try:
         with _installation(settings, ephemeral=ephemeral) as installed:
             key = places.first_key(installed.data_dir, installed.account)
-            listener = open_listener(installed.host, installed.port)
-            url = url_of(installed.host, listener.getsockname()[1])
+            listeners = open_listeners(installed.host, installed.port, installed.gateways)
+            url = url_of(installed.host, listeners[0].getsockname()[1])
             start = _Start(_with_account_of(key, installed), key, url, started_at, ephemeral)
-            _serve(start, listener, make_roles, tier)
+            _serve(start, listeners, make_roles, tier)
     except (places.UnusablePlace, PortUnavailable) as fault:
         raise CannotStart(str(fault)) from fault
 
@@ -125,9 +125,11 @@ class _Start:
         }
 
 
-def _serve(start: _Start, listener: socket.socket, make_roles: MakeRoles, tier: Callable[[Settings], str]) -> None:
+def _serve(
+    start: _Start, listeners: Sequence[socket.socket], make_roles: MakeRoles, tier: Callable[[Settings], str]
+) -> None:
     settings = start.settings
-    loopback = is_loopback(listener)
+    loopback = is_loopback(listeners[0])
     log_file = places.open_log(settings.data_dir)
     _log_to_file_and_terminal(log_file)
     terminal = os.dup(sys.stderr.fileno())
@@ -154,10 +156,10 @@ def _serve(start: _Start, listener: socket.socket, make_roles: MakeRoles, tier: 
         sys.stdout.write(banner(server, start.key, loopback=loopback, style=sys.stdout.isatty()))
         sys.stdout.flush()
 
-    family = Family(make_roles(settings, listener), listener=listener, clock=SystemClock(), on_change=note, adopt=adopt)
+    family = Family(make_roles(settings, listeners), clock=SystemClock(), on_change=note, adopt=adopt)
     gc.collect()
     gc.freeze()  # what is shared by the fork stays shared: the collector does not write to it any more
-    probe = ReadyProbe(listener, make_questions(start.key, settings.region, SystemClock()))
+    probe = ReadyProbe(listeners[0], make_questions(start.key, settings.region, SystemClock()))
     try:
         family.run(probe=probe, ready_within_seconds=READY_WITHIN_SECONDS, on_ready=ready)
     except StartFailed as fault:
