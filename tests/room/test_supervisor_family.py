@@ -186,6 +186,10 @@ def ask(connection: socket.socket) -> int:
     return int(answer.rpartition(b"\r\n")[2])
 
 
+def is_stopped(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
 def connect(server: Server, count: int) -> list[socket.socket]:
     return [socket.create_connection(("127.0.0.1", port_of(server))) for _ in range(count)]
 
@@ -206,6 +210,7 @@ def test_what_waits_for_a_dead_gateway_is_answered_by_its_successor(pair: Server
     before = gateways_of(pair)
     for pid in before:
         os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: all(map(is_stopped, before)), within=5, what="both stand still")
     waiting = connect(pair, 32)  # in the queues of both: nobody accepts
     os.kill(before[0], signal.SIGKILL)
     os.kill(before[1], signal.SIGCONT)
