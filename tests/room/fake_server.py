@@ -69,7 +69,7 @@ def main(data_dir: str, port: str, kind: str) -> None:
     gateways = int(os.environ.get("FAKE_GATEWAYS", "1"))
     settings = Settings(Path(data_dir), Path(os.environ["FAKE_RUN_DIR"]), port=int(port), gateways=gateways)
 
-    def make_roles(settings: Settings, listeners: Sequence[socket.socket]) -> list[Role]:
+    def make_roles(settings: Settings, listeners: Sequence[socket.socket], _certificate: object) -> list[Role]:
         node = stubborn if kind == "stubborn" else lambda: sleeper(settings, "node")
         front = (lambda *_: broken()) if kind == "broken" else gateway
         return [

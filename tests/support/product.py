@@ -152,6 +152,7 @@ class Moorage:
         return boto3.session.Session().client(
             service,
             endpoint_url=exports["AWS_ENDPOINT_URL"],
+            verify=exports.get("AWS_CA_BUNDLE"),
             region_name=exports["AWS_DEFAULT_REGION"],
             aws_access_key_id=exports["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=exports["AWS_SECRET_ACCESS_KEY"],

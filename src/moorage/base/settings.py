@@ -24,6 +24,9 @@ MOST_GATEWAYS = 64
 
 _PREFIX = "MOORAGE_"
 
+_PATHS = ("environments_dir", "tls_cert", "tls_key")
+"""Settings that are a path or None."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -85,6 +88,12 @@ class Settings:
     gateways: int = 1
     """Gateway processes on the port; the kernel deals out the connections among them."""
 
+    tls_cert: Path | None = None
+    """Certificate of the public port, with its chain, in PEM form; None: the port speaks plain HTTP."""
+
+    tls_key: Path | None = None
+    """Its key."""
+
     region: str = "us-east-1"
     """Region that ``moorage env`` exports."""
 
@@ -116,17 +125,16 @@ class Settings:
             **dataclasses.asdict(self),
             "data_dir": str(self.data_dir),
             "run_dir": str(self.run_dir),
-            "environments_dir": str(self.environments_dir) if self.environments_dir else None,
+            **{name: str(path) if (path := getattr(self, name)) else None for name in _PATHS},
         }
 
     @classmethod
     def from_message(cls, message: Mapping[str, Any]) -> "Settings":
         """Read the JSON form."""
-        environments = message["environments_dir"]
         paths = {
             "data_dir": Path(message["data_dir"]),
             "run_dir": Path(message["run_dir"]),
-            "environments_dir": Path(environments) if environments else None,
+            **{name: Path(message[name]) if message[name] else None for name in _PATHS},
         }
         values: dict[str, Any] = {**message, **paths, "limits": Limits(**message["limits"])}
         return cls(**values)
@@ -195,6 +203,12 @@ def _read_gateways(text: str) -> int:
     return value
 
 
+def _read_path(text: str) -> Path:
+    if not text:
+        raise ValueError(text)
+    return Path(text).absolute()
+
+
 def _read_account(text: str) -> str:
     if not re.fullmatch(r"[0-9]{12}", text):
         raise ValueError(text)
@@ -215,11 +229,16 @@ _READERS: Mapping[str, Callable[[str], Any]] = {
     "account": _read_account,
     "region": _read_region,
 }
-_READERS_OF_KINDS: Mapping[type, Callable[[str], Any]] = {int: _read_whole_number, float: _read_number}
+_READERS_OF_KINDS: Mapping[type, Callable[[str], Any]] = {
+    int: _read_whole_number,
+    float: _read_number,
+    Path: _read_path,
+}
 _WANTED: Mapping[Callable[[str], Any], str] = {
     _read_whole_number: "a whole number, not below 0",
     _read_number: "a number, not below 0",
     _read_port: "a whole number from 0 to 65535",
+    _read_path: "a path",
     _read_gateways: f"a whole number from 1 to {MOST_GATEWAYS}",
     _read_account: "12 digits",
     _read_region: "small letters, digits and single hyphens, such as us-east-1",

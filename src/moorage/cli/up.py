@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -28,6 +29,12 @@ from moorage.cli.server import data_dir_option
     type=click.IntRange(1, MOST_GATEWAYS),
     help="Gateway processes that share the port; one uses one core.  [default: 1]",
 )
+@click.option(
+    "--tls-cert",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Certificate with its chain (PEM): the port speaks TLS. Read again when the file changes.",
+)
+@click.option("--tls-key", type=click.Path(path_type=Path, dir_okay=False), help="Key of the certificate (PEM).")
 @data_dir_option
 @click.option("--ephemeral", is_flag=True, help="Keep everything in a temporary folder that is removed at the end.")
 @click.option("--region", help="Region that `moorage env` exports.  [default: us-east-1]")
@@ -37,20 +44,24 @@ from moorage.cli.server import data_dir_option
     type=click.Choice(["auto", "sandbox", "process"]),
     help="How instances are run.  [default: auto: what `moorage doctor` finds]",
 )
-def up(*, data_dir: Path | None, ephemeral: bool, **options: str | int | None) -> None:
+def up(*, data_dir: Path | None, ephemeral: bool, **options: str | int | Path | None) -> None:
     """Start Moorage in the foreground; Ctrl-C stops it.
 
     Every limit is a setting too: MOORAGE_INVOCATION_TIMEOUT_SECONDS=120 moorage up (docs/reference/settings.md).
     """
     if ephemeral and data_dir:
         raise click.UsageError("--ephemeral chooses its own folder: leave --data-dir out.")
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {
+        name: value.absolute() if isinstance(value, Path) else value
+        for name, value in options.items()
+        if value is not None
+    }
     command = supervisor_command(make_settings(data_dir, given), ephemeral=ephemeral)
     # The same process goes on as the supervisor: its pid is the one that the user started and will stop.
     os.execv(command[0], command)  # noqa: S606 - our own interpreter
 
 
-def make_settings(data_dir: Path | None, options: dict[str, str | int]) -> Settings:
+def make_settings(data_dir: Path | None, options: Mapping[str, str | int | Path]) -> Settings:
     """Make the settings: the defaults, over them the environment, over that the options."""
     folder = (data_dir or default_data_dir()).absolute()
     for name in ("account", "region"):

@@ -10,6 +10,7 @@ from moorage.base.ids import SystemIds
 from moorage.base.process import run_process
 from moorage.base.settings import Settings
 from moorage.base.tasks import Tasks
+from moorage.gateway.certificate import Certificate
 from moorage.gateway.instances import Instances
 from moorage.gateway.listener import Listener
 from moorage.gateway.owners import Owner
@@ -25,12 +26,18 @@ FIRST_SNAPSHOT_SECONDS = 1.0
 """For a control plane that has taken our call and does not speak; then the last snapshot on disk must do."""
 
 
-def run(settings: Settings, listener: socket.socket) -> None:
-    """Run a gateway at a listening socket until SIGTERM."""
-    run_process("gateway", lambda stop: serve(settings, listener, stop, SystemClock()))
+def run(settings: Settings, listener: socket.socket, certificate: Certificate | None = None) -> None:
+    """Run a gateway at a listening socket until SIGTERM; with a certificate it speaks TLS."""
+    run_process("gateway", lambda stop: serve(settings, listener, stop, SystemClock(), certificate))
 
 
-async def serve(settings: Settings, listening: socket.socket, stop: asyncio.Event, clock: Clock) -> None:
+async def serve(
+    settings: Settings,
+    listening: socket.socket,
+    stop: asyncio.Event,
+    clock: Clock,
+    certificate: Certificate | None = None,
+) -> None:
     """Answer clients until told to stop; then finish what is in flight."""
     tasks = Tasks()
     snapshots = SnapshotLink(settings.run_dir / "snapshots.sock", clock, lambda routing: apply(shared, routing))
@@ -42,8 +49,9 @@ async def serve(settings: Settings, listening: socket.socket, stop: asyncio.Even
         tasks=tasks,
         instances=Instances(tasks, clock, drained=snapshots.drained, unreachable=snapshots.unreachable),
         owners=_owners(settings, tasks, clock),
+        secure=certificate is not None,
     )
-    listener = Listener(shared)
+    listener = Listener(shared, certificate)
     try:
         tasks.start("snapshots", snapshots.run())
         # The control plane shall know that we use its instances before we do (control/publish.py).

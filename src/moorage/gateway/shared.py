@@ -26,6 +26,8 @@ class Shared:
     instances: Instances
     owners: dict[Owner, Pool]
     """The processes that requests are relayed to."""
+    secure: bool = False
+    """Whether clients speak TLS to us."""
     routing: Routing | None = None
     """The present snapshot, replaced whole; None until the first one has come."""
     date: bytes = b""

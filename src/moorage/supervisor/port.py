@@ -55,10 +55,15 @@ def _reason(host: str, port: int, fault: OSError) -> str:
     return f"Cannot listen on {host}:{port}: {fault.strerror}."
 
 
-def url_of(host: str, port: int) -> str:
+def reachable(host: str) -> str:
+    """Give the name by which clients on this machine reach an address that is listened on."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
+
+
+def url_of(host: str, port: int, *, tls: bool) -> str:
     """Give the URL by which clients on this machine reach the address."""
-    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
-    return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
+    name = f"[{reachable(host)}]" if ":" in reachable(host) else reachable(host)
+    return f"{'https' if tls else 'http'}://{name}:{port}"
 
 
 def is_loopback(listener: socket.socket) -> bool:

@@ -8,6 +8,7 @@ from moorage.base.settings import Settings
 from moorage.control import process as control
 from moorage.engine.probe import choose_engine, probe
 from moorage.gateway import process as gateway
+from moorage.gateway.certificate import Certificate
 from moorage.neighbours import process as neighbours
 from moorage.node import process as node
 from moorage.supervisor.family import Role
@@ -15,13 +16,18 @@ from moorage.supervisor.family import Role
 _MARGIN_SECONDS = 5.0
 
 
-def make_roles(settings: Settings, listeners: Sequence[socket.socket]) -> list[Role]:
+def make_roles(settings: Settings, listeners: Sequence[socket.socket], certificate: Certificate | None) -> list[Role]:
     """Say what to run, and how long each may take to stop: one gateway for each listening socket."""
     grace = settings.limits.stop_grace_seconds
     return [
         # They drain: what is in flight is answered first.
         *(
-            Role("gateway", functools.partial(gateway.run, settings, listener), grace + _MARGIN_SECONDS, listener)
+            Role(
+                "gateway",
+                functools.partial(gateway.run, settings, listener, certificate),
+                grace + _MARGIN_SECONDS,
+                listener,
+            )
             for listener in listeners
         ),
         Role("control", functools.partial(control.run, settings), 10.0),
