@@ -4,14 +4,13 @@ import contextlib
 import json
 import os
 import signal
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
 
 import pytest
-from botocore.exceptions import ClientError, HTTPClientError
+from botocore.exceptions import ClientError
 from tests.support.fixtures import Deployment, Wine
+from tests.support.load import Load
 from tests.support.product import Moorage, alive, running, wait_until
 
 pytestmark = pytest.mark.slow  # each test starts a whole server
@@ -24,45 +23,6 @@ def served(environment_python: str, wine: Wine, tmp_path: Path) -> Iterator[Depl
         model = deployment.model("m", wine.artefact("logistic"))
         deployment.in_service("e", ("only", model, 1, 2))
         yield deployment
-
-
-class Load:
-    """A constant load of invocations by several clients that count what they see."""
-
-    def __init__(self, deployment: Deployment, body: str, expected: object, clients: int = 4) -> None:
-        self.failures: list[str] = []
-        self.answers = 0
-        self._stop = threading.Event()
-        self._body = body
-        self._expected = expected
-        self._threads = [threading.Thread(target=self._run, args=(deployment.moorage,)) for _ in range(clients)]
-
-    def _run(self, moorage: Moorage) -> None:
-        client = moorage.client("sagemaker-runtime", retries={"total_max_attempts": 1}, read_timeout=20)
-        while not self._stop.is_set():
-            try:
-                answer = client.invoke_endpoint(EndpointName="e", Body=self._body, ContentType="text/csv")
-                if json.loads(answer["Body"].read()) != self._expected:
-                    self.failures.append("a wrong answer")
-                self.answers += 1
-            except (ClientError, HTTPClientError) as fault:
-                self.failures.append(str(fault))
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        self.await_more(50)
-        return self
-
-    def await_more(self, answers: int) -> None:
-        """Wait until so many more invocations have been answered."""
-        wanted = self.answers + answers
-        wait_until(lambda: self.answers >= wanted, within=30, what=f"{answers} more answers")
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(30)
 
 
 def test_a_killed_instance_is_replaced_and_only_its_own_invocations_fail(served: Deployment, wine: Wine) -> None:

@@ -100,7 +100,7 @@ def test_a_process_that_has_ended_is_not_shown_as_a_zygote() -> None:
 
 
 def test_the_banner_has_all_that_a_client_needs() -> None:
-    text = banner(SERVER, KEY, loopback=True, style=False)
+    text = banner(SERVER, KEY, warn=False, style=False)
     assert "  export AWS_ENDPOINT_URL=http://127.0.0.1:8410\n" in text
     assert "  export AWS_SECRET_ACCESS_KEY='s3cret key'\n" in text
     assert "  export AWS_DEFAULT_REGION=us-east-1\n" in text
@@ -109,4 +109,4 @@ def test_the_banner_has_all_that_a_client_needs() -> None:
 
 
 def test_the_banner_warns_loudly_when_others_can_reach_the_port() -> None:
-    assert "WARNING: other machines can reach this port." in banner(SERVER, KEY, loopback=False, style=True)
+    assert "WARNING: other machines can reach this port." in banner(SERVER, KEY, warn=True, style=True)

@@ -23,7 +23,7 @@ def test_every_setting_is_documented_and_nothing_else() -> None:
     assert documented().keys() == {name.upper() for name in NAMES}
 
 
-@pytest.mark.parametrize("name", sorted(NAMES - {"data_dir", "environments_dir", "access_log"}))
+@pytest.mark.parametrize("name", sorted(NAMES - {"data_dir", "environments_dir", "access_log", "tls_cert", "tls_key"}))
 def test_the_documented_default_is_the_default(name: str) -> None:
     owner = SETTINGS if hasattr(SETTINGS, name) else SETTINGS.limits
     text = documented()[name.upper()]
@@ -49,6 +49,7 @@ def test_the_environment_lies_over_the_defaults() -> None:
         ("STOP_GRACE_SECONDS", "nan", "a number, not below 0"),
         ("STARTUP_TIMEOUT_SECONDS", "inf", "a number, not below 0"),
         ("ARTIFACT_BYTES", "-1", "a whole number, not below 0"),
+        ("GATEWAYS", "0", "a whole number from 1 to 64"),
         ("ACCOUNT", "12", "12 digits"),
         ("METRICS_TOKEN", "two words", "printable ASCII characters without blanks"),
         ("REGION", "us east", "small letters, digits and single hyphens, such as us-east-1"),

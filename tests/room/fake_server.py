@@ -7,6 +7,9 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from moorage.base.settings import Settings
@@ -14,15 +17,24 @@ from moorage.supervisor.family import Role
 from moorage.supervisor.up import CannotStart, up
 
 
-def gateway(listener: socket.socket) -> None:
-    """Answer every request with 200, until SIGTERM."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+def gateway(settings: Settings, listener: socket.socket) -> None:
+    """Answer every request with 200 and the own pid, until SIGTERM; drain until every other gateway does so too."""
+
+    def drain(*_: object) -> None:
+        (settings.data_dir / f"{os.getpid()}.drains").touch()
+        while len([*settings.data_dir.glob("*.drains")]) < settings.gateways:
+            time.sleep(0.01)
+        sys.exit(0)
+
+    signal.signal(signal.SIGTERM, drain)
     listener.setblocking(True)
     while True:
         connection, _ = listener.accept()
         with connection, contextlib.suppress(OSError):
             connection.recv(65536)
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+            body = str(os.getpid()).encode()
+            head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(body)
+            connection.sendall(head + body)
 
 
 def sleeper(settings: Settings, name: str) -> None:
@@ -54,13 +66,14 @@ def broken() -> None:
 
 def main(data_dir: str, port: str, kind: str) -> None:
     """Run it: ``KIND`` is ``good``, ``stubborn``, ``broken`` or ``ephemeral``."""
-    settings = Settings(Path(data_dir), Path(os.environ["FAKE_RUN_DIR"]), port=int(port))
+    gateways = int(os.environ.get("FAKE_GATEWAYS", "1"))
+    settings = Settings(Path(data_dir), Path(os.environ["FAKE_RUN_DIR"]), port=int(port), gateways=gateways)
 
-    def make_roles(settings: Settings, listener: socket.socket) -> list[Role]:
+    def make_roles(settings: Settings, listeners: Sequence[socket.socket], _certificate: object) -> list[Role]:
         node = stubborn if kind == "stubborn" else lambda: sleeper(settings, "node")
-        front = broken if kind == "broken" else lambda: gateway(listener)
+        front = (lambda *_: broken()) if kind == "broken" else gateway
         return [
-            Role("gateway", front, 5.0, listens=True),
+            *(Role("gateway", partial(front, settings, listener), 5.0, listener) for listener in listeners),
             Role("control", lambda: sleeper(settings, "control"), 5.0),
             Role("node", node, 0.3 if os.environ.get("FAKE_IMPATIENT") else 60.0),
             Role("neighbours", lambda: sleeper(settings, "neighbours"), 5.0),

@@ -17,7 +17,10 @@ from moorage.engine.contract import ContainerSpec, InstanceSpec, InstanceState
 from moorage.routing.snapshot import Endpoint, Instance, Snapshot, Variant
 from moorage.state.records import EndpointKey
 from moorage.testing.builders import ACCOUNT, REGION
+from moorage.testing.fake_gateway import FakeGateway
 from moorage.testing.fake_node import FakeNode, Script
+from moorage.testing.links import join
+from moorage.testing.virtual_time import VirtualClock, run_virtually
 
 KEY = EndpointKey(ACCOUNT, REGION, "ep")
 
@@ -103,6 +106,44 @@ async def test_instance_is_in_use_until_it_is_drained_or_the_gateway_goes(tmp_pa
     await until(lambda: publisher.in_use() == {"i-2"})
     await first.close()
     server.close()
+
+
+async def test_nothing_is_decided_before_all_gateways_have_called(tmp_path: Path, tasks: Tasks) -> None:
+    publisher = Publisher(Snapshot(0), Saved(), tasks, gateways=2)
+    woken = asyncio.Event()
+    meeting = tasks.start("meeting", publisher.meet(woken.set))
+    server = await listen(tmp_path / "s", publisher.serve)
+    first = await call(tmp_path / "s")
+    await received(first)
+    await first.send({"op": "applied", "version": 0})
+    await until(lambda: publisher.in_force(KEY))
+    assert (publisher.ready, publisher.keys_in_force(), woken.is_set()) == (False, False, False)
+
+    second = await call(tmp_path / "s")
+    await received(second)
+    await second.send({"op": "applied", "version": 0})
+
+    await asyncio.wait_for(woken.wait(), 1)
+    assert (publisher.ready, publisher.keys_in_force()) == (True, True)
+    await meeting
+    await first.close()
+    await second.close()
+    server.close()
+
+
+def test_a_gateway_that_never_comes_is_waited_for_in_vain_only_for_seconds() -> None:
+    async def start_with_one_of_two() -> float:
+        tasks, clock = Tasks(), VirtualClock()
+        publisher = Publisher(Snapshot(0), Saved(), tasks, gateways=2)
+        near, far = join()
+        tasks.start("snapshots", publisher.serve(near))
+        tasks.start("gateway", FakeGateway(clock).call(far))
+        await publisher.meet(lambda: None)
+        assert publisher.ready
+        await tasks.close()
+        return clock.monotonic()
+
+    assert run_virtually(start_with_one_of_two()) == pytest.approx(5.0)
 
 
 async def test_nothing_is_published_when_nothing_has_changed(tmp_path: Path, tasks: Tasks) -> None:

@@ -167,6 +167,38 @@ async def test_killed_gateway_is_replaced_and_goes_on_from_the_snapshot_on_disk(
                 await replacement.wait()
 
 
+async def test_gateway_serves_nobody_before_the_control_plane_that_takes_its_call_has_spoken() -> None:
+    async with world() as made:
+        server = await made.instance("a", answers(b"ok"))
+        last = snapshot(1, endpoint("ep", variant("old", server)))
+        (made.settings.data_dir / "snapshot.json").write_text(json.dumps(last.to_message()))
+        made.control.held = asyncio.Event()
+        made.control.snapshot = snapshot(2, endpoint("ep", variant("new", server)))
+        links = await link.listen(made.control.path, made.control.serve)
+        await made.start_gateway()
+        invocation = made.tasks.start("invocation", made.invoke("ep"))
+        await until(lambda: made.control.said("hello"))
+        assert not invocation.done()
+        made.control.held.set()
+        answer = await invocation
+        links.close()
+    assert answer.headers["x-amzn-invoked-production-variant"] == "new"
+
+
+async def test_gateway_serves_by_the_snapshot_on_disk_when_the_control_plane_says_nothing() -> None:
+    async with world() as made:
+        server = await made.instance("a", answers(b"ok"))
+        last = snapshot(1, endpoint("ep", variant("old", server)))
+        (made.settings.data_dir / "snapshot.json").write_text(json.dumps(last.to_message()))
+        made.control.held = asyncio.Event()
+        links = await link.listen(made.control.path, made.control.serve)
+        await made.start_gateway()
+        answer = await made.invoke("ep")
+        made.control.held.set()
+        links.close()
+    assert answer.headers["x-amzn-invoked-production-variant"] == "old"
+
+
 async def test_sigterm_ends_the_process_when_the_last_answer_is_sent() -> None:
     answered = asyncio.Event()
 

@@ -25,7 +25,8 @@ async def test_request_and_answer_go_through_as_they_are() -> None:
         target = "/b/%7Ea%2Fb//c?list-type=2&prefix=%2f&X-Odd"
         answer = await made.raw(
             f"PUT {target} HTTP/1.1\r\nHost: Own.Host:1\r\nX-Odd-CASE: a  b\r\nConnection: keep-alive, X-Hop\r\n"
-            "X-Hop: 1\r\nX-Moorage-Source-Ip: 10.0.0.1\r\nTE: trailers\r\nContent-Length: 3\r\n\r\nabc".encode()
+            "X-Hop: 1\r\nX-Moorage-Source-Ip: 10.0.0.1\r\nX-Moorage-Secure-Transport: true\r\n"
+            "TE: trailers\r\nContent-Length: 3\r\n\r\nabc".encode()
         )
         request = owner.requests[0]
     assert request.line == f"PUT {target} HTTP/1.1"
@@ -34,6 +35,7 @@ async def test_request_and_answer_go_through_as_they_are() -> None:
         ("X-Odd-CASE", "a  b"),
         ("Content-Length", "3"),
         ("x-moorage-source-ip", "127.0.0.1"),
+        ("x-moorage-secure-transport", "false"),
     ]
     assert request.body == b"abc"
     assert (answer.status, answer.body) == (206, b"body")

@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -157,6 +158,98 @@ def test_a_port_in_use_is_one_clear_sentence(start: Callable[..., Server], tmp_p
     assert second.returncode == 1
     assert second.stderr.startswith(f"Error: Port {port} is in use by process ")
     assert "--port 0" in second.stderr
+
+
+@pytest.fixture
+def pair(start: Callable[..., Server]) -> Server:
+    """A server with two gateways."""
+    return start(FAKE_GATEWAYS="2").ready()
+
+
+def gateways_of(server: Server) -> list[int]:
+    processes = json.loads((server.run_dir / "processes.json").read_text())
+    return [row["pid"] for row in processes if row["role"] == "gateway"]
+
+
+def port_of(server: Server) -> int:
+    return int((server.describe() or {})["url"].rpartition(":")[2])
+
+
+def ask(connection: socket.socket) -> int:
+    """Ask for the pid of the gateway that answers."""
+    with connection:
+        connection.settimeout(10)
+        connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        answer = b""
+        while more := connection.recv(1000):
+            answer += more
+    return int(answer.rpartition(b"\r\n")[2])
+
+
+def is_stopped(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
+def connect(server: Server, count: int) -> list[socket.socket]:
+    return [socket.create_connection(("127.0.0.1", port_of(server))) for _ in range(count)]
+
+
+def test_connections_are_dealt_out_among_the_gateways(pair: Server) -> None:
+    assert {ask(connection) for connection in connect(pair, 64)} == set(gateways_of(pair))
+
+
+def test_each_gateway_has_a_listening_socket_of_its_own(pair: Server) -> None:
+    first, second = (listening_sockets(pid, port_of(pair)) for pid in gateways_of(pair))
+    assert (len(first), len(second)) == (1, 1)
+    assert first != second
+    assert listening_sockets(pair.process.pid, port_of(pair)) == first | second
+    assert all(listening_sockets(pid, port_of(pair)) == set() for role, pid in pair.roles().items() if role == "node")
+
+
+def test_what_waits_for_a_dead_gateway_is_answered_by_its_successor(pair: Server) -> None:
+    before = gateways_of(pair)
+    for pid in before:
+        os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: all(map(is_stopped, before)), within=5, what="both stand still")
+    waiting = connect(pair, 32)  # in the queues of both: nobody accepts
+    os.kill(before[0], signal.SIGKILL)
+    os.kill(before[1], signal.SIGCONT)
+    answered = {ask(connection) for connection in waiting}
+    after = gateways_of(pair)
+    assert answered == set(after)
+    assert before[1] in after
+    assert before[0] not in after
+
+
+def test_gateways_drain_at_the_same_time(pair: Server) -> None:
+    pair.process.terminate()
+    assert pair.end()[1] == ""
+    assert pair.process.returncode == 0
+    assert len([*pair.data_dir.glob("*.drains")]) == 2
+
+
+@pytest.mark.parametrize("gateways", ["1", "2"])
+def test_another_server_is_not_let_in_on_the_port_of_several_gateways(
+    pair: Server, tmp_path: Path, gateways: str
+) -> None:
+    second = subprocess.run(
+        [sys.executable, str(FAKE_SERVER), str(tmp_path / "other"), str(port_of(pair)), "good"],
+        env={**os.environ, "FAKE_RUN_DIR": str(tmp_path / "otherrun"), "FAKE_GATEWAYS": gateways},
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=False,
+    )
+    assert second.returncode == 1
+    assert second.stderr.startswith(f"Error: Port {port_of(pair)} is in use by process ")
+
+
+def listening_sockets(pid: int, port: int) -> set[str]:
+    """Give the inodes of the sockets that a process has open and that listen on a port (proc(5))."""
+    table = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    listening = {row[9] for row in table if row[3] == "0A" and int(row[1].rpartition(":")[2], 16) == port}
+    names = [str(descriptor.readlink()) for descriptor in Path(f"/proc/{pid}/fd").iterdir()]
+    return {name[8:-1] for name in names if name.startswith("socket:[")} & listening
 
 
 def test_who_never_gets_ready_says_why(start: Callable[..., Server]) -> None:

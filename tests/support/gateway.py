@@ -2,22 +2,27 @@
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import json
 import shutil
 import socket
+import ssl
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import uvloop
 
 from moorage.aws.credentials import Credential
 from moorage.aws.sigv4 import HttpRequest, sign
 from moorage.base import link
 from moorage.base.settings import Limits, Settings
 from moorage.base.tasks import Tasks
+from moorage.gateway.certificate import Certificate
 from moorage.gateway.process import serve
 from moorage.routing.snapshot import Endpoint, Instance, Snapshot, Variant
 
@@ -183,12 +188,16 @@ class FakeControl:
     snapshot: Snapshot
     messages: list[dict[str, Any]] = field(default_factory=list)
     links: list[link.Link] = field(default_factory=list)
+    held: asyncio.Event | None = None
+    """What to wait for before the first snapshot is sent."""
 
     async def serve(self, opened: link.Link) -> None:
         self.links.append(opened)
         async for message in opened.messages():
             self.messages.append(message)
             if message["op"] == "hello":
+                if self.held is not None:
+                    await self.held.wait()
                 await self._tell(opened)
         self.links.remove(opened)
 
@@ -203,6 +212,16 @@ class FakeControl:
 
     def said(self, op: str) -> list[dict[str, Any]]:
         return [message for message in self.messages if message["op"] == op]
+
+
+def on_uvloop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Run a test on the event loop that gateways have; its TLS is not asyncio's."""
+
+    @functools.wraps(test)
+    def run(*args: Any, **keywords: Any) -> None:
+        uvloop.run(test(*args, **keywords))
+
+    return run
 
 
 async def until(true: Callable[[], object], seconds: float = 10.0) -> None:
@@ -240,6 +259,8 @@ class World:
         self.control = FakeControl(folder / "snapshots.sock", Snapshot(0))
         self.servers: dict[str, FakeServer] = {}
         self.port = 0
+        self.certificate: Certificate | None = None
+        """What the gateway is to be started with."""
         self.gateway: asyncio.Task[None] | None = None
         self.tasks = Tasks()
         self._stop = asyncio.Event()
@@ -264,7 +285,9 @@ class World:
         listening = socket.create_server(("127.0.0.1", 0))
         self.port = listening.getsockname()[1]
         self._stop = asyncio.Event()
-        self.gateway = self.tasks.start("gateway", serve(self.settings, listening, self._stop, self.clock))
+        self.gateway = self.tasks.start(
+            "gateway", serve(self.settings, listening, self._stop, self.clock, self.certificate)
+        )
 
     async def stop_gateway(self) -> None:
         self._stop.set()
@@ -282,8 +305,10 @@ class World:
         await self.tasks.close()
 
     @contextlib.asynccontextmanager
-    async def connected(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+    async def connected(
+        self, tls: ssl.SSLContext | None = None
+    ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, ssl=tls)
         try:
             yield reader, writer
         finally:

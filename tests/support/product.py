@@ -53,6 +53,17 @@ def descendants(pid: int) -> set[int]:
     return found
 
 
+def connections_of(pid: int, port: int) -> int:
+    """Count the connections to a port of this machine that a process has accepted."""
+    table = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    open_ones = {row[9] for row in table if row[3] == "01" and int(row[1].rpartition(":")[2], 16) == port}
+    count = 0
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            count += str(descriptor.readlink()).removeprefix("socket:[").removesuffix("]") in open_ones
+    return count
+
+
 @dataclass
 class Moorage:
     """A running server."""
@@ -113,6 +124,11 @@ class Moorage:
             check=check,
         )
 
+    @property
+    def port(self) -> int:
+        """Give the public port."""
+        return int(self.server()["url"].rpartition(":")[2])
+
     def ps(self) -> list[dict[str, Any]]:
         """Give its processes as ``moorage ps`` shows them."""
         found: list[dict[str, Any]] = json.loads(self.run("ps", "--output", "json").stdout)
@@ -136,6 +152,7 @@ class Moorage:
         return boto3.session.Session().client(
             service,
             endpoint_url=exports["AWS_ENDPOINT_URL"],
+            verify=exports.get("AWS_CA_BUNDLE"),
             region_name=exports["AWS_DEFAULT_REGION"],
             aws_access_key_id=exports["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=exports["AWS_SECRET_ACCESS_KEY"],

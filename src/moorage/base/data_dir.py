@@ -68,6 +68,8 @@ def exports(server: Mapping[str, Any], key: Mapping[str, str]) -> list[str]:
         "AWS_REGION": server["region"],
         "AWS_DEFAULT_REGION": server["region"],
     }
+    if server.get("ca_bundle"):
+        values["AWS_CA_BUNDLE"] = server["ca_bundle"]
     return [f"export {name}={shlex.quote(value)}" for name, value in values.items()]
 
 

@@ -19,8 +19,14 @@ from urllib.parse import urlsplit
 
 DEFAULT_ACCOUNT = "000000000000"
 
+MOST_GATEWAYS = 64
+"""More gateways than a machine has cores share nothing but the memory they take."""
+
 _PREFIX = "MOORAGE_"
 _SECRETS = ("metrics_token",)
+
+_PATHS = ("environments_dir", "access_log", "tls_cert", "tls_key")
+"""Settings that are a path or None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +133,15 @@ class Settings:
     port: int = 8410
     """Port of everything; 0 lets the kernel choose."""
 
+    gateways: int = 1
+    """Gateway processes on the port; the kernel deals out the connections among them."""
+
+    tls_cert: Path | None = None
+    """Certificate of the public port, with its chain, in PEM form; None: the port speaks plain HTTP."""
+
+    tls_key: Path | None = None
+    """Its key."""
+
     region: str = "us-east-1"
     """Region that ``moorage env`` exports."""
 
@@ -167,20 +182,17 @@ class Settings:
             **{name: value for name, value in dataclasses.asdict(self).items() if name not in _SECRETS},
             "data_dir": str(self.data_dir),
             "run_dir": str(self.run_dir),
-            "environments_dir": str(self.environments_dir) if self.environments_dir else None,
-            "access_log": str(self.access_log) if self.access_log else None,
+            **{name: str(path) if (path := getattr(self, name)) else None for name in _PATHS},
         }
 
     @classmethod
     def from_message(cls, message: Mapping[str, Any]) -> "Settings":
         """Read the JSON form, and what is secret from the environment."""
         secrets = {name: os.environ.get(_PREFIX + name.upper(), "") for name in _SECRETS}
-        environments, access_log = message["environments_dir"], message["access_log"]
         paths = {
             "data_dir": Path(message["data_dir"]),
             "run_dir": Path(message["run_dir"]),
-            "environments_dir": Path(environments) if environments else None,
-            "access_log": Path(access_log) if access_log else None,
+            **{name: Path(message[name]) if message[name] else None for name in _PATHS},
         }
         values: dict[str, Any] = {**message, **secrets, **paths, "limits": Limits(**message["limits"])}
         return cls(**values)
@@ -243,6 +255,18 @@ def _read_port(text: str) -> int:
     return value
 
 
+def _read_gateways(text: str) -> int:
+    if (value := int(text)) not in range(1, MOST_GATEWAYS + 1):
+        raise ValueError(text)
+    return value
+
+
+def _read_path(text: str) -> Path:
+    if not text:
+        raise ValueError(text)
+    return Path(text).absolute()
+
+
 def _read_account(text: str) -> str:
     if not re.fullmatch(r"[0-9]{12}", text):
         raise ValueError(text)
@@ -269,16 +293,23 @@ def _read_token(text: str) -> str:
 _READERS: Mapping[str, Callable[[str], Any]] = {
     "quotas": _read_quotas,
     "port": _read_port,
+    "gateways": _read_gateways,
     "account": _read_account,
     "region": _read_region,
     "access_log": _read_file,
     "metrics_token": _read_token,
 }
-_READERS_OF_KINDS: Mapping[type, Callable[[str], Any]] = {int: _read_whole_number, float: _read_number}
+_READERS_OF_KINDS: Mapping[type, Callable[[str], Any]] = {
+    int: _read_whole_number,
+    float: _read_number,
+    Path: _read_path,
+}
 _WANTED: Mapping[Callable[[str], Any], str] = {
     _read_whole_number: "a whole number, not below 0",
     _read_number: "a number, not below 0",
     _read_port: "a whole number from 0 to 65535",
+    _read_path: "a path",
+    _read_gateways: f"a whole number from 1 to {MOST_GATEWAYS}",
     _read_account: "12 digits",
     _read_region: "small letters, digits and single hyphens, such as us-east-1",
     _read_token: "printable ASCII characters without blanks",

@@ -44,7 +44,8 @@ class Client:
     def __init__(self, server: Server) -> None:
         self._server = server
         url = urlsplit(server.url)
-        self._host, self._port = url.hostname or "127.0.0.1", url.port or 80
+        self._host, self._port = url.hostname or "127.0.0.1", url.port or (443 if url.scheme == "https" else 80)
+        self._trusted = server.trusted
         self._authority = url.netloc
 
     def call(self, operation: str, **members: Any) -> dict[str, Any]:
@@ -115,8 +116,13 @@ class Client:
         headers.append(("content-length", str(length)))
         return self._exchange(method, f"{path}?{query}" if query else path, headers, body)
 
+    def _connection(self) -> http.client.HTTPConnection:
+        if self._trusted is None:
+            return http.client.HTTPConnection(self._host, self._port, timeout=_TIMEOUT_SECONDS)
+        return http.client.HTTPSConnection(self._host, self._port, timeout=_TIMEOUT_SECONDS, context=self._trusted)
+
     def _exchange(self, method: str, path: str, headers: list[tuple[str, str]], body: bytes | BinaryIO) -> Answer:
-        connection = http.client.HTTPConnection(self._host, self._port, timeout=_TIMEOUT_SECONDS)
+        connection = self._connection()
         try:
             connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
             for name, value in headers:

@@ -4,14 +4,17 @@ import json
 import os
 import shutil
 import socket
+import ssl
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import click
 
+from moorage.base.clock import SystemClock
 from moorage.base.ports import who_listens
 from moorage.base.settings import Settings
 from moorage.cli.client import Client
@@ -25,6 +28,10 @@ if TYPE_CHECKING:
 
 _LEAST_DISK_BYTES = 2 * 10**9
 """An environment takes 0.5 GB, and models want room."""
+
+
+_RENEW_WITHIN_DAYS = 14
+_TLS_ANSWERS_WITHIN_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +63,7 @@ def doctor(data_dir: Path | None, output: str) -> None:
         data_folder_check(settings.data_dir),
         disk_check(settings.data_dir),
         port_check(settings, server),
+        *certificate_checks(server),
         *webhook_checks(server),
         *machine_checks(machine, server.description["engine"] if server else settings.engine),
     ]
@@ -117,6 +125,28 @@ def port_check(settings: Settings, server: Server | None) -> Check:
             found = f"{settings.host}:{settings.port} cannot be had: {fault.strerror}{by}"
             return Check("port", "limited", found, "Choose another one: moorage up --port 0")
     return Check("port", "ok", f"{settings.host}:{settings.port} is free")
+
+
+def certificate_checks(server: Server | None) -> Iterator[Check]:
+    """Look at the certificate that the running server shows, as the command line does."""
+    trusted = server.trusted if server else None
+    if server is None or trusted is None:
+        return
+    url, path = urlsplit(server.url), server.description["certificate"]
+    try:
+        with (
+            socket.create_connection((url.hostname or "", url.port or 443), timeout=_TLS_ANSWERS_WITHIN_SECONDS) as raw,
+            trusted.wrap_socket(raw) as connection,
+        ):
+            ends = ssl.cert_time_to_seconds(str((connection.getpeercert() or {})["notAfter"]))
+    except OSError as fault:
+        advice = "If the file has just been replaced, it is in use within seconds; if not, see the server's log."
+        yield Check("certificate", "limited", f"what the server shows is not that of {path}: {fault}", advice)
+        return
+    days = int((ends - SystemClock().now()) // 86_400)
+    state = "ok" if days >= _RENEW_WITHIN_DAYS else "limited"
+    advice = "" if state == "ok" else "Replace the file: a new certificate is taken up without a restart."
+    yield Check("certificate", state, f"{path}, valid for {days} days", advice)
 
 
 def webhook_checks(server: Server | None) -> Iterator[Check]:

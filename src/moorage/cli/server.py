@@ -1,6 +1,7 @@
 """Which server the command line talks to."""
 
 import shlex
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,23 @@ class Server:
     run_dir: Path
     description: dict[str, Any]
     key: dict[str, str]
+
+    @property
+    def trusted(self) -> ssl.SSLContext | None:
+        """What to trust: the server's own certificate, under whatever name it is reached; None without TLS.
+
+        Whoever has its key at the address that ``server.json`` names is the server.
+        """
+        if self.description.get("certificate") is None:
+            return None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        try:
+            context.load_verify_locations(self.description["certificate"])
+        except OSError as fault:
+            raise click.ClickException(f"{self.description['certificate']} cannot be read: {fault}") from fault
+        return context
 
     @property
     def credential(self) -> Credential:

@@ -4,11 +4,13 @@ import dataclasses
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
 from moorage.base.settings import (
+    MOST_GATEWAYS,
     Settings,
     UnusableSetting,
     check_option,
@@ -22,6 +24,17 @@ from moorage.cli.server import data_dir_option
 @click.command()
 @click.option("--port", type=click.IntRange(0, 65535), help="Port of everything; 0 picks a free one.  [default: 8410]")
 @click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
+@click.option(
+    "--gateways",
+    type=click.IntRange(1, MOST_GATEWAYS),
+    help="Gateway processes that share the port; one uses one core.  [default: 1]",
+)
+@click.option(
+    "--tls-cert",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Certificate with its chain (PEM): the port speaks TLS. Read again when the file changes.",
+)
+@click.option("--tls-key", type=click.Path(path_type=Path, dir_okay=False), help="Key of the certificate (PEM).")
 @data_dir_option
 @click.option("--ephemeral", is_flag=True, help="Keep everything in a temporary folder that is removed at the end.")
 @click.option("--region", help="Region that `moorage env` exports.  [default: us-east-1]")
@@ -43,13 +56,17 @@ def up(*, data_dir: Path | None, ephemeral: bool, **options: str | int | Path | 
     """
     if ephemeral and data_dir:
         raise click.UsageError("--ephemeral chooses its own folder: leave --data-dir out.")
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {
+        name: value.absolute() if isinstance(value, Path) else value
+        for name, value in options.items()
+        if value is not None
+    }
     command = supervisor_command(make_settings(data_dir, given), ephemeral=ephemeral)
     # The same process goes on as the supervisor: its pid is the one that the user started and will stop.
     os.execv(command[0], command)  # noqa: S606 - our own interpreter
 
 
-def make_settings(data_dir: Path | None, options: dict[str, str | int | Path]) -> Settings:
+def make_settings(data_dir: Path | None, options: Mapping[str, str | int | Path]) -> Settings:
     """Make the settings: the defaults, over them the environment, over that the options."""
     folder = (data_dir or default_data_dir()).absolute()
     for name in ("account", "region"):

@@ -6,7 +6,7 @@ from moorage.aws.errors import ClientFault, OurFault
 from moorage.aws.sigv4 import header_value
 from moorage.control.exchange import Exchange
 from moorage.iam.authenticate import Caller
-from moorage.iam.context import SOURCE_IP_HEADER, make_context, resource_tags
+from moorage.iam.context import SECURE_HEADER, SOURCE_IP_HEADER, make_context, resource_tags
 from moorage.iam.evaluate import Access, permissions_of
 from moorage.iam.sagemaker import Need, needs
 from moorage.state import tags
@@ -32,6 +32,7 @@ async def check(exchange: Exchange, caller: Caller, need: Need) -> None:
         caller,
         now=exchange.desk.clock.now(),
         source_ip=header_value(exchange.http, SOURCE_IP_HEADER),
+        secure=header_value(exchange.http, SECURE_HEADER) == "true",
         more={**need.context, **resource_tags(found)},
     )
     access = Access(need.action, need.resource, context)

@@ -63,7 +63,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         store = await asyncio.to_thread(FileStore, settings.data_dir / "state.db")
         stack.callback(store.close)
         stack.push_async_callback(tasks.close)
-        publisher = await _open_publisher(settings.data_dir / "snapshot.json", tasks)
+        publisher = await _open_publisher(settings, tasks)
         keyring = Keyring(store, publisher, clock, await asyncio.to_thread(_first_key, settings.data_dir, clock))
         await keyring.load()
         ledger = await _open_ledger(settings, store, publisher, clock)
@@ -84,7 +84,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         reconciler = Reconciler(world, tasks)
         snapshots = await listen(settings.run_dir / "snapshots.sock", publisher.serve)
         stack.callback(snapshots.close)
-        tasks.start("first gateway", publisher.meet(reconciler.wake_all))
+        tasks.start("gateways to be met", publisher.meet(reconciler.wake_all))
         tasks.start("link to the node agent", node.run(reconciler.wake_all))
         tasks.start("metrics", ledger.run())
         objects = FolderStore(settings.data_dir / "objects", clock, ids)
@@ -141,13 +141,14 @@ async def _start_courier(settings: Settings, store: FileStore, clock: Clock, tas
     return courier
 
 
-async def _open_publisher(path: Path, tasks: Tasks) -> Publisher:
+async def _open_publisher(settings: Settings, tasks: Tasks) -> Publisher:
     """Go on from what was last published."""
+    path = settings.data_dir / "snapshot.json"
 
     async def save(content: bytes) -> None:
         await asyncio.to_thread(write_whole, path, content)
 
-    return Publisher(await asyncio.to_thread(_last_snapshot, path), save, tasks)
+    return Publisher(await asyncio.to_thread(_last_snapshot, path), save, tasks, gateways=settings.gateways)
 
 
 def _last_snapshot(path: Path) -> Snapshot:

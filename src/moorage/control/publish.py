@@ -6,6 +6,11 @@ does not apply it in time has lost its way, and its link is closed: it calls aga
 
 An instance is *in use* by a gateway from the moment a snapshot that has it is sent until the gateway says that it is
 drained, or is gone.
+
+What a gateway uses is known only of those that have called. A control plane that has just been started therefore
+decides nothing before all gateways have (``meet``); and a gateway that has just been started serves nobody before it
+has heard from the control plane, if there is one (``gateway/process.py``). Between the two, no gateway sends to an
+instance that is believed to be unused.
 """
 
 import asyncio
@@ -27,7 +32,12 @@ log = logging.getLogger(__name__)
 
 _HELLO_SECONDS = 5.0
 _APPLY_SECONDS = 10.0
+
 _MEET_SECONDS = 1.0
+"""For the first gateway: there may be none."""
+
+_MEET_OTHERS_SECONDS = 5.0
+"""For the others once the first has called: they are on their way, unless one cannot live at all."""
 
 Save = Callable[[bytes], Awaitable[None]]
 """Puts a snapshot where gateways find it when they start; returns when the disk has it."""
@@ -53,7 +63,8 @@ class _Follower:
 class Publisher:
     """The one who writes the routing."""
 
-    def __init__(self, snapshot: Snapshot, save: Save, tasks: Tasks) -> None:
+    def __init__(self, snapshot: Snapshot, save: Save, tasks: Tasks, *, gateways: int = 1) -> None:
+        """Go on from a snapshot; ``gateways`` is how many there are to be met."""
         self._snapshot = snapshot
         self._keys: Mapping[str, Credential] = snapshot.keys
         self._token_secret = snapshot.token_secret
@@ -69,7 +80,9 @@ class Publisher:
         self._save = save
         self._tasks = tasks
         self._writing = asyncio.Lock()
-        self._met = asyncio.Event()
+        self._gateways_wanted = gateways
+        self._met_first = asyncio.Event()
+        self._met_all = asyncio.Event()
         self._ready = False
         self._wake: Wake = lambda _keys: None
         self._ledger: Ledger | None = None
@@ -99,10 +112,12 @@ class Publisher:
         return self._ready and all(follower.applied >= self._keys_in for follower in self._followers)
 
     async def meet(self, wake_all: Callable[[], None]) -> None:
-        """Wait for a first gateway, but not for long: there may be none."""
+        """Wait for the gateways, but not for long."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_MEET_SECONDS):
-                await self._met.wait()
+                await self._met_first.wait()
+            async with asyncio.timeout(_MEET_OTHERS_SECONDS):
+                await self._met_all.wait()
         self._ready = True
         wake_all()
 
@@ -192,6 +207,13 @@ class Publisher:
                 kept[instance.instance_id] = EndpointKey(*key)
         self._owners = kept
 
+    def _note_meeting(self) -> None:
+        met = sum(1 for follower in self._gateways() if follower.applied >= 0)
+        if met >= 1:
+            self._met_first.set()
+        if met >= self._gateways_wanted:
+            self._met_all.set()
+
     def _gateways(self) -> list[_Follower]:
         return [follower for follower in self._followers if follower.role == "gateway"]
 
@@ -242,8 +264,7 @@ class Publisher:
             case "applied":
                 follower.applied = int(message["version"])
                 follower.answer.set()
-                if follower.role == "gateway":
-                    self._met.set()
+                self._note_meeting()
                 self._wake_waiting()
             case "drained":
                 drained = set(message["instance_ids"])

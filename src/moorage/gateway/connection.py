@@ -263,10 +263,17 @@ class ClientConnection:
         else:
             self.abort()
 
+    @property
+    def busy(self) -> bool:
+        """Whether there is a request, or an answer that is not sent."""
+        if self._active is not None or self._waiting or self._reader.in_head or self._lingering:
+            return True
+        return self._transport is not None and self._transport.get_write_buffer_size() > 0
+
     def stop_when_idle(self) -> None:
         """Close now if there is no request, else after the answer."""
         idle = self._active is None and not self._waiting and not self._reader.in_head and not self._lingering
-        if idle and self._transport is not None:
+        if idle and self._transport is not None and not self._transport.is_closing():
             self._transport.close()
 
     def break_off(self) -> None:
@@ -351,14 +358,15 @@ class ClientConnection:
         if transport is None:
             return
         self._waiting.clear()
-        if not self._receiving:
+        if (
+            not self._receiving or not transport.can_write_eof()
+        ):  # TLS reads on by itself until the client has closed too
             transport.close()
             return
         self._lingering = self._deaf = True
         self.deadline = self.shared.ticked_at + LINGER_SECONDS
         try:
-            if transport.can_write_eof():
-                transport.write_eof()
+            transport.write_eof()
         except OSError:  # the client has gone already
             transport.abort()
             return

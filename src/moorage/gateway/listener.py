@@ -5,8 +5,10 @@ import contextlib
 import logging
 import resource
 import socket
+import weakref
 from typing import cast
 
+from moorage.gateway.certificate import Certificate
 from moorage.gateway.connection import ClientConnection, Handling
 from moorage.gateway.invocation import InvocationHandling
 from moorage.gateway.openai import ChatHandling, is_openai_path
@@ -24,19 +26,27 @@ TICK_SECONDS = 0.1
 DRAIN_SECONDS = 30.0
 """For requests in flight when the gateway is told to stop."""
 
-FAREWELL_SECONDS = 1.0
-"""For the last words on what could not be finished."""
+HANDSHAKE_SECONDS = 10.0
+"""For the client's part of a TLS handshake."""
+
+FAREWELL_SECONDS = 60.0
+"""For a TLS client to read the last bytes and to say goodbye (close_notify)."""
+
+LAST_FAREWELL_SECONDS = 1.0
+"""The same when the gateway stops: clients that keep connections in a pool do not even look at them."""
 
 BACKLOG = 4_096
 SPARE_FILES = 64
 
 
 class Listener:
-    """The client connections of one gateway."""
+    """The client connections of one gateway; with a certificate they speak TLS."""
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, shared: Shared, certificate: Certificate | None = None) -> None:
         self._shared = shared
+        self._certificate = certificate
         self._connections: set[ClientConnection] = set()
+        self._handshakes: weakref.WeakSet[_Handshake] = weakref.WeakSet()
         self._most_connections = _most_connections()
         self._refused = 0
         shared.meters.tell("moorage_gateway_connections", lambda: len(self._connections))
@@ -50,8 +60,19 @@ class Listener:
         """Accept clients from now on."""
         self._shared.tick(self._shared.clock.monotonic())
         self._shared.tasks.start("deadlines", self._watch_deadlines())
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._accept, sock=listening, backlog=BACKLOG)
+        loop, certificate = asyncio.get_running_loop(), self._certificate
+        if certificate is None:
+            self._server = await loop.create_server(self._accept, sock=listening, backlog=BACKLOG)
+            return
+        self._shared.tasks.start("certificate", certificate.watch(self._shared.clock))
+        self._server = await loop.create_server(
+            self._accept,
+            sock=listening,
+            backlog=BACKLOG,
+            ssl=certificate.context,
+            ssl_handshake_timeout=HANDSHAKE_SECONDS,
+            ssl_shutdown_timeout=FAREWELL_SECONDS,
+        )
 
     async def close(self) -> None:
         """Accept no more, finish what is in flight, close."""
@@ -61,12 +82,12 @@ class Listener:
         shared.stopping = True
         for connection in list(self._connections):
             connection.stop_when_idle()
-        await self._gone_within(DRAIN_SECONDS)
-        if self._connections:
-            log.warning("%d connections were broken in order to stop", len(self._connections))
+        await self._drain(shared.clock.monotonic() + DRAIN_SECONDS)
+        if broken := sum(1 for connection in self._connections if connection.busy):
+            log.warning("%d connections were broken in order to stop", broken)
         for connection in list(self._connections):
             connection.break_off()
-        await self._gone_within(FAREWELL_SECONDS)
+        await self._gone_within(LAST_FAREWELL_SECONDS)
         for connection in list(self._connections):
             connection.abort()
 
@@ -76,13 +97,40 @@ class Listener:
         while self._connections and clock.monotonic() < until:
             await clock.sleep_until(clock.monotonic() + TICK_SECONDS / 4)
 
+    async def _drain(self, until: float) -> None:
+        """Wait until all connections are closed, or only such are left as have nothing to do but to say goodbye."""
+        clock = self._shared.clock
+        farewell_until = until
+        while self._connections and clock.monotonic() < min(until, farewell_until):
+            if any(connection.busy for connection in self._connections):
+                farewell_until = until
+            elif farewell_until == until:
+                farewell_until = clock.monotonic() + LAST_FAREWELL_SECONDS
+            await clock.sleep_until(clock.monotonic() + TICK_SECONDS / 4)
+
     def _accept(self) -> asyncio.Protocol:
-        if len(self._connections) >= self._most_connections:
+        if len(self._connections) + len(self._handshakes) >= self._most_connections:
             self._refused += 1
             return _TooMany()
+        if self._certificate is None:
+            return cast("asyncio.Protocol", self._arrived())  # compiled, it cannot inherit
+        handshake = _Handshake(self)
+        self._handshakes.add(handshake)
+        return handshake
+
+    def handshake_done(self, handshake: "_Handshake", transport: asyncio.Transport) -> None:
+        """Go on with a client who has come through the TLS handshake."""
+        self._handshakes.discard(handshake)
+        connection = self._arrived()
+        transport.set_protocol(cast("asyncio.Protocol", connection))
+        connection.connection_made(transport)
+        if self._shared.stopping:
+            connection.stop_when_idle()
+
+    def _arrived(self) -> ClientConnection:
         connection = ClientConnection(self._shared, choose_handling, InvocationHandling, self._connections.discard)
         self._connections.add(connection)
-        return cast("asyncio.Protocol", connection)  # compiled, it cannot inherit
+        return connection
 
     async def _watch_deadlines(self) -> None:
         clock = self._shared.clock
@@ -111,6 +159,20 @@ def _handling_of(path: str) -> type[InvocationHandling]:
     if path.endswith("/invocations-response-stream"):
         return ResponseStreamHandling
     return ChatHandling if is_openai_path(path) else InvocationHandling
+
+
+class _Handshake(asyncio.Protocol):
+    """A client in the TLS handshake.
+
+    One whose handshake fails is never heard of again: the event loop lets go of it, and it is no longer counted.
+    """
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """(asyncio) The handshake is complete."""
+        self._listener.handshake_done(self, cast("asyncio.Transport", transport))
 
 
 class _TooMany(asyncio.Protocol):

@@ -12,6 +12,7 @@ from moorage.base.process import run_process
 from moorage.base.settings import Settings
 from moorage.base.tasks import Tasks
 from moorage.gateway.access_log import AccessLog
+from moorage.gateway.certificate import Certificate
 from moorage.gateway.hold import Hold
 from moorage.gateway.instances import Instances
 from moorage.gateway.listener import Listener
@@ -34,13 +35,22 @@ OWNER_SECONDS = 5.0
 LAST_REPORT_SECONDS = 2.0
 """For the last numbers to reach the control plane, at the end."""
 
-
-def run(settings: Settings, listener: socket.socket) -> None:
-    """Run a gateway at a listening socket until SIGTERM."""
-    run_process("gateway", lambda stop: serve(settings, listener, stop, SystemClock()))
+FIRST_SNAPSHOT_SECONDS = 1.0
+"""For a control plane that has taken our call and does not speak; then the last snapshot on disk must do."""
 
 
-async def serve(settings: Settings, listening: socket.socket, stop: asyncio.Event, clock: Clock) -> None:
+def run(settings: Settings, listener: socket.socket, certificate: Certificate | None = None) -> None:
+    """Run a gateway at a listening socket until SIGTERM; with a certificate it speaks TLS."""
+    run_process("gateway", lambda stop: serve(settings, listener, stop, SystemClock(), certificate))
+
+
+async def serve(
+    settings: Settings,
+    listening: socket.socket,
+    stop: asyncio.Event,
+    clock: Clock,
+    certificate: Certificate | None = None,
+) -> None:
     """Answer clients until told to stop; then finish what is in flight."""
     tasks, meters = Tasks(), Meters()
     store = FolderStore(settings.data_dir / "objects", clock, SystemIds())
@@ -52,13 +62,16 @@ async def serve(settings: Settings, listening: socket.socket, stop: asyncio.Even
         reports,
     )
     shared = _make_shared(settings, clock, tasks, meters, store=store, snapshots=snapshots)
-    listener = Listener(shared)
+    shared.secure = certificate is not None
+    listener = Listener(shared, certificate)
     try:
-        last = await read_routing(settings.data_dir / "snapshot.json")
-        if last is not None:
+        tasks.start("snapshots", snapshots.run())
+        # The control plane shall know that we use its instances before we do (control/publish.py).
+        await snapshots.first(FIRST_SNAPSHOT_SECONDS)
+        last = None if shared.routing else await read_routing(settings.data_dir / "snapshot.json")
+        if last is not None and shared.routing is None:
             shared.apply(last)
         shared.recorder.start(tasks)
-        tasks.start("snapshots", snapshots.run())
         tasks.start("metrics", snapshots.report())
         tasks.start("sessions", shared.sessions.keep_swept(clock))
         await listener.open(listening)

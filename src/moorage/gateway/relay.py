@@ -13,7 +13,7 @@ from moorage.gateway.exchange import AnswerHead, Break
 from moorage.gateway.owners import Owner, unknown_service
 from moorage.gateway.requests import RequestHead
 from moorage.gateway.upstream import UpstreamConnection
-from moorage.iam.context import SOURCE_IP_HEADER
+from moorage.iam.context import SECURE_HEADER, SOURCE_IP_HEADER
 
 STALL_SECONDS = 120.0
 """Without a byte in either direction; a large object is put together within it."""
@@ -25,6 +25,7 @@ _HOP_BY_HOP = frozenset(
 )
 
 _SOURCE_IP = SOURCE_IP_HEADER.encode()
+_SECURE = SECURE_HEADER.encode()
 
 
 class Relay:
@@ -99,7 +100,9 @@ class Relay:
         self._upstream = connection
         connection.exchange.begin(self, head_only=self._head.method == "HEAD")
         early, self._early = self._early, []
-        connection.send([make_request_head(self._head, self._client.source_ip), *early])
+        connection.send(
+            [make_request_head(self._head, self._client.source_ip, secure=self._client.shared.secure), *early]
+        )
         self._client.resume_reading()
 
     def upstream_refused(self, reason: str) -> None:  # noqa: ARG002 - of no use to the client
@@ -236,10 +239,10 @@ def frame(data: bytes) -> list[bytes]:
     return [b"%x\r\n" % len(data), data, b"\r\n"]
 
 
-def make_request_head(head: RequestHead, source_ip: str) -> bytes:
-    """Make the head that the owner sees: with the client's address, whatever the client itself says that it is."""
-    lines = _passed_on([header for header in head.raw_headers if header[0].lower() != _SOURCE_IP])
-    lines.append(b"%b: %b\r\n" % (_SOURCE_IP, source_ip.encode()))
+def make_request_head(head: RequestHead, source_ip: str, *, secure: bool) -> bytes:
+    """Make the head that the owner sees: with what we know of the client, whatever the client itself says."""
+    lines = _passed_on([header for header in head.raw_headers if header[0].lower() not in (_SOURCE_IP, _SECURE)])
+    lines.append(b"%b: %b\r\n%b: %b\r\n" % (_SOURCE_IP, source_ip.encode(), _SECURE, b"true" if secure else b"false"))
     if head.chunked:
         lines.append(b"Transfer-Encoding: chunked\r\n")
     target = head.target.encode("latin-1")

@@ -2,7 +2,8 @@
 
 httptools (llhttp in strict mode) parses; it refuses bare LF, folded headers, both framings at once and equal double
 lengths. What it lets through and must not pass is refused here: a missing or double ``Host``, transfer codings
-other than ``chunked``, protocol switches, other versions, heads without an end. Whoever sits behind us must never
+other than ``chunked``, protocol switches, other versions, request lines of RTSP and ICE or with more than one space,
+heads without an end. Whoever sits behind us must never
 see a request that could be read in two ways.
 """
 
@@ -92,7 +93,21 @@ class RequestSink(Protocol):
 class RequestReader:
     """Reads the requests of one connection, one after the other."""
 
-    __slots__ = ("_fault", "_framing_bytes", "_headers", "_last", "_parser", "_sink", "_url", "between", "in_head")
+    __slots__ = (
+        "_begun",
+        "_fault",
+        "_framing_bytes",
+        "_headers",
+        "_last",
+        "_line_known",
+        "_parser",
+        "_piece",
+        "_searched",
+        "_sink",
+        "_url",
+        "between",
+        "in_head",
+    )
 
     def __init__(self, sink: RequestSink) -> None:
         self._sink = sink
@@ -102,6 +117,12 @@ class RequestReader:
         self._fault: BaseException | None = None
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
+        self._piece = b""
+        self._searched = 0
+        """How far in the present piece request lines have been found."""
+        self._begun = bytearray()
+        """What came of a request line before the present piece."""
+        self._line_known = True
         self.in_head = False
         """Whether a head has begun and is not complete."""
         self.between = True
@@ -113,6 +134,7 @@ class RequestReader:
             return
         self.between = False
         self._framing_bytes += len(data)
+        self._piece, self._searched = data, 0
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -125,11 +147,14 @@ class RequestReader:
             raise BadRequest(f"The request is not valid HTTP/1.1: {fault}.") from None
         if self._framing_bytes > HEAD_BYTES:
             raise BadRequest("The head of the request is too large.", 431)
+        if not self._line_known:
+            self._begun += data
 
     def on_message_begin(self) -> None:
         """(httptools) A new request."""
         self._url = b""
         self._headers = []
+        self._line_known = False
         self.in_head = True
         self.between = False
 
@@ -140,6 +165,8 @@ class RequestReader:
     def on_header(self, name: bytes, value: bytes) -> None:
         """(httptools) A whole header, or a trailer."""
         if self.in_head:
+            if not self._line_known:
+                self._check_line()
             self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
@@ -148,6 +175,8 @@ class RequestReader:
         arrived, self._framing_bytes = self._framing_bytes, 0
         parser = self._parser
         try:
+            if not self._line_known:
+                self._check_line()
             if parser.should_upgrade():
                 raise BadRequest("Moorage speaks HTTP/1.1 only; ask without Upgrade and CONNECT.")  # noqa: TRY301
             head = make_head(
@@ -164,6 +193,19 @@ class RequestReader:
         except BaseException as fault:
             self._fault = fault
             raise
+
+    def _check_line(self) -> None:
+        """Refuse a request line that is not written as HTTP has it: the parser reads other protocols too."""
+        parser = self._parser
+        line = b"%b %b HTTP/%b\r\n" % (parser.get_method(), self._url, parser.get_http_version().encode())
+        piece = bytes(self._begun) + self._piece if self._begun else self._piece
+        found = piece.find(line, self._searched)
+        if found < 0:
+            self._fault = BadRequest("The request line is not that of HTTP/1.1.")
+            raise self._fault
+        self._searched = max(0, found + len(line) - len(self._begun))
+        self._begun.clear()
+        self._line_known = True
 
     def on_body(self, data: bytes) -> None:
         """(httptools) A piece of the body."""

@@ -49,6 +49,8 @@ class Shared:
     quick: QuickReader = field(default_factory=QuickReader)
     familiar: Familiar = field(default_factory=Familiar)
     """Of the present snapshot."""
+    secure: bool = False
+    """Whether clients speak TLS to us."""
     routing: Routing | None = None
     """The present snapshot, replaced whole; None until the first one has come."""
     ticked_at: float = 0.0

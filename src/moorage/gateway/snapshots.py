@@ -1,4 +1,4 @@
-"""Where the snapshots come from: the file at the start, then the link to the control plane, for ever.
+"""Where the snapshots come from: the link to the control plane, for ever; without one, at the start, the file.
 
 The same link carries back what the gateway counts (``reports``).
 
@@ -74,6 +74,7 @@ class SnapshotLink:
         self._drained: deque[str] = deque(maxlen=REMEMBERED_DRAINED)
         self._all_sent = asyncio.Event()
         self._connected = False
+        self._tried = asyncio.Event()
 
     def __repr__(self) -> str:
         return f"<SnapshotLink: {'' if self._connected else 'not '}connected, {len(self._outgoing)} to send>"
@@ -119,6 +120,15 @@ class SnapshotLink:
     async def _let_others_go_on(self) -> None:
         await self._clock.sleep_until(self._clock.monotonic())
 
+    async def first(self, seconds: float) -> None:
+        """Wait until the first snapshot is applied, or it is clear that there is nobody who sends one.
+
+        ``seconds`` is for a control plane that takes the call and does not speak.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._tried.wait()
+
     async def run(self) -> None:
         """Keep the link up until cancelled."""
         while True:
@@ -128,6 +138,7 @@ class SnapshotLink:
                 pass
             else:
                 await self._serve(opened)
+            self._tried.set()
             await self._clock.sleep_until(self._clock.monotonic() + AGAIN_SECONDS)
 
     async def _serve(self, opened: Link) -> None:
@@ -164,6 +175,7 @@ class SnapshotLink:
             return
         self._send({"op": "applied", "version": routing.version})
         self._apply(routing)
+        self._tried.set()
 
     def _send(self, message: Message) -> None:
         if self._connected:

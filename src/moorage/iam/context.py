@@ -14,8 +14,18 @@ SOURCE_IP_HEADER = "x-moorage-source-ip"
 """How the gateway tells owners where a request comes from; it never passes on a client's own."""
 
 
-def make_context(caller: Caller, *, now: float, source_ip: str | None, more: Context | None = None) -> Context:
-    """Make the context of a request; ``more`` is what its operation adds."""
+SECURE_HEADER = "x-moorage-secure-transport"
+"""How the gateway tells owners whether a request came through TLS: ``true`` or ``false``."""
+
+
+def make_context(
+    caller: Caller, *, now: float, source_ip: str | None, secure: bool = False, more: Context | None = None
+) -> Context:
+    """Make the context of a request.
+
+    ``secure`` says whether it came through our TLS (what a proxy in front of us does, nobody here knows), ``more`` is
+    what its operation adds.
+    """
     credential = caller.credential
     known = {
         "aws:currenttime": _iso(int(now)),
@@ -26,8 +36,7 @@ def make_context(caller: Caller, *, now: float, source_ip: str | None, more: Con
         "aws:principaltype": "User",
         "aws:requestedregion": caller.region,
         "aws:resourceaccount": credential.account_id,
-        # Moorage itself speaks plain HTTP; what a proxy in front of it does, it does not know.
-        "aws:securetransport": "false",
+        "aws:securetransport": "true" if secure else "false",
         "aws:userid": user_id(credential),
         "aws:viaawsservice": "false",
     }

@@ -7,12 +7,12 @@ from moorage.base.data_dir import exports
 
 _NOT_LOOPBACK = """\
   WARNING: other machines can reach this port. Requests need a valid signature, but nothing is encrypted:
-  put TLS in front of it, or start without --host.
+  start with --tls-cert and --tls-key, put TLS in front of it, or start without --host.
 """
 
 
-def banner(server: Mapping[str, Any], key: Mapping[str, str], *, loopback: bool, style: bool) -> str:
-    """Make the text; ``style`` asks for bold print."""
+def banner(server: Mapping[str, Any], key: Mapping[str, str], *, warn: bool, style: bool) -> str:
+    """Make the text; ``warn`` says that others could listen, ``style`` asks for bold print."""
     bold, plain = ("\x1b[1m", "\x1b[0m") if style else ("", "")
     lines = [
         f"{bold}Moorage {server['version']} is ready at {server['url']}{plain}",
@@ -25,4 +25,4 @@ def banner(server: Mapping[str, Any], key: Mapping[str, str], *, loopback: bool,
         f"  stop    Ctrl-C, or kill {server['pid']}",
         "",
     ]
-    return "\n".join(lines) + ("" if loopback else "\n" + _NOT_LOOPBACK) + "\n"
+    return "\n".join(lines) + ("\n" + _NOT_LOOPBACK if warn else "") + "\n"

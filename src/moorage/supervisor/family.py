@@ -49,8 +49,8 @@ class Role:
     """Blocks until SIGTERM; raises or returns at the end of the process."""
     stop_grace_seconds: float
     """From SIGTERM to SIGKILL."""
-    listens: bool = False
-    """Whether it keeps the public listening socket."""
+    listener: socket.socket | None = None
+    """The public listening socket that it keeps; no other child has it."""
 
 
 @dataclass(slots=True)
@@ -88,19 +88,21 @@ class StartFailed(Exception):
 
 
 class Family:
-    """The children of one server. ``roles`` stand in the order in which they are stopped."""
+    """The children of one server.
+
+    ``roles`` stand in the order in which they are stopped; neighbours of the same name are stopped together.
+    """
 
     def __init__(
         self,
         roles: Sequence[Role],
         *,
-        listener: socket.socket,
         clock: Clock,
         on_change: Callable[[Sequence[Child]], None],
         adopt: Callable[[Role], None],
     ) -> None:
         self._children = [Child(role) for role in roles]
-        self._listener = listener
+        self._listeners = [role.listener for role in roles if role.listener is not None]
         self._clock = clock
         self._on_change = on_change
         self._adopt = adopt
@@ -184,8 +186,9 @@ class Family:
                 signal.signal(number, signal.SIG_DFL)
             self._ears.close()
             self._mouth.close()
-            if not role.listens:
-                self._listener.close()
+            for listener in self._listeners:
+                if listener is not role.listener:
+                    listener.close()
             self._adopt(role)
             signal.pthread_sigmask(signal.SIG_SETMASK, signal_mask)
             role.run()
@@ -243,7 +246,8 @@ class Family:
         if self._stop is None:
             log.info("stopping")
             # From here on a new connection is refused at once, instead of waiting in a queue that nobody serves.
-            self._listener.close()
+            for listener in self._listeners:
+                listener.close()
             self._stop = Stop()
             return
         now = self._clock.monotonic()
@@ -251,13 +255,13 @@ class Family:
         self._stop.kill_at = min(self._stop.kill_at, now + _HURRY_SECONDS) if self._stop.asked == 2 else now
 
     def _go_on_stopping(self, stop: Stop, now: float) -> bool:
-        """Stop one child after the other; in haste, all at once."""
+        """Stop one kind of process after the other; in haste, all at once."""
         haste = stop.asked > 1
         while stop.reached < len(self._children) and self._children[stop.reached].pid is None:
             stop.reached += 1
         if stop.reached == len(self._children):
             return False
-        wanted = len(self._children) if haste else stop.reached + 1
+        wanted = len(self._children) if haste else self._end_of_kind(stop.reached)
         if stop.told < wanted:
             for child in self._children[stop.told : wanted]:
                 _send(child.pid, signal.SIGTERM)
@@ -274,6 +278,14 @@ class Family:
                     _send(child.pid, signal.SIGKILL)
             stop.kill_at = now + _HURRY_SECONDS
         return True
+
+    def _end_of_kind(self, index: int) -> int:
+        """Give the index behind the last child of the same name that stands beside this one."""
+        name = self._children[index].role.name
+        return next(
+            (later for later in range(index, len(self._children)) if self._children[later].role.name != name),
+            len(self._children),
+        )
 
     def _end_all(self) -> None:
         """End whatever still lives, children and what they left: the last line of defence, normally idle."""

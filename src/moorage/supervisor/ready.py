@@ -4,8 +4,8 @@ Control plane up is not enough. The gateway and the neighbours learn the keys fr
 is quick would be told that its key does not exist. So each is asked something, signed with the first key.
 """
 
-import os
 import socket
+import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -16,6 +16,7 @@ from moorage.base.clock import Clock
 
 _ASK_AGAIN_SECONDS = 0.01
 _ANSWER_WITHIN_SECONDS = 5.0
+_NOT_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _EMPTY_SHA256 = sha256(b"").hexdigest()
 
 
@@ -57,12 +58,14 @@ def _request(method: str, path: str, headers: Sequence[tuple[str, str]]) -> byte
 class ReadyProbe:
     """Asks the questions, one after the other, each until it is answered well; never blocks."""
 
-    def __init__(self, listener: socket.socket, questions: Sequence[Question]) -> None:
+    def __init__(self, listener: socket.socket, questions: Sequence[Question], *, tls: bool = False) -> None:
         host, self._port = listener.getsockname()[:2]
         self._host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
         self._family = listener.family
         self._questions = list(questions)
+        self._tls = _trust_ourselves() if tls else None
         self._connection: socket.socket | None = None
+        self._unsent = b""
         self._asked_at = float("-inf")
 
     def __call__(self, now: float) -> bool:
@@ -73,8 +76,13 @@ class ReadyProbe:
                 self._ask()
             return False
         try:
+            if self._unsent:
+                self._connection.sendall(
+                    self._unsent
+                )  # with TLS the handshake, as far as it comes, and then the request
+                self._unsent = b""
             head = self._connection.recv(64)
-        except BlockingIOError:
+        except _NOT_YET:
             if now - self._asked_at < _ANSWER_WITHIN_SECONDS:
                 return False
             head = b""
@@ -92,9 +100,18 @@ class ReadyProbe:
         connection = socket.socket(self._family, socket.SOCK_STREAM)
         try:
             connection.connect((self._host, self._port))  # on this machine: the backlog takes it at once
-            connection.sendall(self._questions[0].make())
+            connection.setblocking(False)
+            if self._tls is not None:
+                connection = self._tls.wrap_socket(connection, do_handshake_on_connect=False)
         except OSError:
             connection.close()
             return
-        os.set_blocking(connection.fileno(), False)
-        self._connection = connection
+        self._connection, self._unsent = connection, self._questions[0].make()
+
+
+def _trust_ourselves() -> ssl.SSLContext:
+    """Make a context that verifies nothing: whether the server answers is asked at the socket that it has opened."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context

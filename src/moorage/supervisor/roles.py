@@ -2,11 +2,13 @@
 
 import functools
 import socket
+from collections.abc import Sequence
 
 from moorage.base.settings import Settings
 from moorage.control import process as control
 from moorage.engine.probe import choose_engine, probe
 from moorage.gateway import process as gateway
+from moorage.gateway.certificate import Certificate
 from moorage.neighbours import process as neighbours
 from moorage.node import process as node
 from moorage.supervisor.family import Role
@@ -14,12 +16,20 @@ from moorage.supervisor.family import Role
 _MARGIN_SECONDS = 5.0
 
 
-def make_roles(settings: Settings, listener: socket.socket) -> list[Role]:
-    """Say what to run, and how long each may take to stop."""
+def make_roles(settings: Settings, listeners: Sequence[socket.socket], certificate: Certificate | None) -> list[Role]:
+    """Say what to run, and how long each may take to stop: one gateway for each listening socket."""
     grace = settings.limits.stop_grace_seconds
     return [
-        # It drains: what is in flight is answered first.
-        Role("gateway", functools.partial(gateway.run, settings, listener), grace + _MARGIN_SECONDS, listens=True),
+        # They drain: what is in flight is answered first.
+        *(
+            Role(
+                "gateway",
+                functools.partial(gateway.run, settings, listener, certificate),
+                grace + _MARGIN_SECONDS,
+                listener,
+            )
+            for listener in listeners
+        ),
         Role("control", functools.partial(control.run, settings), 10.0),
         # Its instances get SIGTERM, after the grace SIGKILL.
         Role("node", functools.partial(node.run, settings), grace + _MARGIN_SECONDS),

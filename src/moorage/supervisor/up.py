@@ -19,19 +19,21 @@ from moorage.base.data_dir import Lock, remove_folder
 from moorage.base.files import write_whole
 from moorage.base.settings import DEFAULT_ACCOUNT, Settings, run_dir_of
 from moorage.engine.cgroups import remove_groups
+from moorage.gateway.certificate import Certificate, UnusableCertificate, certificate_of
 from moorage.supervisor import places
 from moorage.supervisor.banner import banner
 from moorage.supervisor.family import Child, Family, Role, StartFailed
-from moorage.supervisor.port import PortUnavailable, is_loopback, open_listener, url_of
+from moorage.supervisor.port import PortUnavailable, is_loopback, open_listeners, reachable, url_of
 from moorage.supervisor.ready import ReadyProbe, make_questions
 from moorage.supervisor.terminal import TerminalHandler
+from moorage.supervisor.trust import Trust, examine
 
 READY_WITHIN_SECONDS = 60.0
 _KILLED_SERVER_ENDS_WITHIN_SECONDS = 5.0
 
 log = logging.getLogger(__name__)
 
-MakeRoles = Callable[[Settings, socket.socket], Sequence[Role]]
+MakeRoles = Callable[[Settings, Sequence[socket.socket], Certificate | None], Sequence[Role]]
 
 
 class CannotStart(Exception):
@@ -45,13 +47,14 @@ def up(settings: Settings, make_roles: MakeRoles, tier: Callable[[Settings], str
     """
     started_at = SystemClock().now()
     try:
+        certificate = certificate_of(settings)
         with _installation(settings, ephemeral=ephemeral) as installed:
             key = places.first_key(installed.data_dir, installed.account)
-            listener = open_listener(installed.host, installed.port)
-            url = url_of(installed.host, listener.getsockname()[1])
-            start = _Start(_with_account_of(key, installed), key, url, started_at, ephemeral)
-            _serve(start, listener, make_roles, tier)
-    except (places.UnusablePlace, PortUnavailable) as fault:
+            listeners = open_listeners(installed.host, installed.port, installed.gateways)
+            url = url_of(installed.host, listeners[0].getsockname()[1], tls=certificate is not None)
+            start = _Start(_with_account_of(key, installed), key, url, certificate, started_at, ephemeral)
+            _serve(start, listeners, make_roles, tier)
+    except (places.UnusablePlace, PortUnavailable, UnusableCertificate) as fault:
         raise CannotStart(str(fault)) from fault
 
 
@@ -106,13 +109,17 @@ class _Start:
     settings: Settings
     key: Mapping[str, str]
     url: str
+    certificate: Certificate | None
     started_at: float
     ephemeral: bool
 
-    def server(self, engine: str) -> dict[str, Any]:
+    def server(self, engine: str, trust: Trust | None) -> dict[str, Any]:
         """Give what ``server.json`` says."""
+        certificate = str(self.certificate.path) if self.certificate else None
         return {
             "url": self.url,
+            "certificate": certificate,
+            "ca_bundle": certificate if trust and trust.is_own_authority else None,
             "pid": os.getpid(),
             "region": self.settings.region,
             "account": self.settings.account,
@@ -125,11 +132,16 @@ class _Start:
         }
 
 
-def _serve(start: _Start, listener: socket.socket, make_roles: MakeRoles, tier: Callable[[Settings], str]) -> None:
+def _serve(
+    start: _Start, listeners: Sequence[socket.socket], make_roles: MakeRoles, tier: Callable[[Settings], str]
+) -> None:
     settings = start.settings
-    loopback = is_loopback(listener)
+    loopback = is_loopback(listeners[0])
     log_file = places.open_log(settings.data_dir)
     _log_to_file_and_terminal(log_file)
+    trust = examine(start.certificate, reachable(settings.host)) if start.certificate else None
+    if trust and trust.doubts:
+        log.warning("%s", trust.doubts)
     terminal = os.dup(sys.stderr.fileno())
 
     def adopt(role: Role) -> None:
@@ -147,17 +159,20 @@ def _serve(start: _Start, listener: socket.socket, make_roles: MakeRoles, tier: 
 
     def ready() -> None:
         log.info("ready at %s", start.url)
-        server = start.server(tier(settings))
+        server = start.server(tier(settings), trust)
         with places.writing(settings.data_dir / "server.json"):
             content = json.dumps(server, indent=2).encode() + b"\n"
             write_whole(settings.data_dir / "server.json", content, durable=False)
-        sys.stdout.write(banner(server, start.key, loopback=loopback, style=sys.stdout.isatty()))
+        sys.stdout.write(banner(server, start.key, warn=not (loopback or start.certificate), style=sys.stdout.isatty()))
         sys.stdout.flush()
 
-    family = Family(make_roles(settings, listener), listener=listener, clock=SystemClock(), on_change=note, adopt=adopt)
+    family = Family(
+        make_roles(settings, listeners, start.certificate), clock=SystemClock(), on_change=note, adopt=adopt
+    )
     gc.collect()
     gc.freeze()  # what is shared by the fork stays shared: the collector does not write to it any more
-    probe = ReadyProbe(listener, make_questions(start.key, settings.region, SystemClock()))
+    questions = make_questions(start.key, settings.region, SystemClock())
+    probe = ReadyProbe(listeners[0], questions, tls=start.certificate is not None)
     try:
         family.run(probe=probe, ready_within_seconds=READY_WITHIN_SECONDS, on_ready=ready)
     except StartFailed as fault:

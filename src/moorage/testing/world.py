@@ -155,7 +155,7 @@ class ControlWorld:
             self._tasks,
         )
         self._tasks.start("node link", self.link.run(self.reconciler.wake_all))
-        self._tasks.start("first gateway", self.publisher.meet(self.reconciler.wake_all))
+        self._tasks.start("gateways to be met", self.publisher.meet(self.reconciler.wake_all))
         near, far = join()
         self._tasks.start("snapshots", self.publisher.serve(near))
         self._others.start("gateway", self.gateway.call(far))

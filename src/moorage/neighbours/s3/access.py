@@ -5,7 +5,7 @@ from urllib.parse import unquote
 
 from moorage.aws.errors import ClientFault
 from moorage.iam.authenticate import Caller
-from moorage.iam.context import SOURCE_IP_HEADER, make_context
+from moorage.iam.context import SECURE_HEADER, SOURCE_IP_HEADER, make_context
 from moorage.iam.evaluate import Access, Permissions, permissions_of
 from moorage.iam.patterns import Context
 from moorage.neighbours.s3.request import S3Request
@@ -43,7 +43,11 @@ def refuser(caller: Caller, request: S3Request, *, now: float) -> Refuse:
     if permissions.unlimited:
         return _allow
     context = make_context(
-        caller, now=now, source_ip=request.headers.get(SOURCE_IP_HEADER), more=_context_of(request.query)
+        caller,
+        now=now,
+        source_ip=request.headers.get(SOURCE_IP_HEADER),
+        secure=request.headers.get(SECURE_HEADER) == "true",
+        more=_context_of(request.query),
     )
     return lambda action, resource: _refuse(caller, permissions, Access(action, resource, context))
 

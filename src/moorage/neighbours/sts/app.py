@@ -19,7 +19,7 @@ from moorage.aws.sigv4 import HttpRequest, header_value
 from moorage.base.clock import Clock
 from moorage.base.ids import Ids
 from moorage.iam.authenticate import AuthenticationFailed, AuthFailure, Caller, Keys, identify
-from moorage.iam.context import SOURCE_IP_HEADER
+from moorage.iam.context import SECURE_HEADER, SOURCE_IP_HEADER
 from moorage.neighbours.keys import KeySource
 from moorage.neighbours.sts import operations
 from moorage.neighbours.sts.operations import Call
@@ -99,7 +99,8 @@ class StsApp:
         caller = _identify(wire, body, keys, now)
         members = query.parse_request(operation, parameters)
         _check_constraints(operation, members)
-        call = Call(caller, keys, now, header_value(wire, SOURCE_IP_HEADER), _new_key_id())
+        secure = header_value(wire, SECURE_HEADER) == "true"
+        call = Call(caller, keys, now, header_value(wire, SOURCE_IP_HEADER), secure, _new_key_id())
         output = OPERATIONS[operation.name](call, members)
         return query.success_response(operation, output, request_id, _NAMESPACE)
 

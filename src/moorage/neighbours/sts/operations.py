@@ -40,6 +40,7 @@ class Call:
     keys: Keys
     now: float
     source_ip: str | None
+    secure: bool
     new_key_id: str
     """Of the temporary key, should one be made."""
 
@@ -105,7 +106,7 @@ def _check_allowed(call: Call, role_arn: str, members: Members, account: str) ->
     more = {"sts:rolesessionname": (members["RoleSessionName"],)}
     if "ExternalId" in members:
         more["sts:externalid"] = (members["ExternalId"],)
-    context = make_context(call.caller, now=call.now, source_ip=call.source_ip, more=more)
+    context = make_context(call.caller, now=call.now, source_ip=call.source_ip, secure=call.secure, more=more)
     access = Access("sts:AssumeRole", role_arn, context)
     denial = permissions_of(credential).refuse(access)
     if denial is not None:
