@@ -76,7 +76,9 @@ def test_the_output_alone() -> None:
 
 
 def test_text_is_not_escaped_beyond_need() -> None:
-    assert 'ä"€😀"'.replace('"', '\\"').encode() in line(Record(EVENT, AT, payload("text/csv", 'ä"€😀"'.encode()), None))
+    assert 'ä"€😀"'.replace('"', '\\"').encode() in line(
+        Record(EVENT, AT, payload("text/csv", 'ä"€😀"'.encode()), None)
+    )
 
 
 @pytest.mark.parametrize(

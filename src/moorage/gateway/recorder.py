@@ -67,6 +67,8 @@ class Recorder:
         """Invocations that were sampled and came here."""
         self.dropped_queue_full = 0
         self.dropped_too_large = 0
+        self.dropped_failed = 0
+        """Could not be made a record of; the log says why."""
         self._clock = clock
         self._chance = chance
         self._queue: deque[Captured] = deque()
@@ -167,17 +169,17 @@ class Recorder:
     def dropped(self) -> int:
         """Count the sampled invocations that are not recorded."""
         files = self._files.counts
-        dropped = self.dropped_queue_full + self.dropped_too_large
+        dropped = self.dropped_queue_full + self.dropped_too_large + self.dropped_failed
         return dropped + files.dropped_spool_full + files.dropped_disk + files.dropped_destination
 
     def counts(self) -> dict[str, int]:
         """Give the counters and gauges.
 
         Of records: ``offered``, ``recorded``, ``waiting``, ``waiting_bytes`` and ``dropped_queue_full``,
-        ``dropped_too_large``, ``dropped_spool_full``, ``dropped_disk``, ``dropped_destination``. Of files:
-        ``files_waiting``, ``files_delivered``, ``files_adopted``, ``files_given_up``; attempts to deliver one that
-        failed because of the store, ``delivery_failures``, or of the bucket, ``delivery_refusals``. ``spool_bytes`` is
-        what lies on the disk.
+        ``dropped_too_large``, ``dropped_failed``, ``dropped_spool_full``, ``dropped_disk``, ``dropped_destination``. Of
+        files: ``files_waiting``, ``files_delivered``, ``files_adopted``, ``files_given_up``; attempts to deliver one
+        that failed because of the store, ``delivery_failures``, or of the bucket, ``delivery_refusals``.
+        ``spool_bytes`` is what lies on the disk.
         """
         files, delivery = self._files.counts, self._delivery.counts
         return {
@@ -187,6 +189,7 @@ class Recorder:
             "waiting_bytes": self._bytes_in - self._bytes_out,
             "dropped_queue_full": self.dropped_queue_full,
             "dropped_too_large": self.dropped_too_large,
+            "dropped_failed": self.dropped_failed,
             "dropped_spool_full": files.dropped_spool_full,
             "dropped_disk": files.dropped_disk,
             "dropped_destination": files.dropped_destination,
@@ -247,8 +250,10 @@ class Recorder:
             captured = queue.popleft()
             try:
                 self._files.add(captured, clock.monotonic(), self._breathe)
-            finally:
-                self._bytes_out += captured.size
+            except Exception:
+                self.dropped_failed += 1
+                log.exception("a captured invocation could not be recorded")
+            self._bytes_out += captured.size
             del captured
             self._slice_records += 1
             self._breathe(0)
