@@ -91,7 +91,6 @@ class Recorder:
         self._told_at = 0.0
         self._told = 0
         self._slice_bytes = 0
-        self._slice_records = 0
 
     def __repr__(self) -> str:
         return (
@@ -243,31 +242,37 @@ class Recorder:
 
     def _turn(self) -> None:
         """Write all that waits, close the files that are due."""
-        clock, queue = self._clock, self._queue
-        live = self._live
-        self._look_around(clock.monotonic())
+        clock, queue, files, live = self._clock, self._queue, self._files, self._live
+        now = clock.monotonic()
+        self._look_around(now)
+        records = 0
         while queue:
             captured = queue.popleft()
             try:
-                self._files.add(captured, clock.monotonic(), self._breathe)
+                files.add(captured, now, self._breathe)
             except Exception:
                 self.dropped_failed += 1
                 log.exception("a captured invocation could not be recorded")
             self._bytes_out += captured.size
             del captured
-            self._slice_records += 1
-            self._breathe(0)
-        self._files.flush(clock.monotonic())
+            records += 1
+            if records % SLICE_RECORDS == 0:
+                self._take_rest()
+                now = clock.monotonic()
+        files.flush(now)
         if live is not self._seen_live:
-            self._files.keep_only(live, clock.monotonic())
+            files.keep_only(live, now)
             self._seen_live = live
 
     def _breathe(self, size: int) -> None:
-        """Rest when there was work enough for one slice."""
+        """Rest when the pieces of large bodies were work enough for a slice."""
         self._slice_bytes += size
-        if self._slice_bytes >= SLICE_BYTES or self._slice_records >= SLICE_RECORDS:
-            self._slice_bytes = self._slice_records = 0
-            self._rest.wait(REST_SECONDS)
+        if self._slice_bytes >= SLICE_BYTES:
+            self._take_rest()
+
+    def _take_rest(self) -> None:
+        self._slice_bytes = 0
+        self._rest.wait(REST_SECONDS)
 
     def _look_around(self, now: float) -> None:
         if self._measured_at is None or now >= self._measured_at + MEASURE_SECONDS:
