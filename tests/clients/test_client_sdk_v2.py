@@ -1,6 +1,7 @@
-"""The SageMaker Python SDK 2, unmodified: ``SKLearnModel.deploy()``, ``Predictor``, and what they do to an endpoint."""
+"""The SageMaker Python SDK 2, unmodified: ``SKLearnModel.deploy()``, ``Predictor``, what they do, data capture."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,33 @@ def test_the_python_sdk_2_lives_one_whole_life(moorage: Moorage, wine: Wine, tmp
     assert seen["submitted"] == {"says": "ahoy", "rows": 3, "has": ["code", "model.joblib"]}
     assert seen["models_left"] == []
     assert "does not exist" in seen["endpoint_gone"]
+
+
+@pytest.mark.slow  # installs the SDK when it is not in the cache
+@pytest.mark.timeout(BUILD_SECONDS + 300)
+@pytest.mark.client("SageMaker Python SDK v2")
+def test_the_python_sdk_2_reads_what_was_captured(moorage: Moorage, wine: Wine, tmp_path: Path) -> None:
+    client = python_client("sdk_v2")
+    (tmp_path / "model.tar.gz").write_bytes(wine.artefact("forest"))
+    (tmp_path / "rows.json").write_text(json.dumps(wine.rows[:2]))
+
+    seen = client.live(
+        "sdk_v2_capture.py", moorage, "model.tar.gz", "rows.json", home=tmp_path, **sdk_defaults(tmp_path)
+    )
+
+    destination = "s3://sdk-two-capture/model-monitor/data-capture"
+    assert (seen["destination"], seen["described"]["DestinationS3Uri"]) == (destination, destination)
+    assert (seen["described"]["CaptureStatus"], seen["described"]["CurrentSamplingPercentage"]) == ("Started", 100)
+    assert seen["answers"] == [wine.answers["forest"][:2]] * 3
+    layout = (
+        rf"{destination}/sdk-two-capture/AllTraffic/\d{{4}}/\d\d/\d\d/\d\d/\d\d-\d\d-\d{{3}}-[0-9a-f-]{{36}}\.jsonl"
+    )
+    assert [re.fullmatch(layout, uri) is not None for uri in seen["files"]] == [True]
+    records = seen["records"]
+    assert [record["eventMetadata"]["inferenceId"] for record in records] == ["id-0", "id-1", "id-2"]
+    sides = [record["captureData"] for record in records]
+    assert {(one["endpointInput"]["data"], one["endpointInput"]["encoding"]) for one in sides} == {
+        (wine.csv(0, 1), "CSV")
+    }
+    assert [json.loads(one["endpointOutput"]["data"]) for one in sides] == seen["answers"]
+    assert {(one["endpointOutput"]["encoding"], one["endpointOutput"]["mode"]) for one in sides} == {("JSON", "OUTPUT")}

@@ -134,6 +134,27 @@ def test_a_record_is_one_line_of_json(body: bytes, custom: str, content_type: st
     assert json.loads(made)["eventMetadata"]["customAttributes"] == [custom]
 
 
+@given(
+    st.binary() | st.text().map(lambda text: text.encode("utf-8", "ignore")),
+    st.sampled_from([None, "text/csv", "application/json; a=b", "image/png"]),
+    st.lists(st.integers(0), max_size=4),
+    st.sampled_from(["both", "input", "output"]),
+)
+def test_large_and_small_records_are_written_alike(
+    body: bytes, content_type: str | None, places: list[int], sides: str
+) -> None:
+    pieces = payload(content_type, *cut(body, places))
+    record = Record(
+        EVENT, AT, pieces if sides != "output" else None, pieces if sides != "input" else None, inference_id="id"
+    )
+    small = line(record)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(capture, "PIECE_BYTES", -1)
+        patch.setattr(capture, "_pieces", iter)
+        large = line(record)
+    assert large == small
+
+
 def test_a_large_body_is_encoded_in_small_pieces() -> None:
     body = "ä,1\n".encode() * 100_000
     for content_type in ("text/csv", "image/png"):

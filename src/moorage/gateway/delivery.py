@@ -30,8 +30,8 @@ ADOPT_SECONDS = 60.0
 """Between two looks for what dead gateways have left."""
 
 READ_BYTES = 262_144
-_LOOK_SECONDS = 1.0
-"""Between two looks whether something is due."""
+LOOK_SECONDS = 1.0
+"""Between two looks whether something is due, at most."""
 
 log = logging.getLogger(__name__)
 
@@ -114,8 +114,10 @@ class Delivery:
                 pass
 
     async def _wait_for_news(self) -> None:
+        now = self._clock.monotonic()
+        seconds = min((lane.due - now for lane in self._lanes.values()), default=LOOK_SECONDS)
         try:
-            async with asyncio.timeout(_LOOK_SECONDS):
+            async with asyncio.timeout(min(seconds, LOOK_SECONDS)):
                 await self._news.wait()
         except TimeoutError:
             pass

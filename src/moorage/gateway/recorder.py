@@ -67,6 +67,8 @@ class Recorder:
         """Invocations that were sampled and came here."""
         self.dropped_queue_full = 0
         self.dropped_too_large = 0
+        self.dropped_failed = 0
+        """Could not be made a record of; the log says why."""
         self._clock = clock
         self._chance = chance
         self._queue: deque[Captured] = deque()
@@ -89,7 +91,6 @@ class Recorder:
         self._told_at = 0.0
         self._told = 0
         self._slice_bytes = 0
-        self._slice_records = 0
 
     def __repr__(self) -> str:
         return (
@@ -167,17 +168,17 @@ class Recorder:
     def dropped(self) -> int:
         """Count the sampled invocations that are not recorded."""
         files = self._files.counts
-        dropped = self.dropped_queue_full + self.dropped_too_large
+        dropped = self.dropped_queue_full + self.dropped_too_large + self.dropped_failed
         return dropped + files.dropped_spool_full + files.dropped_disk + files.dropped_destination
 
     def counts(self) -> dict[str, int]:
         """Give the counters and gauges.
 
         Of records: ``offered``, ``recorded``, ``waiting``, ``waiting_bytes`` and ``dropped_queue_full``,
-        ``dropped_too_large``, ``dropped_spool_full``, ``dropped_disk``, ``dropped_destination``. Of files:
-        ``files_waiting``, ``files_delivered``, ``files_adopted``, ``files_given_up``; attempts to deliver one that
-        failed because of the store, ``delivery_failures``, or of the bucket, ``delivery_refusals``. ``spool_bytes`` is
-        what lies on the disk.
+        ``dropped_too_large``, ``dropped_failed``, ``dropped_spool_full``, ``dropped_disk``, ``dropped_destination``. Of
+        files: ``files_waiting``, ``files_delivered``, ``files_adopted``, ``files_given_up``; attempts to deliver one
+        that failed because of the store, ``delivery_failures``, or of the bucket, ``delivery_refusals``.
+        ``spool_bytes`` is what lies on the disk.
         """
         files, delivery = self._files.counts, self._delivery.counts
         return {
@@ -187,6 +188,7 @@ class Recorder:
             "waiting_bytes": self._bytes_in - self._bytes_out,
             "dropped_queue_full": self.dropped_queue_full,
             "dropped_too_large": self.dropped_too_large,
+            "dropped_failed": self.dropped_failed,
             "dropped_spool_full": files.dropped_spool_full,
             "dropped_disk": files.dropped_disk,
             "dropped_destination": files.dropped_destination,
@@ -240,29 +242,37 @@ class Recorder:
 
     def _turn(self) -> None:
         """Write all that waits, close the files that are due."""
-        clock, queue = self._clock, self._queue
-        live = self._live
-        self._look_around(clock.monotonic())
+        clock, queue, files, live = self._clock, self._queue, self._files, self._live
+        now = clock.monotonic()
+        self._look_around(now)
+        records = 0
         while queue:
             captured = queue.popleft()
             try:
-                self._files.add(captured, clock.monotonic(), self._breathe)
-            finally:
-                self._bytes_out += captured.size
+                files.add(captured, now, self._breathe)
+            except Exception:
+                self.dropped_failed += 1
+                log.exception("a captured invocation could not be recorded")
+            self._bytes_out += captured.size
             del captured
-            self._slice_records += 1
-            self._breathe(0)
-        self._files.flush(clock.monotonic())
+            records += 1
+            if records % SLICE_RECORDS == 0:
+                self._take_rest()
+                now = clock.monotonic()
+        files.flush(now)
         if live is not self._seen_live:
-            self._files.keep_only(live, clock.monotonic())
+            files.keep_only(live, now)
             self._seen_live = live
 
     def _breathe(self, size: int) -> None:
-        """Rest when there was work enough for one slice."""
+        """Rest when the pieces of large bodies were work enough for a slice."""
         self._slice_bytes += size
-        if self._slice_bytes >= SLICE_BYTES or self._slice_records >= SLICE_RECORDS:
-            self._slice_bytes = self._slice_records = 0
-            self._rest.wait(REST_SECONDS)
+        if self._slice_bytes >= SLICE_BYTES:
+            self._take_rest()
+
+    def _take_rest(self) -> None:
+        self._slice_bytes = 0
+        self._rest.wait(REST_SECONDS)
 
     def _look_around(self, now: float) -> None:
         if self._measured_at is None or now >= self._measured_at + MEASURE_SECONDS:

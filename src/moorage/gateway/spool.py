@@ -68,6 +68,7 @@ class SpoolFile:
         self.flushed_records = 0
         """Those that the system has, for certain."""
         self._pending: list[bytes] = [orjson.dumps(asdict(target)) + b"\n"]
+        self.header_bytes = len(self._pending[0])
         self._pending_bytes = 0
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
@@ -115,34 +116,36 @@ class Spool:
         self._folder = folder
         self._ids = ids
         self._limit_bytes = limit_bytes
-        self._used_bytes = 0
+        # One writer each, so that nobody has to wait for a lock.
+        self._measured_bytes = 0
+        self._added_bytes = 0
+        self._removed_bytes = 0
         self._own: Path | None = None
         self._lock: Lock | None = None
         self._alone = threading.Lock()
 
     def __repr__(self) -> str:
-        return f"<Spool: {self._used_bytes} of {self._limit_bytes} bytes>"
+        return f"<Spool: {self.used_bytes} of {self._limit_bytes} bytes>"
 
     @property
     def used_bytes(self) -> int:
         """What lay here at the last look, with what this gateway has added and taken since."""
-        return self._used_bytes
+        return self._measured_bytes + self._added_bytes - self._removed_bytes
 
     def has_room(self, size: int) -> bool:
         """Say whether so many bytes more fit."""
-        return self._used_bytes + size <= self._limit_bytes
+        return self.used_bytes + size <= self._limit_bytes
 
     def create(self, target: Target, opened_at: float) -> SpoolFile:
         """Begin a file. Raises OSError."""
         path = self._own_folder() / (self._ids.request_id() + _SUFFIX)
         file = SpoolFile(path, target, opened_at)
-        self.note(BLOCK_BYTES)
+        self.note(BLOCK_BYTES + file.header_bytes)
         return file
 
     def note(self, size: int) -> None:
-        """Take into account that so many bytes have been added (or, below 0, removed)."""
-        with self._alone:
-            self._used_bytes = max(0, self._used_bytes + size)
+        """Take into account that so many bytes have been added; by the thread that writes alone."""
+        self._added_bytes += size
 
     def measure(self) -> None:
         """Look how much there is, of all gateways."""
@@ -153,8 +156,7 @@ class Spool:
                     if entry.name.endswith(_SUFFIX):
                         with contextlib.suppress(FileNotFoundError):
                             used += BLOCK_BYTES + entry.stat().st_size
-        with self._alone:
-            self._used_bytes = used
+        self._measured_bytes = used - self._added_bytes + self._removed_bytes
 
     def adopt(self) -> list[Path]:
         """Take over the files of gateways that are dead; gives them. Raises OSError."""
@@ -166,11 +168,11 @@ class Spool:
         return adopted
 
     def remove(self, path: Path) -> None:
-        """Remove a file that is delivered, or given up."""
+        """Remove a file that is delivered, or given up; one at a time."""
         with contextlib.suppress(FileNotFoundError):
             size = path.stat().st_size
             path.unlink()
-            self.note(-size - BLOCK_BYTES)
+            self._removed_bytes += size + BLOCK_BYTES
 
     def close(self) -> None:
         """Leave this gateway's folder to whoever comes next, or remove it when it is empty."""

@@ -77,16 +77,13 @@ class Record:
     inference_id: str | None = None
 
 
-def encode_record(record: Record, encodings: Encodings) -> Iterator[bytes]:
+def encode_record(record: Record, encodings: Encodings) -> Iterable[bytes]:
     """Give the line of a record with its newline, in pieces; an empty piece is a chance to let others run."""
-    yield b'{"captureData":{'
-    if record.inputs is not None:
-        yield b'"endpointInput":'
-        yield from _encode_side(b"INPUT", record.inputs, encodings)
-    if record.outputs is not None:
-        yield b'"endpointOutput":' if record.inputs is None else b',"endpointOutput":'
-        yield from _encode_side(b"OUTPUT", record.outputs, encodings)
-    yield b'},"eventMetadata":%b,"eventVersion":"0"}\n' % orjson.dumps(_metadata(record))
+    inputs, outputs = record.inputs, record.outputs
+    size = (inputs.size if inputs is not None else 0) + (outputs.size if outputs is not None else 0)
+    if size <= PIECE_BYTES:
+        return (_encode_whole(record, encodings),)
+    return _encode_in_pieces(record, encodings)
 
 
 def object_key(prefix: str, endpoint: str, variant: str, at: float, file_id: str) -> str:
@@ -112,7 +109,43 @@ def _to_the_second(at: int) -> str:
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
-def _encode_side(mode: bytes, payload: Payload, encodings: Encodings) -> Iterator[bytes]:
+def _encode_whole(record: Record, encodings: Encodings) -> bytes:
+    """Do in one call what ``_encode_in_pieces`` does in many: most bodies are small."""
+    data: dict[str, object] = {}
+    if record.inputs is not None:
+        data["endpointInput"] = _side("INPUT", record.inputs, encodings)
+    if record.outputs is not None:
+        data["endpointOutput"] = _side("OUTPUT", record.outputs, encodings)
+    line = {"captureData": data, "eventMetadata": _metadata(record), "eventVersion": "0"}
+    return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _side(mode: str, payload: Payload, encodings: Encodings) -> dict[str, str]:
+    body = payload.chunks[0] if len(payload.chunks) == 1 else b"".join(payload.chunks)
+    encoding, text = encodings.of(payload.content_type), ""
+    if encoding is not Encoding.BASE64:
+        try:
+            text = body.decode()
+        except UnicodeDecodeError:
+            encoding = Encoding.BASE64
+    if encoding is Encoding.BASE64:
+        text = b2a_base64(body, newline=False).decode()
+    side = {"mode": mode, "data": text, "encoding": encoding}
+    return side if payload.content_type is None else {"observedContentType": payload.content_type, **side}
+
+
+def _encode_in_pieces(record: Record, encodings: Encodings) -> Iterator[bytes]:
+    yield b'{"captureData":{'
+    if record.inputs is not None:
+        yield b'"endpointInput":'
+        yield from _side_in_pieces(b"INPUT", record.inputs, encodings)
+    if record.outputs is not None:
+        yield b'"endpointOutput":' if record.inputs is None else b',"endpointOutput":'
+        yield from _side_in_pieces(b"OUTPUT", record.outputs, encodings)
+    yield b'},"eventMetadata":%b,"eventVersion":"0"}\n' % orjson.dumps(_metadata(record))
+
+
+def _side_in_pieces(mode: bytes, payload: Payload, encodings: Encodings) -> Iterator[bytes]:
     encoding = encodings.of(payload.content_type)
     if encoding is not Encoding.BASE64 and not (yield from _is_text(payload.chunks)):
         encoding = Encoding.BASE64

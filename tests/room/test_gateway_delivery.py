@@ -1,0 +1,111 @@
+"""Delivery: what cannot be delivered waits longer and longer, and is given up in the end; time is passed in."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.support.capture import BUCKET, FailingStore, HandClock, make_store
+from tests.support.gateway import ACCOUNT
+
+from moorage.base.ids import SystemIds
+from moorage.gateway.delivery import GIVE_UP_SECONDS, Delivery, delay_after
+from moorage.gateway.spool import Spool, Target
+
+TARGET = Target(ACCOUNT, BUCKET, "data/key.jsonl")
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[FailingStore]:
+    made = await make_store(tmp_path)
+    yield made
+    await asyncio.to_thread(made.close)
+
+
+def spool_in(folder: Path, limit: int = 10**9) -> Spool:
+    return Spool(folder / "spool", SystemIds(), limit)
+
+
+def write(spool: Spool, target: Target, line: bytes = b"{}\n") -> Path:
+    file = spool.create(target, 0.0)
+    file.append([line], lambda _: None)
+    file.flush()
+    file.close()
+    return file.path
+
+
+def test_delays_grow_to_a_minute() -> None:
+    assert [delay_after(failures) for failures in (1, 2, 3, 7, 1000)] == [1.0, 2.0, 4.0, 60.0, 60.0]
+
+
+async def test_a_delivered_file_is_whole_under_its_key_and_leaves_the_spool(
+    tmp_path: Path, store: FailingStore
+) -> None:
+    spool = spool_in(tmp_path)
+    delivery = Delivery(spool, store, HandClock())
+    path = write(spool, TARGET, b"x" * 1_000_000 + b"\n")
+    delivery.add(path, TARGET)
+    await delivery.finish()
+    assert (await store.head(BUCKET, TARGET.key)).size == 1_000_001
+    assert (path.exists(), delivery.waiting) == (False, 0)
+    assert repr(delivery).startswith("<Delivery: 0 waiting for 0 buckets, DeliveryCounts(delivered=1,")
+
+
+async def test_one_attempt_at_the_end_leaves_the_rest_to_the_next_gateway(tmp_path: Path, store: FailingStore) -> None:
+    spool = spool_in(tmp_path)
+    delivery = Delivery(spool, store, HandClock())
+    missing = replace(TARGET, bucket="missing")
+    for target in (missing, missing, TARGET):
+        delivery.add(write(spool, target), target)
+    await delivery.finish()
+    assert (delivery.counts.refusals, delivery.counts.delivered, delivery.waiting) == (1, 1, 2)
+
+
+async def test_a_file_is_given_up_after_a_day(tmp_path: Path, store: FailingStore) -> None:
+    spool, clock = spool_in(tmp_path), HandClock()
+    delivery = Delivery(spool, store, clock)
+    missing = replace(TARGET, bucket="missing")
+    path = write(spool, missing)
+    delivery.add(path, missing)
+    clock.seconds += path.stat().st_mtime - clock.now() + GIVE_UP_SECONDS - 1
+    await delivery.finish()
+    assert (delivery.waiting, delivery.counts.given_up) == (1, 0)
+    clock.seconds += 1
+    await delivery.finish()
+    assert (delivery.waiting, delivery.counts.given_up, path.exists()) == (0, 1, False)
+
+
+async def test_a_wrong_destination_does_not_take_the_room_of_the_right_ones(
+    tmp_path: Path, store: FailingStore
+) -> None:
+    spool, clock = spool_in(tmp_path, 11_000), HandClock()
+    delivery = Delivery(spool, store, clock)
+    missing = replace(TARGET, bucket="missing")
+    paths = [write(spool, missing, b"x" * 2_000 + b"\n") for _ in range(2)]
+    spool.measure()
+    clock.seconds += paths[0].stat().st_mtime - clock.now()
+    for path in paths:
+        delivery.add(path, missing)
+    await delivery.finish()
+    assert (delivery.counts.given_up, delivery.waiting) == (1, 1)
+    assert spool.has_room(4_500)
+
+
+async def test_a_file_that_cannot_be_read_holds_up_nobody(tmp_path: Path, store: FailingStore) -> None:
+    spool = spool_in(tmp_path)
+    delivery = Delivery(spool, store, HandClock())
+    bad = tmp_path / "a folder"
+    bad.mkdir()
+    delivery.add(bad, TARGET)
+    delivery.add(write(spool, TARGET), TARGET)
+    await delivery.finish()
+    await delivery.finish()
+    assert (delivery.counts.delivered, delivery.counts.failures > 0, delivery.waiting) == (1, True, 1)
+
+
+async def test_a_file_that_has_gone_is_forgotten(tmp_path: Path, store: FailingStore) -> None:
+    delivery = Delivery(spool_in(tmp_path), store, HandClock())
+    delivery.add(tmp_path / "gone.jsonl", TARGET)
+    await delivery.finish()
+    assert delivery.waiting == 0
