@@ -33,7 +33,7 @@ BODY = b'{"model":"","messages":[{"role":"user","content":"hi"}]}'
 EVENTS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
-def asks(made: World, token: str | None = None, *, path: str = PATH, body: bytes = BODY, **headers: str) -> bytes:
+def asks(made: World, token: str | None = None, *, path: str = PATH, **headers: str) -> bytes:
     """Make the bytes of a request with a bearer token, the tester's own unless another is given."""
     fields = {
         "host": f"127.0.0.1:{made.port}",
@@ -43,7 +43,7 @@ def asks(made: World, token: str | None = None, *, path: str = PATH, body: bytes
         **{name.replace("_", "-"): value for name, value in headers.items()},
     }
     lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-    return f"POST {path} HTTP/1.1\r\n{lines}content-length: {len(body)}\r\n\r\n".encode() + body
+    return f"POST {path} HTTP/1.1\r\n{lines}content-length: {len(BODY)}\r\n\r\n".encode() + BODY
 
 
 async def chat(made: World, token: str | None = None, **more: str) -> Answer:
