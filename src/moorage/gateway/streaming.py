@@ -87,7 +87,8 @@ class StreamHandling(InvocationHandling):
                 self._upstream.pause_reading()
             return
         self._client.deadline = self._ends_at
-        self._client.send(self._rest())  # the client may be slow again after it
+        if self._kept_back:
+            self._client.send(self._rest())  # the client may be slow again after it
         if not self._slow and self._upstream is not None:
             self._upstream.resume_reading()
 
@@ -126,6 +127,8 @@ class StreamHandling(InvocationHandling):
             super().answer_body_received(data)
         elif self._slow and self._begun:
             self._kept_back.append(data)
+            if self._upstream is not None:
+                self._upstream.pause_reading()
         elif not self._done:
             before = [] if self._begun else [self._begin()]
             self._client.send([*before, *self._framed(data)])
