@@ -12,3 +12,4 @@ def test_the_go_sdk_lives_one_whole_life(deployment: Deployment, wine: Wine) -> 
     life = client_life.live(toolchains.GO, deployment, wine)
 
     client_life.check(life)
+    client_life.check_stream(life)

@@ -12,3 +12,4 @@ def test_the_javascript_sdk_lives_one_whole_life(deployment: Deployment, wine: W
     life = client_life.live(toolchains.JAVASCRIPT, deployment, wine)
 
     client_life.check(life)
+    client_life.check_stream(life)

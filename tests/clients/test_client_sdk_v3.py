@@ -29,6 +29,7 @@ def test_the_python_sdk_3_lives_one_whole_life(deployment: Deployment, wine: Win
     assert seen["variants"] == [["left", 1.0], ["right", 2.0]]
     assert (seen["answer"], seen["by"]) == ([wine.answers["forest"][index] for index in shown], "right")
     assert seen["refused"] == "ModelError"
+    assert seen["by_token"] == seen["answer"]
     assert seen["after_update"] == ["left"]
     assert seen["got"] == [{"GREETING": "ahoy"}, "right", ARN]
     assert seen["all"] == [["sdk-three"], ["sdk-three"], ["sdk-three"]]

@@ -1,6 +1,6 @@
 """The customer's functions between a request and its answer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -86,7 +86,67 @@ def test_what_a_function_may_return(returned: Any, answer: Answer) -> None:
     assert _ask(functions={"transform_fn": lambda *_: returned}) == answer
 
 
-@pytest.mark.parametrize("returned", [None, 1.5, ("a", "b\r\nSet-Cookie: c"), ("a", "\u2603")])
+@pytest.mark.parametrize(
+    ("functions", "content_type"),
+    [
+        ({"transform_fn": lambda *_: iter(["a", b"b", "", "c"])}, "text/html; charset=utf-8"),
+        ({"transform_fn": lambda *_: (iter(["a", b"b", "", "c"]), "text/plain")}, "text/plain; charset=utf-8"),
+        (
+            {
+                "input_fn": lambda data, _: data,
+                "predict_fn": lambda *_: (piece for piece in ("", "a", b"b", "c")),
+                "output_fn": lambda prediction, _: (prediction, "text/event-stream"),
+            },
+            "text/event-stream; charset=utf-8",
+        ),
+        ({"input_fn": lambda data, _: data, "predict_fn": lambda *_: iter("abc")}, "application/json"),
+    ],
+    ids=["transform_fn", "with its type", "output_fn", "predict_fn alone"],
+)
+def test_iterator_is_an_answer_in_pieces(functions: dict[str, Callable[..., Any]], content_type: str) -> None:
+    answer = _ask(functions=functions)
+    assert answer.pieces is not None
+    assert (answer.status, answer.content_type, answer.body) == (200, content_type, b"a")
+    assert list(answer.pieces) == [b"b", b"c"]
+
+
+def test_iterator_without_a_piece_is_an_empty_answer() -> None:
+    answer = _ask(functions={"transform_fn": lambda *_: iter(())})
+    assert answer.pieces is not None
+    assert (answer.status, answer.body, list(answer.pieces)) == (200, b"", [])
+
+
+def test_closing_the_pieces_closes_the_customer_s_generator() -> None:
+    closed = []
+
+    def generate() -> Iterator[str]:
+        try:
+            yield "a"
+            yield "b"
+        finally:
+            closed.append(True)
+
+    answer = _ask(functions={"transform_fn": lambda *_: generate()})
+    assert answer.pieces is not None
+    answer.pieces.close()
+    assert closed == [True]
+
+
+def test_failure_before_the_first_piece_is_a_500_and_a_later_one_breaks_the_answer() -> None:
+    def generate(good: int) -> Iterator[str]:
+        yield from "abc"[:good]
+        raise ValueError("bad")
+
+    at_once = _ask(functions={"transform_fn": lambda *_: generate(0)})
+    later = _ask(functions={"transform_fn": lambda *_: generate(2)})
+    assert (at_once.status, at_once.body, at_once.pieces) == (500, b"ValueError: bad", None)
+    assert later.pieces is not None
+    assert next(later.pieces) == b"b"
+    with pytest.raises(ValueError, match="bad"):
+        next(later.pieces)
+
+
+@pytest.mark.parametrize("returned", [iter([1]), None, 1.5, ("a", "b\r\nSet-Cookie: c"), ("a", "\u2603")])
 def test_what_it_may_not_return_is_a_500(returned: Any) -> None:
     assert _ask(functions={"transform_fn": lambda *_: returned}).status == 500
 

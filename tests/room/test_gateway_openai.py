@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from tests.support.bearer import PREFIX, make_token
@@ -33,7 +34,7 @@ BODY = b'{"model":"","messages":[{"role":"user","content":"hi"}]}'
 EVENTS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
-def asks(made: World, token: str | None = None, *, path: str = PATH, body: bytes = BODY, **headers: str) -> bytes:
+def asks(made: World, token: str | None = None, *, path: str = PATH, **headers: str) -> bytes:
     """Make the bytes of a request with a bearer token, the tester's own unless another is given."""
     fields = {
         "host": f"127.0.0.1:{made.port}",
@@ -43,10 +44,10 @@ def asks(made: World, token: str | None = None, *, path: str = PATH, body: bytes
         **{name.replace("_", "-"): value for name, value in headers.items()},
     }
     lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-    return f"POST {path} HTTP/1.1\r\n{lines}content-length: {len(body)}\r\n\r\n".encode() + body
+    return f"POST {path} HTTP/1.1\r\n{lines}content-length: {len(BODY)}\r\n\r\n".encode() + BODY
 
 
-async def chat(made: World, token: str | None = None, **more: str) -> Answer:
+async def chat(made: World, token: str | None = None, **more: Any) -> Answer:
     return await made.raw(asks(made, token, **more))
 
 

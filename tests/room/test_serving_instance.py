@@ -5,13 +5,14 @@ import io
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
-from http.client import HTTPConnection
+from http.client import HTTPConnection, IncompleteRead
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,25 @@ def model_fn(model_dir):
     return None
 def transform_fn(model, data, content_type, accept):
     return data, "application/octet-stream"
+"""
+
+STREAM_CODE = """
+import time
+def model_fn(model_dir):
+    return None
+def transform_fn(model, data, content_type, accept):
+    return generate(*data.split()), "text/plain"
+def generate(pause, *pieces):
+    try:
+        for piece in pieces:
+            if piece == "raise":
+                raise ValueError("on purpose")
+            print("makes", piece[:9], flush=True)
+            yield piece * 50_000 if piece.startswith("large") else piece
+            time.sleep(float(pause))
+        print("complete", flush=True)
+    finally:
+        print("closed", flush=True)
 """
 
 TWO_ROWS = b"5.1,3.5,1.4,0.2\n6.7,3.0,5.2,2.3\n"
@@ -283,6 +303,122 @@ def test_sigterm_finishes_what_runs_and_ends_with_0(start: Start) -> None:
         instance.process.send_signal(signal.SIGTERM)
         asking.join()
     assert (instance.process.wait(10), answers) == (0, [(200, "text/plain; charset=utf-8", b"0.5")])
+
+
+def test_pieces_are_sent_while_the_next_is_made_and_pings_answered(start: Start) -> None:
+    instance = start(STREAM_CODE)
+    with instance.connection() as connection:
+        connection.request("POST", "/invocations", b"0.5 one two three", {"Content-Type": "text/csv"})
+        response = connection.getresponse()
+        seen = []
+        for _ in range(3):
+            seen.append(response.read1())
+            began = time.monotonic()
+            assert instance.get()[0] == 200
+            assert time.monotonic() - began < 0.45
+            assert "complete" not in instance.log.read_text()
+        rest = response.read()
+    assert response.headers["Transfer-Encoding"] == "chunked"
+    assert (seen, rest) == ([b"one", b"two", b"three"], b"")
+
+
+def test_connection_is_kept_after_an_answer_in_pieces(start: Start) -> None:
+    instance = start(STREAM_CODE)
+    with instance.connection() as connection:
+        for body, answer in ((b"0 a b", b"ab"), (b"0", b""), (b"0 large c", b"large" * 50_000 + b"c")):
+            connection.request("POST", "/invocations", body, {"Content-Type": "text/csv"})
+            assert connection.getresponse().read() == answer
+            connection.request("GET", "/ping")
+            assert connection.getresponse().read() == b""
+
+
+def test_request_behind_an_answer_in_pieces_waits_for_its_end(start: Start) -> None:
+    instance = start(STREAM_CODE)
+    request = b"POST /invocations HTTP/1.1\r\nContent-Type: text/csv\r\nContent-Length: 7\r\n\r\n0.1 a b"
+    with socket.create_connection(("127.0.0.1", instance.port), 10) as client:
+        client.sendall(request)
+        instance.wait_for_log("makes a")
+        client.sendall(request + b"GET /none HTTP/1.1\r\nConnection: close\r\n\r\n")
+        answers = b"".join(iter(lambda: client.recv(1 << 20), b""))
+    assert answers.count(b"1\r\na\r\n1\r\nb\r\n0\r\n\r\nHTTP/1.1 ") == 2
+
+
+def test_failure_in_mid_answer_breaks_the_connection_and_only_that(start: Start) -> None:
+    instance = start(STREAM_CODE)
+    with instance.connection() as connection:
+        connection.request("POST", "/invocations", b"0 a raise", {"Content-Type": "text/csv"})
+        response = connection.getresponse()
+        with pytest.raises(IncompleteRead) as caught:
+            response.read()
+    instance.wait_for_log("ValueError: on purpose")
+    assert caught.value.partial == b"a"
+    assert instance.post(b"0 b", Content_Type="text/csv")[2] == b"b"
+
+
+def test_peer_that_goes_in_mid_answer_closes_the_generator(start: Start) -> None:
+    instance = start(STREAM_CODE)
+    with instance.connection() as connection:
+        connection.request("POST", "/invocations", b"0.05 " + b"x " * 1000, {"Content-Type": "text/csv"})
+        connection.getresponse().read1()
+    instance.wait_for_log("closed")
+    assert "complete" not in instance.log.read_text()
+    assert instance.post(b"0 b", Content_Type="text/csv")[2] == b"b"
+
+
+def test_peer_that_does_not_read_slows_the_generator_down(start: Start) -> None:
+    instance = start(STREAM_CODE)
+    with socket.create_connection(("127.0.0.1", instance.port), 10) as client:
+        body = b"0 " + b" ".join(b"large%03d" % number for number in range(300))
+        client.sendall(
+            b"POST /invocations HTTP/1.1\r\nContent-Type: text/csv\r\nContent-Length: %d\r\n\r\n" % len(body)
+        )
+        client.sendall(body)
+        instance.wait_for_log("makes large000")
+        seen = [-1, 0]
+        while seen[-1] != seen[-2]:
+            began = time.monotonic()
+            while time.monotonic() < began + 0.3:
+                assert instance.get()[0] == 200
+            seen.append(instance.log.read_text().count("makes"))
+        made = seen[-1]
+        received = 0
+        while received < 300 * 8 * 50_000:
+            received += len(client.recv(1 << 20))
+    assert made < 150
+    instance.wait_for_log("complete")
+
+
+def test_peer_of_http_1_0_reads_pieces_up_to_the_end(start: Start) -> None:
+    instance = start(STREAM_CODE)
+    with socket.create_connection(("127.0.0.1", instance.port), 10) as client:
+        client.sendall(b"POST /invocations HTTP/1.0\r\nContent-Type: text/csv\r\nContent-Length: 5\r\n\r\n0 a b")
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+    assert answer.endswith(b"\r\n\r\nab")
+    assert b"Transfer-Encoding" not in answer
+    assert b"Content-Length" not in answer
+
+
+def test_sigterm_finishes_an_answer_in_pieces(start: Start) -> None:
+    instance = start(STREAM_CODE)
+    with instance.connection() as connection:
+        connection.request("POST", "/invocations", b"0.2 a b c", {"Content-Type": "text/csv"})
+        response = connection.getresponse()
+        instance.process.send_signal(signal.SIGTERM)
+        assert response.read() == b"abc"
+    assert instance.process.wait(10) == 0
+
+
+def test_invocation_whose_client_has_gone_is_not_computed(start: Start) -> None:
+    instance = start(SLOW_CODE)
+    first = threading.Thread(target=lambda: instance.post(b"1"))
+    first.start()
+    instance.wait_for_log("begun")
+    with socket.create_connection(("127.0.0.1", instance.port), 10) as client:
+        client.sendall(b"POST /invocations HTTP/1.1\r\nContent-Length: 1\r\n\r\n0")
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    first.join()
+    assert instance.post(b"0")[0] == 200
+    assert instance.log.read_text().count("begun") == 2
 
 
 def test_sigterm_ends_an_idle_server_at_once(start: Start) -> None:

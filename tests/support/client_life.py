@@ -149,6 +149,13 @@ def check(life: Life) -> None:
     _check_end(life)
 
 
+def check_stream(life: Life) -> None:
+    """Hold a response stream against the plain answer; not every program asks for one."""
+    streamed = life.one("stream")
+    assert (streamed["variant"], streamed["type"]) == ("small", "application/json")
+    assert json.loads(streamed["body"]) == life.answers
+
+
 def _check_model(life: Life) -> None:
     arn = f"{life.arns}model/{life.name}"
     described = life.one("describe-model")

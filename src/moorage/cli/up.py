@@ -79,8 +79,6 @@ def make_settings(data_dir: Path | None, options: Mapping[str, str | int | Path]
         settings = from_environment(Settings(folder, run_dir_of(folder)), os.environ)
     except UnusableSetting as fault:
         raise click.ClickException(str(fault)) from fault
-    if isinstance(path := options.get("access_log"), Path):
-        options["access_log"] = path.absolute()
     settings = dataclasses.replace(settings, **options)  # type: ignore[arg-type]  # names and kinds are those of the options above
     if settings.access_log is not None and not settings.access_log.parent.is_dir():
         raise click.ClickException(f"The access log's folder {settings.access_log.parent} is not there.")

@@ -2,8 +2,9 @@
 
 Start reading at ``stages`` (the list of what happens to an invocation, in order) and ``owners`` (whose request is
 whose). ``requests`` and ``exchange`` are the two ends of HTTP/1.1 without input and output, ``connection`` and
-``upstream`` move their bytes, ``invocation`` and ``relay`` join a client's connection to an upstream one. All of it
-runs in callbacks of one event loop: an invocation starts no task unless it needs a new connection.
+``upstream`` move their bytes, ``invocation`` and ``relay`` join a client's connection to an upstream one, ``streaming``
+and ``openai`` are invocations that answer in another way. All of it runs in callbacks of one event loop: an invocation
+starts no task unless it needs a new connection.
 
 May import ``routing``, ``iam``, ``aws`` and ``base``; never ``state``: the data plane waits for no database.
 """

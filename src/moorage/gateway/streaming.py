@@ -84,7 +84,8 @@ class StreamHandling(InvocationHandling):
                 self._upstream.pause_reading()
             return
         self._client.deadline = self._ends_at
-        self._client.send(self._rest())  # the client may be slow again after it
+        if self._kept_back:
+            self._client.send(self._rest())  # the client may be slow again after it
         if not self._slow and self._upstream is not None:
             self._upstream.resume_reading()
 
@@ -129,6 +130,8 @@ class StreamHandling(InvocationHandling):
             self._recorded.append(data)
         if self._slow and self._begun:
             self._kept_back.append(data)
+            if self._upstream is not None:
+                self._upstream.pause_reading()
         elif self._begun:
             self._client.send(self._framed(data))
         else:

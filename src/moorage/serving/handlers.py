@@ -4,17 +4,20 @@ The contract is that of AWS's Python containers (data-plane.md sections 9.1 and 
 ``output_fn``, or ``transform_fn`` in place of all three. A function that takes one parameter more than the contract
 says is given a ``Context``, as the newer toolkits do. Every exception is a 500; its one line goes to the client and
 its traceback to the log.
+
+An iterator in the place of a body, such as a generator of ``str`` or ``bytes``, is an answer that is sent while it is
+made. Its first piece is made here: what fails before it is a 500 like any other, what fails later breaks the answer.
 """
 
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
 from . import media
-from .wire import Answer, Request, plain
+from .wire import Answer, Pieces, Request, plain
 
 Function = Callable[..., Any]
 
@@ -102,7 +105,10 @@ def _predict(data: Any, model: Any) -> Any:
     return model.predict(data)
 
 
-def _output(prediction: Any, accept: str) -> tuple[str | bytes, str]:
+def _output(prediction: Any, accept: str) -> tuple[Any, str]:
+    """Encode a prediction; one that is made piece by piece is text or bytes already."""
+    if isinstance(prediction, Iterator):
+        return prediction, accept
     return media.encode(prediction, accept), accept
 
 
@@ -133,7 +139,7 @@ def _takes_context(function: Function, parameters: int) -> bool:
 def _as_answer(result: Any) -> Answer:
     """Make an answer of what a function may return: a body, a body and its type, or a Response object."""
     if isinstance(result, tuple) and len(result) >= 2:
-        return Answer(200, _clean(media.with_charset(str(result[1] or media.JSON))), _as_bytes(result[0]))
+        return _with_body(result[0], _clean(media.with_charset(str(result[1] or media.JSON))))
     if hasattr(result, "get_data") and hasattr(result, "status_code"):
         headers = [(str(name), _clean(str(value))) for name, value in result.headers.items()]
         given = {name.lower(): value for name, value in headers}
@@ -141,7 +147,27 @@ def _as_answer(result: Any) -> Answer:
         return Answer(int(result.status_code), given.get("content-type", ""), _as_bytes(result.get_data()), kept)
     if isinstance(result, dict):
         return Answer(200, media.JSON, _as_bytes(media.encode(result, media.JSON)))
-    return Answer(200, "text/html; charset=utf-8", _as_bytes(result))  # Flask's type of a bare body
+    return _with_body(result, "text/html; charset=utf-8")  # Flask's type of a bare body
+
+
+def _with_body(body: Any, content_type: str) -> Answer:
+    if not isinstance(body, Iterator):
+        return Answer(200, content_type, _as_bytes(body))
+    pieces = _as_pieces(body)
+    first = next(pieces, b"")
+    return Answer(200, content_type, first, pieces=pieces)
+
+
+def _as_pieces(made: Iterator[Any]) -> Pieces:
+    """Give the pieces as bytes, without empty ones; whoever closes this closes what the customer's code made."""
+    try:
+        for piece in made:
+            if data := _as_bytes(piece):
+                yield data
+    finally:
+        close = getattr(made, "close", None)
+        if close is not None:
+            close()
 
 
 def _as_bytes(body: Any) -> bytes:
@@ -152,8 +178,8 @@ def _as_bytes(body: Any) -> bytes:
     if isinstance(body, list | tuple):
         return b"".join(_as_bytes(piece) for piece in body)
     raise TypeError(
-        "The function must return str or bytes, or a pair of that and its content type; it returned "
-        f"{type(body).__name__}."
+        "The function must return str or bytes, an iterator of them, or a pair of that and its content type; it "
+        f"returned {type(body).__name__}."
     )
 
 

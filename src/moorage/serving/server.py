@@ -9,6 +9,9 @@ its invocation ends.
 
 ``_sockets`` is held by whoever moves bytes. A connection takes its next request only after the answer to the one
 before, so that the queue is never longer than the number of connections, which is bounded.
+
+An answer that is made piece by piece holds the main thread until its end. Between two pieces the thread moves bytes; a
+peer that reads slowly slows the customer's code down, and one that has gone ends it: its generator is closed.
 """
 
 import contextlib
@@ -16,12 +19,16 @@ import os
 import select
 import signal
 import socket
+import sys
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable
+from enum import Enum, auto
+from typing import TypeVar
 
-from .wire import Answer, Refused, Request, RequestReader, head_of, plain
+from .wire import LAST_CHUNK, Answer, Pieces, Refused, Request, RequestReader, chunk_of, head_of, plain
 
 TICK_SECONDS = 0.1
 """How often the stand-in looks; a ping during a long invocation waits at most two of these."""
@@ -43,11 +50,21 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _PONG = Answer(200, "application/json", b"")
 _PONG_BYTES = head_of(_PONG, keep_alive=True)
 
+_Made = TypeVar("_Made")
+
+
+class _End(Enum):
+    """How an answer that is made piece by piece has ended."""
+
+    WHOLE = auto()
+    BROKEN = auto()
+    """The customer's code failed in the middle of it."""
+
 
 class _Connection:
     """One connection and what is under way on it."""
 
-    __slots__ = ("busy", "keep_alive", "muted", "out", "reader", "since", "socket")
+    __slots__ = ("busy", "keep_alive", "muted", "out", "reader", "since", "socket", "unfinished")
 
     def __init__(self, connected: socket.socket) -> None:
         self.socket = connected
@@ -57,8 +74,15 @@ class _Connection:
         self.muted = False
         """Not watched, because the peer said something while it was busy."""
         self.keep_alive = True
+        self.unfinished = False
+        """More of its answer will be made when this is sent."""
         self.out: list[memoryview] = []
         self.since = 0.0
+
+    @property
+    def gone(self) -> bool:
+        """The socket is closed: nobody waits for the answer."""
+        return self.socket.fileno() < 0
 
 
 class Server:
@@ -96,25 +120,70 @@ class Server:
         while not self._ended():
             self._turn(block=not self._queue and not self._pipelined)
             if self._queue:
-                self._compute(*self._queue.popleft())
+                connection, request = self._queue.popleft()
+                if not connection.gone:
+                    self._compute(connection, request)
 
     def _stop(self, _number: int, _frame: object) -> None:
         self._stopping = True
         self._stop_by = time.monotonic() + DRAIN_SECONDS
 
     def _compute(self, connection: _Connection, request: Request) -> None:
-        """Run the customer's code; others may move bytes meanwhile."""
+        answer = self._aside(lambda: self._answer(request))
+        if answer.pieces is None:
+            self._send(connection, answer)
+            return
+        pieces = answer.pieces
+        self._stream(connection, answer, pieces, in_chunks=request.reads_chunks)
+        self._aside(lambda: _close(pieces))
+
+    def _aside(self, work: Callable[[], _Made]) -> _Made:
+        """Run the customer's code, which does not raise; others may move bytes meanwhile."""
         self._count += 1
         self._computing = True
         if self._resting:
             self._stir.set()
         self._sockets.release()
-        answer = self._answer(request)
+        made = work()
         self._computing = False
         if self._standing_in:
             self._wake()
         self._sockets.acquire()
-        self._send(connection, answer)
+        return made
+
+    def _stream(self, connection: _Connection, answer: Answer, pieces: Pieces, *, in_chunks: bool) -> None:
+        """Send an answer while it is made, at the pace of whoever reads it. Holds ``_sockets``."""
+        if connection.gone:
+            return
+        connection.keep_alive = connection.keep_alive and not self._stopping and in_chunks
+        connection.unfinished = True
+        self._watch(connection, 0)  # of the peer only its going matters
+        head = head_of(answer, keep_alive=connection.keep_alive, in_chunks=in_chunks)
+        piece: bytes | _End = answer.body
+        while isinstance(piece, bytes):
+            framed = chunk_of(piece) if in_chunks and piece else piece
+            self._send_piece(connection, head + framed)
+            if connection.gone or self._ended():
+                return
+            head = b""
+            piece = self._aside(lambda: _next_of(pieces))
+        if connection.gone:
+            return
+        if piece is _End.BROKEN:
+            self._close(connection)  # the end that is missing tells the peer
+            return
+        connection.unfinished = False
+        self._watch(connection, select.EPOLLIN)
+        connection.out = [memoryview(LAST_CHUNK if in_chunks else b"")]
+        self._flush(connection, first=True)
+
+    def _send_piece(self, connection: _Connection, piece: bytes) -> None:
+        """Send a piece, and wait until the peer has room for the next; others are seen to meanwhile."""
+        connection.out = [memoryview(piece)]
+        self._flush(connection, first=True)
+        self._turn(block=False)
+        while connection.out:
+            self._turn(block=True)
 
     def _stand_in(self) -> None:
         """Move bytes while the main thread is in one invocation for longer than a tick."""
@@ -160,7 +229,7 @@ class Server:
                 self._accept()
         while self._pipelined:
             connection = self._pipelined.popleft()
-            if not connection.busy and connection.socket.fileno() >= 0:  # both may have changed since
+            if not connection.busy and not connection.gone:  # both may have changed since
                 self._take_request(connection)
         if self._stalling:
             self._cut_off_stalled()
@@ -207,6 +276,8 @@ class Server:
         if connection.out:
             if event & (select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR):
                 self._flush(connection)
+        elif connection.busy and event & (select.EPOLLHUP | select.EPOLLERR):
+            self._close(connection)
         elif connection.busy:
             self._epoll.unregister(connection.socket)
             connection.muted = True
@@ -259,7 +330,7 @@ class Server:
     def _send(self, connection: _Connection, answer: Answer) -> None:
         """Send an answer, as much as the socket takes at once; the rest follows when it can."""
         connection.busy = True
-        if connection.socket.fileno() < 0:
+        if connection.gone:
             return
         keep_alive = connection.keep_alive = connection.keep_alive and not self._stopping
         head = _PONG_BYTES if answer is _PONG and keep_alive else head_of(answer, keep_alive=keep_alive)
@@ -285,6 +356,11 @@ class Server:
             if first:
                 self._watch(connection, select.EPOLLOUT)
             self._note_stall(connection, stalling=True)
+            return
+        if connection.unfinished:
+            if not first:
+                self._watch(connection, 0)
+                self._note_stall(connection, stalling=False)
             return
         if connection.keep_alive:
             self._next_request(connection, sent_at_once=first)
@@ -324,6 +400,23 @@ class Server:
         self._connections.pop(connection.socket.fileno(), None)
         connection.socket.close()
         self._accept_more()
+
+
+def _next_of(pieces: Pieces) -> bytes | _End:
+    """Let the customer's code make the next piece."""
+    try:
+        return next(pieces, _End.WHOLE)
+    except (Exception, SystemExit):  # noqa: BLE001 - whatever the customer's code does
+        traceback.print_exc(file=sys.stderr)
+        return _End.BROKEN
+
+
+def _close(pieces: Pieces) -> None:
+    """Let the customer's code clean up behind an answer that may not be whole."""
+    try:
+        pieces.close()
+    except (Exception, SystemExit):  # noqa: BLE001 - whatever the customer's code does
+        traceback.print_exc(file=sys.stderr)
 
 
 def _own_answer(request: Request) -> Answer | None:

@@ -4,7 +4,7 @@ The one who calls is the gateway, over a private socket: a small strict parser i
 microseconds. What is ambiguous (two lengths, a folded header, a length and chunks) is refused, never guessed.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
@@ -13,6 +13,8 @@ HEAD_BYTES = 64 * 1024
 
 BODY_BYTES = 2**31
 """Largest body. The gateway's limit is far below; this one only keeps a wrong length from filling the memory."""
+
+Pieces = Generator[bytes, None, None]
 
 _CHUNK_LINE_BYTES = 4096
 _ONCE = frozenset({"content-length", "transfer-encoding", "host", "expect"})
@@ -39,16 +41,28 @@ class Request:
     """By lower-case name; values of a repeated header joined by a comma."""
     body: bytes
     keep_alive: bool
+    reads_chunks: bool = True
+    """The client speaks HTTP/1.1: a body of unknown length can be sent to it in chunks."""
 
 
 @dataclass(slots=True)
 class Answer:
-    """A whole answer."""
+    """A whole answer, or the beginning of one that is still being made."""
 
     status: int
     content_type: str
     body: bytes
     headers: Sequence[tuple[str, str]] = field(default=())
+    pieces: Pieces | None = None
+    """What follows ``body``, as it is made; no piece is empty. None: nothing."""
+
+
+LAST_CHUNK = b"0\r\n\r\n"
+
+
+def chunk_of(piece: bytes) -> bytes:
+    """Make a chunk of a piece of a body (RFC 9112 7.1)."""
+    return b"%x\r\n%b\r\n" % (len(piece), piece)
 
 
 def plain(status: int, message: str) -> Answer:
@@ -56,12 +70,14 @@ def plain(status: int, message: str) -> Answer:
     return Answer(status, "text/plain; charset=utf-8", message.encode("utf-8", "replace"))
 
 
-def head_of(answer: Answer, *, keep_alive: bool) -> bytes:
-    """Make the bytes before the body."""
+def head_of(answer: Answer, *, keep_alive: bool, in_chunks: bool = False) -> bytes:
+    """Make the bytes before the body; without ``in_chunks`` the end of an unfinished answer is the connection's."""
     lines = [f"HTTP/1.1 {answer.status} {_REASONS.get(answer.status, 'Status')}"]
     if answer.content_type:
         lines.append(f"Content-Type: {answer.content_type}")
-    if answer.status not in _BODILESS_STATUS:
+    if in_chunks:
+        lines.append("Transfer-Encoding: chunked")
+    elif answer.pieces is None and answer.status not in _BODILESS_STATUS:
         lines.append(f"Content-Length: {len(answer.body)}")
     lines.extend(f"{name}: {value}" for name, value in answer.headers)
     if not keep_alive:
@@ -184,7 +200,7 @@ def _parse_head(text: str) -> Request:
         headers[name] = value
     wish = headers.get("connection", "").lower()
     keep_alive = wish == "keep-alive" if words[2] == "HTTP/1.0" else "close" not in wish
-    return Request(words[0], words[1].partition("?")[0], headers, b"", keep_alive)
+    return Request(words[0], words[1].partition("?")[0], headers, b"", keep_alive, words[2] == "HTTP/1.1")
 
 
 class _Chunks:

@@ -351,6 +351,29 @@ func (l life) invoke() {
 	})
 }
 
+func (l life) stream() {
+	answer := must(l.runtime.InvokeEndpointWithResponseStream(
+		everywhere, &sagemakerruntime.InvokeEndpointWithResponseStreamInput{
+			EndpointName:  &l.name,
+			ContentType:   aws.String("text/csv"),
+			Accept:        aws.String("application/json"),
+			TargetVariant: aws.String("small"),
+			Body:          []byte(l.rows),
+		}))
+	var body []byte
+	for event := range answer.GetStream().Events() {
+		if part, is := event.(*runtimetypes.ResponseStreamMemberPayloadPart); is {
+			body = append(body, part.Value.Bytes...)
+		}
+	}
+	if err := answer.GetStream().Close(); err != nil {
+		log.Fatal(err)
+	}
+	tell("stream", facts{
+		"variant": answer.InvokedProductionVariant, "type": answer.ContentType, "body": string(body),
+	})
+}
+
 func (l life) errors() {
 	missing := l.name + "-missing"
 	described, err := l.sagemaker.DescribeModel(everywhere, &sagemaker.DescribeModelInput{ModelName: &missing})
@@ -445,6 +468,7 @@ func main() {
 	l.configs()
 	l.endpoint()
 	l.invoke()
+	l.stream()
 	l.errors()
 	l.change()
 	l.end()

@@ -21,7 +21,11 @@ import {
   waitUntilEndpointDeleted,
   waitUntilEndpointInService,
 } from "@aws-sdk/client-sagemaker";
-import { InvokeEndpointCommand, SageMakerRuntimeClient } from "@aws-sdk/client-sagemaker-runtime";
+import {
+  InvokeEndpointCommand,
+  InvokeEndpointWithResponseStreamCommand,
+  SageMakerRuntimeClient,
+} from "@aws-sdk/client-sagemaker-runtime";
 
 const { LIFE_NAME: name, LIFE_IMAGE: image, LIFE_ROLE: role, LIFE_MODEL_DATA: url, LIFE_ROWS: rows } = process.env;
 const bucket = "s3://life-outputs";
@@ -210,15 +214,14 @@ async function endpoint() {
   tell("list-endpoints", { names });
 }
 
-const invocation = (more = {}) =>
-  new InvokeEndpointCommand({
-    EndpointName: name,
-    ContentType: "text/csv",
-    Accept: "application/json",
-    TargetVariant: "small",
-    Body: rows,
-    ...more,
-  });
+const request = {
+  EndpointName: name,
+  ContentType: "text/csv",
+  Accept: "application/json",
+  TargetVariant: "small",
+  Body: rows,
+};
+const invocation = (more = {}) => new InvokeEndpointCommand({ ...request, ...more });
 
 async function invoke() {
   const answer = await runtime.send(invocation());
@@ -227,6 +230,16 @@ async function invoke() {
     type: answer.ContentType,
     body: new TextDecoder().decode(answer.Body),
   });
+}
+
+async function stream() {
+  const answer = await runtime.send(new InvokeEndpointWithResponseStreamCommand(request));
+  const decoder = new TextDecoder();
+  let body = "";
+  for await (const event of answer.Body) {
+    body += decoder.decode(event.PayloadPart.Bytes, { stream: true });
+  }
+  tell("stream", { variant: answer.InvokedProductionVariant, type: answer.ContentType, body });
 }
 
 async function errors() {
@@ -296,6 +309,7 @@ await configs();
 await tags((await send(new DescribeEndpointConfigCommand({ EndpointConfigName: name }))).EndpointConfigArn);
 await endpoint();
 await invoke();
+await stream();
 await errors();
 await change();
 await end();

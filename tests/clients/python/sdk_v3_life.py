@@ -6,12 +6,15 @@ JSON.
 
 import contextlib
 import json
+import os
 import sys
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 from botocore.exceptions import ClientError
 from sagemaker.core.resources import Endpoint, EndpointConfig, Model
 from sagemaker.core.shapes import ContainerDefinition, ProductionVariant, Tag
+from sagemaker.core.token_generator import generate_token
 
 ROLE = "arn:aws:iam::000000000000:role/moorage"
 
@@ -52,6 +55,11 @@ with contextlib.redirect_stdout(sys.stderr):  # the waits draw on the terminal
         endpoint.invoke(body="not numbers", content_type="text/csv")
     except ClientError as fault:
         seen["refused"] = fault.response["Error"]["Code"]
+
+    address = f"{os.environ['AWS_ENDPOINT_URL']}/endpoints/sdk-three/openai/v1/chat/completions"
+    headers = {"Authorization": f"Bearer {generate_token()}", "Content-Type": "text/csv", "Accept": "application/json"}
+    with urlopen(Request(address, rows.encode(), headers)) as completion:
+        seen["by_token"] = json.load(completion)
 
     other = EndpointConfig.create(endpoint_config_name="other-three", production_variants=variants[:1])
     endpoint.endpoint_config_name = "other-three"
