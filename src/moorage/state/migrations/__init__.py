@@ -6,14 +6,14 @@ the table ``migrations``. A database that a newer version of Moorage has moved o
 
 from sqlalchemy import Column, Connection, Integer, MetaData, Table, insert, select
 
-from moorage.state.migrations import m0001_first, m0002_deployments, m0003_identity, m0004_events, m0005_capture
+from moorage.state.migrations import m0001_first, m0002_deployments, m0003_identity, m0004_events, m0006_capture
 
 STEPS = (
     (1, m0001_first.STATEMENTS),
     (2, m0002_deployments.STATEMENTS),
     (3, m0003_identity.STATEMENTS),
     (4, m0004_events.STATEMENTS),
-    (5, m0005_capture.STATEMENTS),
+    (6, m0006_capture.STATEMENTS),
 )
 
 _DONE = Table("migrations", MetaData(), Column("number", Integer, primary_key=True))
