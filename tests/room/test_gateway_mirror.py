@@ -52,7 +52,14 @@ class Room:
         self.clock = RacingClock(speed)
         self.unreachable: list[str] = []
         self.observed: list[tuple[str, int]] = []
-        self.instances = Instances(self.tasks, self.clock, drained=lambda _: None, unreachable=self.unreachable.append)
+        self.instances = Instances(
+            self.tasks,
+            self.clock,
+            drained=lambda _: None,
+            unreachable=self.unreachable.append,
+            recovered=lambda: None,
+            most_outstanding=limits.invocations_per_instance,
+        )
         self.recorder: Recorder = make_recorder(folder, store)
         self.mirror = Mirror(
             self.instances,
