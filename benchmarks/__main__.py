@@ -5,7 +5,7 @@ import sys
 
 from benchmarks.measures import Measure, line
 
-NAMES = ("start", "memory", "api", "endpoint", "invoke", "environment", "install")
+NAMES = ("start", "memory", "idle", "api", "endpoint", "invoke", "environment", "install")
 """From the quick ones to those that download."""
 
 
