@@ -1,5 +1,7 @@
 """The reader against h11, at length: what we let through h11 lets through, and reads alike; however the bytes come."""
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -104,7 +106,8 @@ REFUSED = {
     "RTSP with a method of HTTP": b"POST / RTSP/1.0\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
     "RTSP of another version": b"GET / RTSP/1.1\r\nHost: a\r\n\r\n",
     "HTTP/2 with prior knowledge": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    "upgrade to HTTP/2": SECOND[:-2] + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: A\r\n\r\n",
+    "upgrade to HTTP/2": SECOND[:-2]
+    + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: A\r\n\r\n",
     "upgrade to a WebSocket": SECOND[:-2] + b"Connection: upgrade\r\nUpgrade: websocket\r\n\r\n",
     "TLS": bytes.fromhex("16030100c8010000c40303") + bytes(64),
     "small letters in the method": b"get / HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -166,9 +169,10 @@ def test_every_split_reads_the_same(raw: bytes) -> None:
     assert cuts | {read(*(bytes([byte]) for byte in raw + SECOND))} == {whole}
 
 
-TELLING = [b"\r\n", b"\n", b"\r", b" ", b"\t", b"\x00", b"\x0b", b":", b";", b",", b"0", b"1", b"a", b"-", b"+", b"\xff",
-           b"\r\n\r\n", b"Content-Length: 1\r\n", b"Transfer-Encoding: chunked\r\n", b"Host: b\r\n", b"HTTP/1.1", b"X: y\r\n",
-           b"chunked", b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n", b"Connection: close\r\n", b"Upgrade: h2c\r\n"]  # fmt: skip
+TELLING = [b"\r\n", b"\n", b"\r", b" ", b"\t", b"\x00", b"\x0b", b":", b";", b",", b"0", b"1", b"a", b"-", b"+",
+           b"\xff", b"\r\n\r\n", b"Content-Length: 1\r\n", b"Transfer-Encoding: chunked\r\n", b"Host: b\r\n",
+           b"HTTP/1.1", b"X: y\r\n", b"chunked", b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n", b"Connection: close\r\n",
+           b"Upgrade: h2c\r\n"]  # fmt: skip
 POSITION = st.integers(0, 10_000)
 MUTATION = st.tuples(st.sampled_from(["insert", "remove", "replace", "double"]), POSITION, st.sampled_from(TELLING))
 
@@ -204,5 +208,5 @@ def test_nothing_gets_through_that_h11_refuses_or_reads_otherwise(raw: bytes) ->
 @given(hostile(), st.sets(POSITION, max_size=6))
 def test_mutations_read_the_same_however_they_are_split(raw: bytes, places: set[int]) -> None:
     cuts = [0, *sorted(place % (len(raw) + 1) for place in places), len(raw)]
-    parts = [raw[start:end] for start, end in zip(cuts, cuts[1:], strict=False)]
+    parts = [raw[start:end] for start, end in itertools.pairwise(cuts)]
     assert read(*(part for part in parts if part)) == read(raw)

@@ -59,11 +59,12 @@ class InvocationHandling:
     def start(self) -> None:
         """Begin; the head is known."""
         self._client.deadline = self._shared.clock.monotonic() + BODY_SECONDS
-        if not self._head.expects_continue:
-            return
-        if self._head.content_length > self._limit:
+        expects_continue = self._head.expects_continue
+        # Who does not wait to be asked may look at the answer only when all is sent: a body that is too large is read,
+        # but not one of which it is clear that it will not be read to its end.
+        if self._head.content_length > (self._limit if expects_continue else DISCARD_BODIES * self._limit):
             self._fail(stages.oversize(self._request_id))
-        else:
+        elif expects_continue:
             self._client.send_continue()
 
     def body_received(self, data: bytes) -> None:
