@@ -207,6 +207,7 @@ class InvocationHandling:
             size=self._size,
             payload_sha256=digest,
             source_ip=self._client.source_ip,
+            secure=shared.secure,
             request_id=self._request_id,
             routing=shared.routing,
             chance=shared.chance,

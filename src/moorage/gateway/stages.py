@@ -36,6 +36,8 @@ class Invocation:
     payload_sha256: str
     source_ip: str
     """The client's address, as the socket says."""
+    secure: bool
+    """Whether the client speaks TLS to us."""
     request_id: str
     routing: Routing
     """The snapshot of this invocation, whatever comes later."""
@@ -111,7 +113,13 @@ def authorize(invocation: Invocation) -> None:
     permissions = permissions_of(caller.credential)
     if permissions.unlimited:
         return
-    context = make_context(caller, now=invocation.now, source_ip=invocation.source_ip, more=_targets(invocation))
+    context = make_context(
+        caller,
+        now=invocation.now,
+        source_ip=invocation.source_ip,
+        secure=invocation.secure,
+        more=_targets(invocation),
+    )
     if permissions.look_at_resource_tags:
         key = (endpoint.account, endpoint.region, endpoint.name)
         context = {**context, **resource_tags(invocation.routing.tags.get(key, {}))}
