@@ -61,7 +61,9 @@ def pair() -> Iterator[list[Server]]:
 
 def show(*, rounds: int, seconds: float) -> None:
     """Print every round, and the median of the ratios: for those who make the gateway faster."""
-    print(f"{'round server':<16}{'CPU us':>8}{'req/s':>9}{'p50 32':>9}{'p99 32':>9}{'p50 1':>9}{'p99 1':>9}  nginx/ours")
+    print(
+        f"{'round server':<16}{'CPU us':>8}{'req/s':>9}{'p50 32':>9}{'p99 32':>9}{'p50 1':>9}{'p99 1':>9}  nginx/ours"
+    )
     ratios = []
     with pair() as servers:
         for number, turn in enumerate(take_turns(servers, rounds=rounds, seconds=seconds), 1):

@@ -34,7 +34,7 @@ def test_a_role_has_its_own_names() -> None:
     assert found.principal_arn == "arn:aws:iam::111111111111:role/team/deployer"
     assert user_id(found).startswith("AROA")
     assert user_id(found).endswith(":build-7")
-    context = make_context(Caller(found, "us-east-1", "sts"), now=1500.0, source_ip="127.0.0.1")
+    context = make_context(Caller(found, "us-east-1", "sts"), now=1500.0, source_ip="127.0.0.1", secure=False)
     assert context["aws:principaltype"] == ("AssumedRole",)
     assert context["aws:sourceip"] == ("127.0.0.1",)
     assert "aws:username" not in context

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import json
 import logging
 import socket
 import ssl
@@ -21,7 +22,19 @@ from tests.support.certificates import (
     make_issued_certificate,
     trusting,
 )
-from tests.support.gateway import World, answers, endpoint, on_uvloop, read_answer, until, variant, world
+from tests.support.gateway import (
+    KEY,
+    World,
+    answers,
+    endpoint,
+    on_uvloop,
+    read_answer,
+    signed,
+    snapshot,
+    until,
+    variant,
+    world,
+)
 
 from moorage.base.settings import Settings
 from moorage.gateway import listener
@@ -102,6 +115,37 @@ async def test_a_session_is_resumed(files: Files, version: ssl.TLSVersion) -> No
 
 def test_nothing_older_than_tls_1_2_is_spoken(files: Files) -> None:
     assert Certificate(files.cert, files.key).context.minimum_version == ssl.TLSVersion.TLSv1_2
+
+
+CAREFUL = json.dumps(
+    {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Action": "*", "Resource": "*"},
+            {
+                "Effect": "Deny",
+                "Action": "*",
+                "Resource": "*",
+                "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+            },
+        ],
+    }
+)
+
+
+@pytest.mark.parametrize(("tls", "status"), [(True, 200), (False, 403)])
+@on_uvloop
+async def test_policies_see_whether_an_invocation_came_through_tls(files: Files, *, tls: bool, status: int) -> None:
+    key = replace(KEY, access_key_id="AKIACAREFUL000000000", policies=(CAREFUL,))
+    async with world() as made:
+        made.certificate = Certificate(files.cert, files.key) if tls else None
+        server = await made.instance("a", answers(b"ok"))
+        await made.start()
+        known = snapshot(2, endpoint("ep", variant("v1", server)))
+        await made.control.publish(replace(known, keys={key.access_key_id: key}))
+        async with made.connected(trusting(files.cert) if tls else None) as (reader, writer):
+            writer.write(signed("/endpoints/ep/invocations", b"", [], made.port, key=key))
+            assert (await read_answer(reader)).status == status
 
 
 @on_uvloop

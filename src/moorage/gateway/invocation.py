@@ -112,11 +112,12 @@ class InvocationHandling:
     def start(self) -> None:
         """Begin; the head is known."""
         self._client.deadline = self._shared.ticked_at + BODY_SECONDS
-        if not self._head.expects_continue:
-            return
-        if self._head.content_length > self._limit:
+        expects_continue = self._head.expects_continue
+        # Who does not wait to be asked may look at the answer only when all is sent: a body that is too large is read,
+        # but not one of which it is clear that it will not be read to its end.
+        if self._head.content_length > (self._limit if expects_continue else DISCARD_BODIES * self._limit):
             self._fail(stages.oversize(self._request_id))
-        else:
+        elif expects_continue:
             self._client.send_continue()
 
     def body_received(self, data: bytes) -> None:
@@ -303,6 +304,7 @@ class InvocationHandling:
             self._chunks,
             payload_sha256=digest,
             source_ip=self._client.source_ip,
+            secure=shared.secure,
             request_id=self._request_id,
             routing=shared.routing,
             chance=shared.chance,

@@ -70,7 +70,7 @@ def authorize_token(invocation: Invocation) -> None:
     permissions = permissions_of(caller.credential)
     if permissions.unlimited:
         return
-    context = make_context(caller, now=invocation.now, source_ip=invocation.source_ip)
+    context = make_context(caller, now=invocation.now, source_ip=invocation.source_ip, secure=invocation.secure)
     access = Access("sagemaker:CallWithBearerToken", "*", context)
     if (denial := permissions.refuse(access)) is not None:
         message = denial.text(caller.credential.user_arn, access)

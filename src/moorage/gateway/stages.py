@@ -64,6 +64,7 @@ class Invocation:
         "request_id",
         "routes",
         "routing",
+        "secure",
         "sessions",
         "source_ip",
         "tried",
@@ -85,6 +86,7 @@ class Invocation:
         *,
         payload_sha256: str,
         source_ip: str,
+        secure: bool,
         request_id: str,
         routing: Routing,
         chance: Chance,
@@ -98,6 +100,8 @@ class Invocation:
         self.payload_sha256 = payload_sha256
         self.source_ip = source_ip
         """The client's address, as the socket says."""
+        self.secure = secure
+        """Whether it came through TLS."""
         self.request_id = request_id
         self.routing = routing
         """The snapshot of this invocation; a held one goes on by a newer one."""
@@ -173,7 +177,13 @@ def authorize(invocation: Invocation) -> None:
     permissions = permissions_of(caller.credential)
     if permissions.unlimited:
         return
-    context = make_context(caller, now=invocation.now, source_ip=invocation.source_ip, more=_targets(invocation))
+    context = make_context(
+        caller,
+        now=invocation.now,
+        source_ip=invocation.source_ip,
+        secure=invocation.secure,
+        more=_targets(invocation),
+    )
     if permissions.look_at_resource_tags:
         key = (endpoint.account, endpoint.region, endpoint.name)
         context = {**context, **resource_tags(invocation.routing.tags.get(key, {}))}
