@@ -50,12 +50,13 @@ class Room:
         self.store = store
         self.tasks = Tasks()
         self.clock = RacingClock(speed)
+        self.drained: list[str] = []
         self.unreachable: list[str] = []
         self.observed: list[tuple[str, int]] = []
         self.instances = Instances(
             self.tasks,
             self.clock,
-            drained=lambda _: None,
+            drained=self.drained.append,
             unreachable=self.unreachable.append,
             recovered=lambda: None,
             most_outstanding=limits.invocations_per_instance,
@@ -408,3 +409,15 @@ async def test_what_left_the_snapshot_is_forgotten() -> None:
         assert made.mirror._shadowed == {}
         made.copy(to)
         await until(lambda: made.counted(in_flight=0, refused=1))
+
+
+async def test_a_copy_does_not_hold_up_the_end_of_an_instance_that_has_left_the_snapshot() -> None:
+    async with room(speed=10.0) as made:
+        to = await made.shadowed(hangs)
+        made.copy(to)
+        await until(lambda: made.servers[0].requests)
+        made.route(replace(to, shadows=()))
+        made.route(replace(to, shadows=()))
+        assert made.counted(in_flight=1)
+        await until(lambda: made.counted(abandoned=1, in_flight=0))
+        assert (made.drained, made.observed) == (["i-shadow"], [])

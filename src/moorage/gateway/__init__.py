@@ -6,5 +6,9 @@ whose). ``requests`` and ``exchange`` are the two ends of HTTP/1.1 without input
 and ``openai`` are invocations that answer in another way. All of it runs in callbacks of one event loop: an invocation
 starts no task unless it needs a new connection.
 
-May import ``routing``, ``iam``, ``aws`` and ``base``; never ``state``: the data plane waits for no database.
+Beside an invocation, and never in its way: ``mirror`` copies it to a shadow variant, ``recorder`` captures it, in a
+thread of its own (docs/design/capture.md).
+
+May import ``telemetry.capture``, ``routing``, ``iam``, ``objects``, ``aws`` and ``base``; never ``state``: the data
+plane waits for no database.
 """

@@ -6,12 +6,14 @@ nothing of it:
 
 - copies in flight are bounded, per endpoint, in number and in the bytes that they hold; what does not fit is not
   copied, and counted;
-- none lives longer than the time limit of an invocation; none is tried twice;
+- none lives longer than the time limit of an invocation, or a moment when its instance has left the snapshot: that
+  may be stopped as soon as nobody waits for it; none is tried twice;
 - an answer is read up to the largest size of an answer, and no faster than ``READ_BYTES`` a tick for all copies, so
   that an endless one does not keep the event loop busy;
 - an instance that refuses is left alone for a growing time, and is reported once in that time (``refusals``).
 """
 
+from collections import deque
 from collections.abc import Callable
 
 from moorage.base.chance import Chance
@@ -35,7 +37,7 @@ from moorage.routing.snapshot import Endpoint
 from moorage.telemetry.capture import Payload
 
 CLOSE_SECONDS = 1.0
-"""For the copies in flight when the gateway is told to stop."""
+"""For the copies in flight when the gateway is told to stop, or their instance has left the snapshot."""
 
 _CLOSE_LOOK_SECONDS = 0.025
 
@@ -64,6 +66,8 @@ class Mirror:
         self._most_in_flight = limits.shadow_invocations
         self._timeout_seconds = limits.invocation_timeout_seconds
         self._shadowed: dict[str, Shadowed] = {}
+        self._leaving: deque[tuple[float, Copy]] = deque()
+        """Copies that are to end soon, and when."""
         self._closed = False
 
     def __repr__(self) -> str:
@@ -121,6 +125,11 @@ class Mirror:
             arns = {routes.endpoint.arn for routes in routing.endpoints.values() if routes.endpoint.shadows}
             self._shadowed = {arn: shadowed for arn, shadowed in self._shadowed.items() if arn in arns}
         self._refusals.keep_only(routing.instances)
+        until = self._clock.monotonic() + CLOSE_SECONDS
+        for copy in self._common.in_flight:
+            if copy.instance_id not in routing.instances and not copy.leaving:
+                copy.leaving = True
+                self._leaving.append((until, copy))
 
     def tick(self, now: float) -> None:
         """End the copies that have taken too long, let the others be read: ``now`` is ``clock.monotonic()``."""
@@ -135,6 +144,11 @@ class Mirror:
             if copy.connection is not None:  # dialling has its own, shorter end
                 common.total.timed_out += 1
                 copy.end(0)
+        while self._leaving and self._leaving[0][0] <= now:
+            _, copy = self._leaving.popleft()
+            if copy in common.in_flight:
+                common.total.abandoned += 1
+                copy.end(None)
 
     def counts(self) -> dict[str, int]:
         """Give the counters and gauges.

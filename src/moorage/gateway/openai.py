@@ -42,6 +42,7 @@ def find_endpoint_of_path(invocation: Invocation) -> None:
         asked = f"{head.method} /openai{found['rest'] if found else ''}"
         message = f"Moorage does not have {asked[:128]!a}: of OpenAI's API it has POST /openai{_COMPLETIONS}."
         raise ClientFault("UnknownOperationException", message, status=404)
+    invocation.chat = True
     invocation.operation = SERVICE.operations["InvokeEndpoint"]
     invocation.labels = {"EndpointName": unquote(found["EndpointName"])}
     if found["Component"] is not None:

@@ -52,7 +52,7 @@ class MirrorCounts:
     skipped_too_large: int = 0
     skipped_no_instance: int = 0
     abandoned: int = 0
-    """In flight when the gateway was stopped."""
+    """In flight when the gateway was stopped, or their instance left the snapshot."""
 
 
 class Common:
@@ -134,7 +134,6 @@ class Copy:
         "_common",
         "_content_type",
         "_endpoint",
-        "_instance",
         "_record",
         "_request",
         "_shadowed",
@@ -143,6 +142,8 @@ class Copy:
         "_variant",
         "connection",
         "held_bytes",
+        "instance_id",
+        "leaving",
         "started",
     )
 
@@ -156,6 +157,9 @@ class Copy:
         record: ToRecord | None,
     ) -> None:
         self.started = common.clock.monotonic()
+        self.instance_id = instance.instance_id
+        self.leaving = False
+        """Whether the instance has left the snapshot."""
         self.connection: UpstreamConnection | None = None
         self.held_bytes = 0
         """Bodies that are in memory for this copy."""
@@ -163,7 +167,6 @@ class Copy:
         self._shadowed = shadowed
         self._endpoint = shadowed.endpoint
         self._variant = shadowed.variant
-        self._instance = instance
         self._request: list[bytes] | None = [head, *inputs.chunks]
         """None from when it is sent, or has ended before."""
         self._record = record
@@ -176,7 +179,7 @@ class Copy:
         common.in_flight[self] = None
 
     def __repr__(self) -> str:
-        return f"<Copy to {self._instance.instance_id}: {self.held_bytes} bytes held, status {self._status}>"
+        return f"<Copy to {self.instance_id}: {self.held_bytes} bytes held, status {self._status}>"
 
     def read_on(self) -> None:
         """Read again after a rest."""
@@ -208,7 +211,7 @@ class Copy:
             connection.give_back()
             return
         self.connection = connection
-        self._common.refusals.takes(self._instance.instance_id)
+        self._common.refusals.takes(self.instance_id)
         connection.exchange.begin(self)
         connection.send(request)
 
@@ -218,7 +221,7 @@ class Copy:
             return
         common = self._common
         common.total.refused += 1
-        common.refusals.refuses(self._instance.instance_id)
+        common.refusals.refuses(self.instance_id)
         self.end(0)
 
     def upstream_writable(self, *, writable: bool) -> None:

@@ -52,6 +52,7 @@ class Invocation:
         "body",
         "caller",
         "chance",
+        "chat",
         "choice",
         "conditions",
         "forwarded",
@@ -111,12 +112,14 @@ class Invocation:
         self.now = now
         self.binding: Binding | None = None
         """Of the session that it belongs to."""
+        self.chat = False
+        """Whether the body is a chat, whose prompt is the text of its messages."""
         self.tried: set[str] = set()
         """Instances that refused it."""
 
     def prompt(self) -> Prompt:
         """Give what strategies look at."""
-        return Prompt(self.body, prefix_id=self.members.get("PrefixAwareId", ""))
+        return Prompt(self.body, chat=self.chat, prefix_id=self.members.get("PrefixAwareId", ""))
 
 
 def find_operation(invocation: Invocation) -> None:
