@@ -108,6 +108,8 @@ def _make_shared(  # noqa: PLR0913 - a gateway is made of this much
         meter.begin()
         meter.end(status, seconds, seconds, max(1, sum(len(shadow.instances) for shadow in endpoint.shadows)))
 
+    mirror = Mirror(instances, recorder, limits, clock, chance, observe=observe)
+    _tell_losses(meters, recorder, mirror)
     return Shared(
         limits=limits,
         clock=clock,
@@ -124,9 +126,21 @@ def _make_shared(  # noqa: PLR0913 - a gateway is made of this much
         hold=hold,
         meters=meters,
         recorder=recorder,
-        mirror=Mirror(instances, recorder, limits, clock, chance, observe=observe),
+        mirror=mirror,
         access_log=_open_access_log(settings, meters),
     )
+
+
+def _tell_losses(meters: Meters, recorder: Recorder, mirror: Mirror) -> None:
+    """Tell what goes on beside the invocations, and what of it was dropped."""
+
+    def skipped() -> int:
+        return sum(count for name, count in mirror.counts().items() if name.startswith("skipped_"))
+
+    meters.tell("moorage_mirror_sent_total", lambda: mirror.counts()["copied"])
+    meters.tell("moorage_mirror_dropped_total", skipped)
+    meters.tell("moorage_capture_records_total", lambda: recorder.counts()["recorded"])
+    meters.tell("moorage_capture_dropped_total", lambda: recorder.dropped)
 
 
 def _open_access_log(settings: Settings, meters: Meters) -> AccessLog | None:

@@ -61,6 +61,9 @@ class UpstreamConnection:
         if self.borrower is None and not self.exchange.reusable:
             self.close()
 
+    def eof_received(self) -> None:
+        """(asyncio) The other side sends no more: it has gone."""
+
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
         """(asyncio) The socket is closed."""
         self._transport = None
