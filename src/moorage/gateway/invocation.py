@@ -338,10 +338,10 @@ class InvocationHandling:
         meter = self._meter_of(invocation, choice.variant.name)
         if meter is not self._meter:
             if self._meter is None:
-                self._forwarded_at = shared.clock.monotonic()
+                first, self._forwarded_at = not self._forwarded_at, shared.clock.monotonic()
                 self._client.deadline = self._time_limit()
                 endpoint = invocation.routes.endpoint
-                if endpoint.capture is not None or endpoint.shadows:
+                if first and (endpoint.capture is not None or endpoint.shadows):
                     self._copy(invocation)
             else:
                 self._meter.withdraw()
@@ -368,6 +368,9 @@ class InvocationHandling:
         seconds = self._patience(invocation, refusal)
         if not seconds or not self._shared.hold.enter(invocation.routes.endpoint.arn, self):
             raise fault
+        if self._meter is not None:  # it had been forwarded, and was refused
+            self._meter.withdraw()
+            self._meter = None
         self._refusal, self._waiting = refusal, meter
         meter.hold()
         self._client.deadline = self._shared.clock.monotonic() + seconds
