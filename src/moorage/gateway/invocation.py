@@ -421,7 +421,7 @@ class InvocationHandling:
         )
 
     def _inputs(self, invocation: Invocation) -> Payload:
-        return Payload(invocation.head.fields.get("content-type"), self._chunks, self._size)
+        return Payload(invocation.members.get("ContentType"), self._chunks, self._size)
 
     def _note(self, status: int, model_status: int | None, error: str | None, *, bytes_out: int = 0) -> None:
         """Count the end, and write it into the access log."""
