@@ -174,7 +174,9 @@ class InvocationHandling:
     def time_is_up(self) -> None:
         """Fail: the body, an instance, or the container's answer did not come in time."""
         invocation = self._invocation
-        if invocation is None:
+        if self._done:  # it has ended, and a fault of ours has kept the answer from the client
+            self._client.abort()
+        elif invocation is None:
             message = f"The body of request {self._request_id} did not come in time."
             self._fail(ClientFault("RequestTimeoutException", message, status=408))
         elif self._refusal is not None:
