@@ -14,6 +14,10 @@ class Measure:
     """What it was measured with, where that matters."""
 
 
+class NotMeasured(Exception):
+    """Why a measure could not be made on this machine; its text is for people."""
+
+
 def line(measure: Measure) -> str:
     """Give one measure as one line."""
     note = f"  ({measure.note})" if measure.note else ""
