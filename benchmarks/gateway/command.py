@@ -10,7 +10,7 @@ from benchmarks.gateway.model_servers import MODEL_SERVERS
 from benchmarks.gateway.plan import REQUESTS, ROUNDS, SECONDS, Plan
 from benchmarks.gateway.proxies import PROXIES
 from benchmarks.gateway.tools import have_tools
-from benchmarks.measures import Measure, NotMeasured, line
+from benchmarks.measures import Measure, NotMeasured, line, not_measured
 
 BIG = frozenset({"ray", "mlflow"})
 """Half a gigabyte and more each: measured only for who names them."""
@@ -55,13 +55,13 @@ def _show(plan: Plan, only: set[str]) -> None:
 
 def _all(plan: Plan, only: set[str]) -> Iterator[Measure]:
     have_tools()
-    for name in MEASURES:
+    for name, measure_it in MEASURES.items():
         if name not in only:
             continue
         try:
-            yield from MEASURES[name](plan)
+            yield from measure_it(plan)
         except (NotMeasured, RuntimeError, OSError, subprocess.SubprocessError) as fault:
-            yield Measure(f"gateway: {name}", "", "not measured", str(fault))
+            yield not_measured(f"gateway: {name}", "", fault)
 
 
 def _names(text: str) -> set[str]:

@@ -16,7 +16,7 @@ from benchmarks.gateway.plan import Plan
 from benchmarks.gateway.proxies import PROXIES
 from benchmarks.gateway.requests import RequestFile
 from benchmarks.gateway.wrk import Load, load
-from benchmarks.measures import Measure, NotMeasured
+from benchmarks.measures import Measure, NotMeasured, not_measured
 
 CONNECTIONS = 32
 WARM_UP_SECONDS = 1.0
@@ -35,7 +35,7 @@ class Round:
 
     @property
     def ratio(self) -> float:
-        """nginx's CPU time per request by ours: 0.5 means that we take twice as much."""
+        """The CPU time of nginx per request by ours: 0.5 means that we take twice as much."""
         return self.busy["nginx"].cpu_us / self.busy["moorage"].cpu_us
 
 
@@ -60,9 +60,12 @@ def take_turns(servers: list[Server], *, rounds: int, seconds: float) -> Iterato
 def pair() -> Iterator[tuple[Server, Server, Server]]:
     """Have nginx and a gateway on the first core, and what both proxy to on the second."""
     first, second = cores()
-    with nginx.upstream(second) as behind, nginx.proxy(first, behind) as proxy:
-        with ours.gateway(first, ours.make_snapshot(behind=behind)) as gateway:
-            yield proxy, gateway, behind
+    with (
+        nginx.upstream(second) as behind,
+        nginx.proxy(first, behind) as proxy,
+        ours.gateway(first, ours.make_snapshot(behind=behind)) as gateway,
+    ):
+        yield proxy, gateway, behind
 
 
 def measure(plan: Plan) -> Iterator[Measure]:
@@ -82,7 +85,7 @@ def measure(plan: Plan) -> Iterator[Measure]:
         rounds = list(take_turns(servers, rounds=plan.rounds, seconds=plan.seconds))
     for name, reach in REACHES.items():
         if name in absent:
-            yield Measure(f"CPU per request: {name} / ours", reach, "not measured", absent[name])
+            yield not_measured(f"CPU per request: {name} / ours", reach, absent[name])
         else:
             yield _ratio(titles[name], reach, rounds)
     for which, reach in (("p50", "<= 0.1 ms"), ("p99", "<= 0.4 ms")):
@@ -110,7 +113,9 @@ def _ratio(name: str, reach: str, rounds: list[Round]) -> Measure:
 
 def show(*, rounds: int, seconds: float) -> None:
     """Print every round, and the median of the ratios: for those who make the gateway faster."""
-    print(f"{'round server':<16}{'CPU us':>8}{'req/s':>9}{'p50 32':>9}{'p99 32':>9}{'p50 1':>9}{'p99 1':>9}  nginx/ours")
+    print(
+        f"{'round server':<16}{'CPU us':>8}{'req/s':>9}{'p50 32':>9}{'p99 32':>9}{'p50 1':>9}{'p99 1':>9}  nginx/ours"
+    )
     ratios = []
     with pair() as (*servers, _):
         for number, turn in enumerate(take_turns(servers, rounds=rounds, seconds=seconds), 1):

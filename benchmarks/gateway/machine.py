@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.gateway.tools import find
 
 _TICKS_IN_A_SECOND = os.sysconf("SC_CLK_TCK")
-_STOP_SECONDS = 5.0
+_STOP_SECONDS = 15.0
 
 
 def cores() -> tuple[int, int]:
@@ -98,7 +98,7 @@ class Server:
 
 
 @contextlib.contextmanager
-def started(
+def started(  # noqa: PLR0913 - a server is started by this much
     name: str,
     command: Sequence[str],
     *,

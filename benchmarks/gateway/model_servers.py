@@ -21,7 +21,7 @@ Row = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Start:
-    """How to start one."""
+    """How to start one; ``MODEL`` and ``PORT`` are in its environment."""
 
     command: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -76,7 +76,7 @@ def _fastapi(place: Place) -> Start:
 
 
 def _litserve(place: Place) -> Start:
-    return Start([place.program("python"), str(APPS / "litserve_app.py")], {"PORT": str(place.port)})
+    return Start([place.program("python"), str(APPS / "litserve_app.py")])
 
 
 def _mlserver(place: Place) -> Start:
@@ -101,8 +101,7 @@ def _bentoml(place: Place) -> Start:
 
 
 def _ray(place: Place) -> Start:
-    environment = {"PORT": str(place.port), "RAY_USAGE_STATS_ENABLED": "0"}
-    return Start([place.program("python"), str(APPS / "ray_app.py")], environment)
+    return Start([place.program("python"), str(APPS / "ray_app.py")], {"RAY_USAGE_STATS_ENABLED": "0"})
 
 
 def _mlflow(place: Place) -> Start:
@@ -145,9 +144,7 @@ MODEL_SERVERS = {
         _tensor,
         path="/v2/models/iris/infer",
     ),
-    "bentoml": ModelServer(
-        "BentoML", "bentoml", ("bentoml", *_SCIKIT_LEARN), _bentoml, lambda row: {"rows": [row]}
-    ),
+    "bentoml": ModelServer("BentoML", "bentoml", ("bentoml", *_SCIKIT_LEARN), _bentoml, lambda row: {"rows": [row]}),
     "ray": ModelServer("Ray Serve", "ray", ("ray[serve]", *_SCIKIT_LEARN), _ray, _instances),
     "mlflow": ModelServer("MLflow", "mlflow", ("mlflow", *_SCIKIT_LEARN), _mlflow, lambda row: {"inputs": [row]}),
 }

@@ -32,7 +32,7 @@ def gateway(core: int, snapshot: Snapshot, folder: Path | None = None) -> Iterat
     """Have a gateway process on one core, its files in a folder that may be given."""
     with tempfile.TemporaryDirectory(prefix="bench-gateway-") as name:
         place, port = folder or Path(name), free_port()
-        (place / "data").mkdir()
+        (place / "data").mkdir(exist_ok=True)
         (place / "data/snapshot.json").write_text(json.dumps(snapshot.to_message()))
         command = [sys.executable, "-m", "benchmarks.gateway.ours", str(place), str(port)]
         with started("moorage", command, core=core, port=port, log=place / "log") as server:

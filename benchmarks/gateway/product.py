@@ -1,4 +1,4 @@
-"""The whole product against other model servers: the same scikit-learn model, one process that runs it, one row a request.
+"""The whole product against other model servers: the same scikit-learn model, one process for it, one row a request.
 
 All processes of each have the first core together; the load has the second. Requests to Moorage are signed.
 """
@@ -26,7 +26,7 @@ from benchmarks.gateway.plan import Plan
 from benchmarks.gateway.requests import COUNT, RequestFile, Signer, rows, signed, unsigned
 from benchmarks.gateway.venvs import version
 from benchmarks.gateway.wrk import Load, load
-from benchmarks.measures import Measure, NotMeasured
+from benchmarks.measures import Measure, NotMeasured, not_measured
 from benchmarks.server import make_configuration, wait_in_service
 from moorage.aws.credentials import Credential
 
@@ -41,13 +41,13 @@ def measure(plan: Plan) -> Iterator[Measure]:
         for peer, it in MODEL_SERVERS.items():
             what = f"throughput of the whole product / {it.title}"
             if peer not in plan.peers:
-                yield Measure(what, it.reach, "not measured", f"choose it: --peers {peer}")
+                yield not_measured(what, it.reach, f"choose it: --peers {peer}")
                 continue
             try:
                 with _running(peer, it, Path(name) / peer) as (server, theirs):
                     turns = list(_turns(plan, (ours, requests), (server, theirs)))
             except (NotMeasured, RuntimeError, OSError, subprocess.SubprocessError) as fault:
-                yield Measure(what, it.reach, "not measured", str(fault))
+                yield not_measured(what, it.reach, fault)
                 continue
             yield _throughput(what, it.reach, server, turns)
 
@@ -123,7 +123,7 @@ def _running(name: str, it: ModelServer, folder: Path) -> Iterator[tuple[Server,
         core=cores()[0],
         port=place.port,
         log=folder / "log",
-        environment=start.environment,
+        environment={"MODEL": str(place.model), "PORT": str(place.port), **start.environment},
         patience_seconds=START_SECONDS,
     ) as server:
         _wait_for_success(server, it.path, bodies[0], time.monotonic() + START_SECONDS)

@@ -93,15 +93,6 @@ def write(path: Path, requests: Iterable[bytes]) -> None:
     path.write_bytes(b"".join(b"%d\n%s" % (len(request), request) for request in requests))
 
 
-def read(path: Path) -> Iterator[bytes]:
-    """Read such a file."""
-    rest = path.read_bytes()
-    while rest:
-        length, _, rest = rest.partition(b"\n")
-        request, rest = rest[: int(length)], rest[int(length) :]
-        yield request
-
-
 class RequestFile:
     """A file of signed requests that is always fresh."""
 

@@ -21,12 +21,16 @@ IN_A_ROW, PATIENCE_SECONDS = 200, 10.0
 def measure(plan: Plan) -> Iterator[Measure]:
     """Take turns between the ways, one request at a time."""
     first, second = cores()
-    with behind(second, "pieces") as direct, nginx.proxy(first, direct, buffering=False) as proxy, on_core(second):
-        with ours.gateway(first, ours.make_snapshot(behind=direct)) as gateway:
-            ways = [_Way(server) for server in (direct, proxy, gateway)]
-            rounds = [{way.server.name: way.first_piece_ms() for way in ways} for _ in range(plan.rounds)]
-            for way in ways:
-                way.close()
+    with (
+        behind(second, "pieces") as direct,
+        nginx.proxy(first, direct, buffering=False) as proxy,
+        ours.gateway(first, ours.make_snapshot(behind=direct)) as gateway,
+        on_core(second),
+    ):
+        ways = [_Way(server) for server in (direct, proxy, gateway)]
+        rounds = [{way.server.name: way.first_piece_ms() for way in ways} for _ in range(plan.rounds)]
+        for way in ways:
+            way.close()
     pairs = [[turn["moorage"], turn["upstream"]] for turn in rounds]
     yield added("streaming: first chunk added, over direct, p50", "<= 0.3 ms", pairs)
     pairs = [[turn["nginx"], turn["upstream"]] for turn in rounds]
