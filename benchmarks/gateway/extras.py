@@ -50,7 +50,7 @@ def measure(plan: Plan) -> Iterator[Measure]:
         raise NotMeasured(f"of the requests {shadowed:.0%} were shadowed and {captured:.0%} captured")
     kept = statistics.median(with_all.rate / without.rate for without, with_all in turns[1:])
     cpu = [statistics.median(each.cpu_us for each in column) for column in zip(*turns[1:], strict=True)]
-    note = f"{shadowed:.0%} were shadowed, {captured:.0%} captured; CPU {cpu[0]:.0f} and {cpu[1]:.0f} us"
+    note = f"{shadowed:.0%} shadowed, {captured:.2f} records each; CPU per request {cpu[0]:.0f} and {cpu[1]:.0f} us"
     yield Measure("throughput kept with capture and shadow of 100 %", ">= 60 %", f"{kept:.0%}", note)
 
 
