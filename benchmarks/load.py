@@ -4,7 +4,7 @@ import selectors
 import socket
 import statistics
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -36,6 +36,11 @@ class Outcome:
     def p50_ms(self) -> float:
         """Median latency in milliseconds."""
         return statistics.median(self.latencies) * 1000
+
+    @property
+    def p99_ms(self) -> float:
+        """Latency in milliseconds that one request in a hundred exceeds."""
+        return sorted(self.latencies)[len(self.latencies) * 99 // 100] * 1000
 
 
 @dataclass
@@ -72,14 +77,14 @@ class _Connection:
     """One request at a time."""
 
     def __init__(self, address: tuple[str, int]) -> None:
-        self.socket = socket.create_connection(address)
+        self.socket = socket.create_connection(address, timeout=_PATIENCE_SECONDS)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._received = b""
         self._sent_at = 0.0
 
-    def ask(self, request: bytes) -> None:
+    def ask(self, request: bytes, since: float | None = None) -> None:
         self._received = b""
-        self._sent_at = time.perf_counter()
+        self._sent_at = time.perf_counter() if since is None else since
         self.socket.sendall(request)
 
     def receive(self) -> tuple[int, bytes, float] | None:
@@ -132,6 +137,36 @@ class Load:
                 connection.socket.close()
         return outcome
 
+    def pace(self, requests: Iterable[bytes], rate: float, connections: int) -> Outcome:
+        """Send one at each tick of a clock, whatever becomes of those before; latency counts from the tick."""
+        waiting, outcome = iter(requests), Outcome(0.0, [], Counter())
+        idle = deque(self._connect() for _ in range(connections))
+        # Not the best selector, but the one that waits for microseconds.
+        with selectors.SelectSelector() as selector:
+            for connection in idle:
+                selector.register(connection.socket, selectors.EVENT_READ, connection)
+            due = started = time.perf_counter()
+            request = next(waiting, None)
+            while request is not None or len(idle) < connections:
+                now = time.perf_counter()
+                if request is not None and idle and now >= due:
+                    idle.popleft().ask(request, due)
+                    due, request = due + 1 / rate, next(waiting, None)
+                    continue
+                until_due = due - now if request is not None and idle else _PATIENCE_SECONDS
+                ready = selector.select(until_due)
+                if not ready and until_due == _PATIENCE_SECONDS:
+                    raise RuntimeError(f"no answer in {_PATIENCE_SECONDS:g} s")
+                for chosen, _ in ready:
+                    if (answer := chosen.data.receive()) is not None:
+                        outcome.statuses[answer[0]] += 1
+                        outcome.latencies.append(answer[2])
+                        idle.append(chosen.data)
+            outcome.seconds = time.perf_counter() - started
+        for connection in idle:
+            connection.socket.close()
+        return outcome
+
     def converse(self) -> "Conversation":
         """Have one connection for requests that follow from the answers."""
         return Conversation(self._connect())
@@ -152,6 +187,10 @@ class Conversation:
         if status != 200:
             raise RuntimeError(f"{status}: {body[:500]!r}")
         return body, seconds
+
+    def close(self) -> None:
+        """Close it."""
+        self._connection.socket.close()
 
 
 def _ask_next(connection: _Connection, waiting: Iterator[bytes]) -> int:

@@ -33,11 +33,11 @@ def server() -> Iterator[Moorage]:
         yield moorage
 
 
-def make_configuration(moorage: Moorage, *, variants: int, instances: int) -> Any:
-    """Make a model and an endpoint configuration named ``bench``; gives the client."""
+def make_configuration(moorage: Moorage, *, variants: int, instances: int, artefact: bytes | None = None) -> Any:
+    """Make a model and an endpoint configuration named ``bench``; gives the client. The model does nothing if none."""
     s3, sagemaker = moorage.client("s3"), moorage.client("sagemaker")
     s3.create_bucket(Bucket=BUCKET)
-    s3.put_object(Bucket=BUCKET, Key="model.tar.gz", Body=code_only(NOTHING))
+    s3.put_object(Bucket=BUCKET, Key="model.tar.gz", Body=artefact or code_only(NOTHING))
     container = {"Image": IMAGE, "ModelDataUrl": f"s3://{BUCKET}/model.tar.gz"}
     sagemaker.create_model(ModelName="bench", PrimaryContainer=container, ExecutionRoleArn=ROLE)
     sagemaker.create_endpoint_config(

@@ -14,13 +14,24 @@ from pathlib import Path
 from benchmarks.gateway.tools import find
 
 _TICKS_IN_A_SECOND = os.sysconf("SC_CLK_TCK")
-_STOP_SECONDS = 5.0
+_STOP_SECONDS = 15.0
 
 
 def cores() -> tuple[int, int]:
     """Give the core of the server under load, and the core of the load and the server behind."""
     usable = sorted(os.sched_getaffinity(0))
     return usable[0], usable[-1]
+
+
+@contextlib.contextmanager
+def on_core(core: int) -> Iterator[None]:
+    """Run this process on one core."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def free_port() -> int:
@@ -50,11 +61,11 @@ class Server:
 
     def pids(self) -> list[int]:
         """Give all its living processes."""
-        return [int(stat[0]) for stat in _stats() if int(stat[5]) == self.pid and stat[2] != "Z"]
+        return [int(stat[0]) for stat in self._family() if stat[2] != "Z"]
 
     def cpu_seconds(self) -> float:
         """Give the user and system time of all its processes until now."""
-        return sum(int(stat[13]) + int(stat[14]) for stat in _stats() if int(stat[5]) == self.pid) / _TICKS_IN_A_SECOND
+        return sum(int(stat[13]) + int(stat[14]) for stat in self._family()) / _TICKS_IN_A_SECOND
 
     def memory(self, of: str = "Pss") -> int:
         """Give the sum of ``Pss`` or ``Rss`` of its processes, in bytes."""
@@ -65,9 +76,29 @@ class Server:
                 total += sum(map(int, re.findall(rf"^{of}:\s+(\d+) kB", text, re.MULTILINE))) * 1024
         return total
 
+    def peak(self) -> int:
+        """Give the most resident bytes that the process ever had, or since ``forget_peak``."""
+        found = re.search(r"^VmHWM:\s+(\d+) kB", Path(f"/proc/{self.pid}/status").read_text(), re.MULTILINE)
+        return int(found[1]) * 1024 if found else 0
+
+    def forget_peak(self) -> None:
+        """Measure ``peak`` from here."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+
+    def _family(self) -> list[list[str]]:
+        """Give ``stat`` of the processes of its session and of all that descend from it."""
+        stats = list(_stats())
+        family = {int(stat[0]) for stat in stats if int(stat[5]) == self.pid}
+        grown = True
+        while grown:
+            children = {int(stat[0]) for stat in stats if int(stat[3]) in family} - family
+            family |= children
+            grown = bool(children)
+        return [stat for stat in stats if int(stat[0]) in family]
+
 
 @contextlib.contextmanager
-def started(
+def started(  # noqa: PLR0913 - a server is started by this much
     name: str,
     command: Sequence[str],
     *,

@@ -28,14 +28,14 @@ def make_snapshot(*, behind: Server, shadow: Server | None = None, capture: Capt
 
 
 @contextlib.contextmanager
-def gateway(core: int, snapshot: Snapshot) -> Iterator[Server]:
-    """Have a gateway process on one core."""
+def gateway(core: int, snapshot: Snapshot, folder: Path | None = None) -> Iterator[Server]:
+    """Have a gateway process on one core, its files in a folder that may be given."""
     with tempfile.TemporaryDirectory(prefix="bench-gateway-") as name:
-        folder, port = Path(name), free_port()
-        (folder / "data").mkdir()
-        (folder / "data/snapshot.json").write_text(json.dumps(snapshot.to_message()))
-        command = [sys.executable, "-m", "benchmarks.gateway.ours", name, str(port)]
-        with started("moorage", command, core=core, port=port, log=folder / "log") as server:
+        place, port = folder or Path(name), free_port()
+        (place / "data").mkdir(exist_ok=True)
+        (place / "data/snapshot.json").write_text(json.dumps(snapshot.to_message()))
+        command = [sys.executable, "-m", "benchmarks.gateway.ours", str(place), str(port)]
+        with started("moorage", command, core=core, port=port, log=place / "log") as server:
             yield server
 
 

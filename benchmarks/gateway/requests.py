@@ -7,7 +7,7 @@ would gain nothing.
 import itertools
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -70,17 +70,22 @@ def rows() -> Iterator[tuple[float, float, float, float]]:
         yield 4.5 + number % 10_000 / 4_000, 2.0 + number % 23 / 10, 1.0 + number % 57 / 10, 0.1 + number % 24 / 10
 
 
-def csv_bodies() -> Iterator[bytes]:
-    """Give rows of CSV."""
-    for row in rows():
+def csv_bodies(count: int = COUNT) -> Iterator[bytes]:
+    """Give that many rows of CSV."""
+    for row in itertools.islice(rows(), count):
         yield (",".join(f"{value:.5f}" for value in row) + "\n").encode()
 
 
-def signed(count: int = COUNT, signer: Signer | None = None, bodies: Iterable[bytes] | None = None) -> list[bytes]:
-    """Make different requests, signed now."""
+def signed(signer: Signer | None = None, bodies: Iterable[bytes] | None = None, kind: str = "text/csv") -> list[bytes]:
+    """Make a request for each body, signed now; without bodies, rows of CSV."""
     signer, now = signer or Signer(), time.time()
-    chosen = itertools.islice(bodies or csv_bodies(), count)
-    return [signer.request(body, "text/csv", now) for body in chosen]
+    return [signer.request(body, kind, now) for body in bodies or csv_bodies()]
+
+
+def unsigned(path: str, bodies: Iterable[bytes], kind: str) -> list[bytes]:
+    """Make a request for each body, as plain as can be."""
+    head = f"POST {path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: {kind}\r\nContent-Length: "
+    return [f"{head}{len(body)}\r\n\r\n".encode() + body for body in bodies]
 
 
 def write(path: Path, requests: Iterable[bytes]) -> None:
@@ -88,26 +93,17 @@ def write(path: Path, requests: Iterable[bytes]) -> None:
     path.write_bytes(b"".join(b"%d\n%s" % (len(request), request) for request in requests))
 
 
-def read(path: Path) -> Iterator[bytes]:
-    """Read such a file."""
-    rest = path.read_bytes()
-    while rest:
-        length, _, rest = rest.partition(b"\n")
-        request, rest = rest[: int(length)], rest[int(length) :]
-        yield request
-
-
 class RequestFile:
     """A file of signed requests that is always fresh."""
 
-    def __init__(self, path: Path, count: int = COUNT) -> None:
+    def __init__(self, path: Path, make: Callable[[], list[bytes]] = signed) -> None:
         self._path = path
-        self._count = count
+        self._make = make
         self._made_at = float("-inf")
 
     def fresh(self) -> Path:
         """Give the file; its signatures will be good for minutes."""
         if time.monotonic() - self._made_at > FRESH_SECONDS:
             self._made_at = time.monotonic()
-            write(self._path, signed(self._count))
+            write(self._path, self._make())
         return self._path

@@ -17,7 +17,7 @@ def find(program: str) -> str:
 
 
 def have_tools() -> None:
-    """Have all programs: as root on Debian they are installed, and it is said; otherwise the run ends with the words."""
+    """Have all programs: as root on Debian they are installed, which is said; otherwise the run ends with words."""
     if not (missing := _missing()):
         return
     packages = " ".join(_PACKAGES[program] for program in missing)

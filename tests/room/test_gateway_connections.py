@@ -1,7 +1,10 @@
 import asyncio
 
 import pytest
+import uvloop
 from tests.support.gateway import World, answers, endpoint, hangs, read_answer, until, variant, world
+
+from moorage.gateway import listener
 
 OK = b"HTTP/1.1 200"
 
@@ -71,6 +74,20 @@ async def test_flood_of_framing_is_refused(flood: bytes) -> None:
             writer.write(flood)
             answer = await asyncio.wait_for(read_answer(reader), 5)
     assert (answer.status, answer.headers["connection"]) == (431, "close")
+
+
+def test_client_too_many_is_told_so_and_sent_away() -> None:
+    async def ask() -> bytes:
+        server = await asyncio.get_running_loop().create_server(listener._TooMany, "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        try:
+            return await asyncio.wait_for(reader.read(), 5)
+        finally:
+            writer.close()
+            server.close()
+
+    # On the product's loop: its transports are of no class of asyncio's.
+    assert uvloop.run(ask()).startswith(b"HTTP/1.1 503 ")
 
 
 async def test_head_that_does_not_come_is_given_up() -> None:

@@ -180,9 +180,9 @@ class _TooMany(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """(asyncio) Say so, and close."""
-        if isinstance(transport, asyncio.WriteTransport):
-            transport.write(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-            transport.close()
+        refused = cast("asyncio.WriteTransport", transport)  # uvloop's transports are of no class of asyncio's
+        refused.write(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        refused.close()
 
 
 def _most_connections() -> int:
