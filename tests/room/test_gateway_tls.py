@@ -1,12 +1,12 @@
 """TLS on the public port: what clients get, and what becomes of bad certificates and bad clients."""
 
 import asyncio
-import gc
 import json
 import logging
 import socket
 import ssl
 import time
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -211,21 +211,30 @@ async def all_that_comes(reader: asyncio.StreamReader) -> bytes:
         return b""
 
 
-def count_handshakes() -> int:
-    gc.collect()
-    return sum(isinstance(one, listener._Handshake) for one in gc.get_objects())
+@pytest.fixture
+def handshakes(monkeypatch: pytest.MonkeyPatch) -> "weakref.WeakSet[asyncio.Protocol]":
+    """The handshakes that somebody still holds."""
+    held: weakref.WeakSet[asyncio.Protocol] = weakref.WeakSet()
+
+    class Seen(listener._Handshake):
+        def __init__(self, owner: listener.Listener) -> None:
+            super().__init__(owner)
+            held.add(self)
+
+    monkeypatch.setattr(listener, "_Handshake", Seen)
+    return held
 
 
 @pytest.mark.parametrize("sent", [b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"\x16\x03\x01\x00\x05abcde", b"\x00" * 10_000])
 @on_uvloop
 async def test_who_does_not_speak_tls_is_closed_quietly(
-    files: Files, sent: bytes, caplog: pytest.LogCaptureFixture
+    files: Files, sent: bytes, handshakes: "weakref.WeakSet[asyncio.Protocol]", caplog: pytest.LogCaptureFixture
 ) -> None:
     async with speaking_tls(files) as made:
         async with made.connected() as (reader, writer):
             writer.write(sent)
             assert not (await all_that_comes(reader)).startswith(b"HTTP")
-        await until(lambda: count_handshakes() == 0)
+        await until(lambda: not handshakes)
         async with made.connected(trusting(files.cert)) as (reader, writer):
             writer.write(made.invocation("ep"))
             assert (await read_answer(reader)).status == 200
@@ -235,14 +244,18 @@ async def test_who_does_not_speak_tls_is_closed_quietly(
 @pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01\x02\x00\x01"])
 @on_uvloop
 async def test_a_handshake_that_stalls_is_ended(
-    files: Files, sent: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    files: Files,
+    sent: bytes,
+    handshakes: "weakref.WeakSet[asyncio.Protocol]",
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(listener, "HANDSHAKE_SECONDS", 0.1)
     async with speaking_tls(files) as made:
         async with made.connected() as (reader, writer):
             writer.write(sent)
             assert await asyncio.wait_for(reader.read(), 5) == b""
-        await until(lambda: count_handshakes() == 0)
+        await until(lambda: not handshakes)
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
