@@ -1,7 +1,6 @@
 """TLS on the public port: what clients get, and what becomes of bad certificates and bad clients."""
 
 import asyncio
-import gc
 import json
 import logging
 import socket
@@ -12,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from tests.support.certificates import (
@@ -212,36 +211,30 @@ async def all_that_comes(reader: asyncio.StreamReader) -> bytes:
         return b""
 
 
-class Handshake(listener._Handshake):
-    """A handshake that is seen as long as it lives."""
+@pytest.fixture
+def handshakes(monkeypatch: pytest.MonkeyPatch) -> "weakref.WeakSet[asyncio.Protocol]":
+    """The handshakes that somebody still holds."""
+    held: weakref.WeakSet[asyncio.Protocol] = weakref.WeakSet()
 
-    alive: ClassVar[weakref.WeakSet["Handshake"]] = weakref.WeakSet()
+    class Seen(listener._Handshake):
+        def __init__(self, owner: listener.Listener) -> None:
+            super().__init__(owner)
+            held.add(self)
 
-    def __init__(self, owner: listener.Listener) -> None:
-        super().__init__(owner)
-        self.alive.add(self)
-
-
-@pytest.fixture(autouse=True)
-def _handshakes_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "_Handshake", Handshake)
-
-
-def count_handshakes() -> int:
-    gc.collect()
-    return len(Handshake.alive)
+    monkeypatch.setattr(listener, "_Handshake", Seen)
+    return held
 
 
 @pytest.mark.parametrize("sent", [b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"\x16\x03\x01\x00\x05abcde", b"\x00" * 10_000])
 @on_uvloop
 async def test_who_does_not_speak_tls_is_closed_quietly(
-    files: Files, sent: bytes, caplog: pytest.LogCaptureFixture
+    files: Files, sent: bytes, handshakes: "weakref.WeakSet[asyncio.Protocol]", caplog: pytest.LogCaptureFixture
 ) -> None:
     async with speaking_tls(files) as made:
         async with made.connected() as (reader, writer):
             writer.write(sent)
             assert not (await all_that_comes(reader)).startswith(b"HTTP")
-        await until(lambda: count_handshakes() == 0)
+        await until(lambda: not handshakes)
         async with made.connected(trusting(files.cert)) as (reader, writer):
             writer.write(made.invocation("ep"))
             assert (await read_answer(reader)).status == 200
@@ -251,14 +244,18 @@ async def test_who_does_not_speak_tls_is_closed_quietly(
 @pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01\x02\x00\x01"])
 @on_uvloop
 async def test_a_handshake_that_stalls_is_ended(
-    files: Files, sent: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    files: Files,
+    sent: bytes,
+    handshakes: "weakref.WeakSet[asyncio.Protocol]",
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(listener, "HANDSHAKE_SECONDS", 0.1)
     async with speaking_tls(files) as made:
         async with made.connected() as (reader, writer):
             writer.write(sent)
             assert await asyncio.wait_for(reader.read(), 5) == b""
-        await until(lambda: count_handshakes() == 0)
+        await until(lambda: not handshakes)
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 

@@ -22,7 +22,8 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 2.0
 """Between two looks at the files: a new certificate is in use after at most twice that time."""
 
-_State = tuple[tuple[int, int, int, int] | None, ...]
+_FileState = tuple[int, int, int, int] | None
+_State = tuple[_FileState, _FileState]
 
 
 class UnusableCertificate(Exception):
@@ -68,7 +69,7 @@ class Certificate:
         try:
             if await asyncio.to_thread(self.renew):
                 log.info("the new certificate in %s is in use", self.path)
-        except UnusableCertificate as fault:
+        except (UnusableCertificate, RuntimeError) as fault:  # RuntimeError: no thread can be had at the moment
             log.warning("%s The certificate that was in use stays in use.", fault)
 
     def _choose(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
@@ -76,7 +77,7 @@ class Certificate:
             connection.context = self._present
 
     def _state(self) -> _State:
-        return tuple(map(_look, (self.path, self._key_path)))
+        return _look(self.path), _look(self._key_path)
 
 
 def certificate_of(settings: Settings) -> Certificate | None:
@@ -122,7 +123,7 @@ def _read(path: Path) -> bytes:
         raise UnusableCertificate(f"{path} cannot be read: {fault.strerror}.") from fault
 
 
-def _look(path: Path) -> tuple[int, int, int, int] | None:
+def _look(path: Path) -> _FileState:
     try:
         found = path.stat()
     except OSError:
