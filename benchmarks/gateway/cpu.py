@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.gateway import nginx, ours
+from benchmarks.gateway.compiled import source
 from benchmarks.gateway.machine import Server, cores
 from benchmarks.gateway.plan import Plan
 from benchmarks.gateway.proxies import PROXIES
@@ -38,6 +39,11 @@ class Round:
         """The CPU time of nginx per request by ours: 0.5 means that we take twice as much."""
         return self.busy["nginx"].cpu_us / self.busy["moorage"].cpu_us
 
+    @property
+    def ratio_of_source(self) -> float:
+        """The same for the gateway that is not compiled."""
+        return self.busy["nginx"].cpu_us / self.busy["source"].cpu_us
+
 
 def take_turns(servers: list[Server], *, rounds: int, seconds: float) -> Iterator[Round]:
     """Load one server after the other, as often as there are rounds; the first two at one connection too."""
@@ -57,15 +63,16 @@ def take_turns(servers: list[Server], *, rounds: int, seconds: float) -> Iterato
 
 
 @contextlib.contextmanager
-def pair() -> Iterator[tuple[Server, Server, Server]]:
-    """Have nginx and a gateway on the first core, and what both proxy to on the second."""
+def pair() -> Iterator[tuple[Server, Server, Server, Server]]:
+    """Have nginx, a gateway and one as plain Python on the first core, and what they proxy to on the second."""
     first, second = cores()
     with (
         nginx.upstream(second) as behind,
         nginx.proxy(first, behind) as proxy,
         ours.gateway(first, ours.make_snapshot(behind=behind)) as gateway,
+        ours.gateway(first, ours.make_snapshot(behind=behind), name="source", code=source()) as plain,
     ):
-        yield proxy, gateway, behind
+        yield proxy, gateway, plain, behind
 
 
 def measure(plan: Plan) -> Iterator[Measure]:
@@ -88,6 +95,8 @@ def measure(plan: Plan) -> Iterator[Measure]:
             yield not_measured(f"CPU per request: {name} / ours", reach, absent[name])
         else:
             yield _ratio(titles[name], reach, rounds)
+    ratio = statistics.median(turn.ratio_of_source for turn in rounds)
+    yield Measure("the same, from source and not compiled: nginx / ours", "", f"{ratio:.2f}x")
     for which, reach in (("p50", "<= 0.1 ms"), ("p99", "<= 0.4 ms")):
         pairs = [[getattr(turn.alone[name], f"{which}_ms") for name in ("moorage", "nginx")] for turn in rounds]
         yield added(f"latency added at concurrency 1, over nginx, {which}", reach, pairs)
@@ -120,9 +129,10 @@ def show(*, rounds: int, seconds: float) -> None:
     with pair() as (*servers, _):
         for number, turn in enumerate(take_turns(servers, rounds=rounds, seconds=seconds), 1):
             ratios.append(turn.ratio)
-            for name in ("nginx", "moorage"):
-                busy, alone = turn.busy[name], turn.alone[name]
-                times = "".join(f"{ms:9.3f}" for ms in (busy.p50_ms, busy.p99_ms, alone.p50_ms, alone.p99_ms))
-                ratio = f"  {ratios[-1]:.3f}" if name == "moorage" else ""
+            for name in ("nginx", "moorage", "source"):
+                busy, alone = turn.busy[name], turn.alone.get(name)
+                figures = [busy.p50_ms, busy.p99_ms, *((alone.p50_ms, alone.p99_ms) if alone else ())]
+                times = "".join(f"{ms:9.3f}" for ms in figures).ljust(36)
+                ratio = {"moorage": f"  {turn.ratio:.3f}", "source": f"  {turn.ratio_of_source:.3f}"}.get(name, "")
                 print(f"{number:<6}{name:<10}{busy.cpu_us:8.1f}{busy.rate:9.0f}{times}{ratio}", flush=True)
     print(f"nginx / ours, median of {len(ratios)} rounds: {statistics.median(ratios):.3f}")

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks.gateway.compiled import compiled
 from benchmarks.gateway.machine import Server, free_port, started
 from benchmarks.gateway.requests import ACCOUNT, ENDPOINT, KEY, REGION
 from moorage.base.settings import Settings
@@ -28,14 +29,20 @@ def make_snapshot(*, behind: Server, shadow: Server | None = None, capture: Capt
 
 
 @contextlib.contextmanager
-def gateway(core: int, snapshot: Snapshot, folder: Path | None = None) -> Iterator[Server]:
-    """Have a gateway process on one core, its files in a folder that may be given."""
-    with tempfile.TemporaryDirectory(prefix="bench-gateway-") as name:
-        place, port = folder or Path(name), free_port()
+def gateway(
+    core: int, snapshot: Snapshot, folder: Path | None = None, *, name: str = "moorage", code: Path | None = None
+) -> Iterator[Server]:
+    """Have a gateway process on one core, its files in a folder that may be given.
+
+    ``code`` is where its modules are: by default those that are compiled.
+    """
+    with tempfile.TemporaryDirectory(prefix="bench-gateway-") as own:
+        place, port = folder or Path(own), free_port()
         (place / "data").mkdir(exist_ok=True)
         (place / "data/snapshot.json").write_text(json.dumps(snapshot.to_message()))
         command = [sys.executable, "-m", "benchmarks.gateway.ours", str(place), str(port)]
-        with started("moorage", command, core=core, port=port, log=place / "log") as server:
+        environment = {"PYTHONPATH": str(code or compiled())}
+        with started(name, command, core=core, port=port, log=place / "log", environment=environment) as server:
             yield server
 
 

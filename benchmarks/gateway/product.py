@@ -19,6 +19,7 @@ import orjson
 from tests.support.models import INFERENCE, pack
 from tests.support.product import IMAGE, Moorage, wait_until
 
+from benchmarks.gateway.compiled import compiled
 from benchmarks.gateway.cpu import CONNECTIONS, WARM_UP_SECONDS
 from benchmarks.gateway.machine import Server, cores, free_port, started
 from benchmarks.gateway.model_servers import MODEL_SERVERS, ModelServer, train
@@ -86,7 +87,8 @@ def _product(folder: Path) -> Iterator[tuple[Server, RequestFile]]:
     artefact = pack({"model.joblib": (folder / "model.joblib").read_bytes(), "code/inference.py": INFERENCE.encode()})
     data, port = folder / "data", free_port()
     command = [sys.executable, "-m", "moorage", "up", "--port", str(port), "--data-dir", str(data)]
-    with started("moorage", command, core=cores()[0], port=port, log=folder / "log") as server:
+    environment = {"PYTHONPATH": str(compiled())}
+    with started("moorage", command, core=cores()[0], port=port, log=folder / "log", environment=environment) as server:
         moorage = Moorage(data)
         wait_until((data / "server.json").exists, within=START_SECONDS, what="moorage up is ready")
         sagemaker = make_configuration(moorage, variants=1, instances=1, artefact=artefact)
