@@ -17,7 +17,7 @@ def measure(plan: Plan) -> Iterator[Measure]:
     """Take turns between nginx and the gateway."""
     _, core = cores()
     pairs = []
-    with pair() as (nginx, gateway, _), on_core(core):
+    with pair() as (nginx, gateway, _, _), on_core(core):
         for server in (nginx, gateway):
             _pace(server, 1.0)
         for number in range(plan.rounds):

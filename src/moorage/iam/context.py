@@ -19,7 +19,7 @@ SECURE_HEADER = "x-moorage-secure-transport"
 
 
 def make_context(
-    caller: Caller, *, now: float, source_ip: str | None, secure: bool = False, more: Context | None = None
+    caller: Caller, *, now: float, source_ip: str | None, secure: bool, more: Context | None = None
 ) -> Context:
     """Make the context of a request.
 
