@@ -25,27 +25,27 @@ class Verifier:
         # RFC 2104: H(key ^ opad, H(key ^ ipad, text)); the key is shorter than a block.
         self._started = hashlib.sha256(bytes([byte ^ 0x36 for byte in block]))
         self._outer = hashlib.sha256(bytes([byte ^ 0x5C for byte in block]))
-        lines = "".join(f"{_literal(name)}:%s\n" for name in signature.signed_headers)
+        lines = "".join(f"{_literal(name)}:%b\n" for name in signature.signed_headers)
         names = _literal(";".join(signature.signed_headers))
-        self._canonical = f"{_literal(method)}\n{_literal(path)}\n\n{lines}\n{names}\n"
-        self._text = f"{ALGORITHM}\n%s\n{_literal(signature.scope)}\n%s"
-        self.date = signature.date
+        self._canonical = f"{_literal(method)}\n{_literal(path)}\n\n{lines}\n{names}\n".encode()
+        self._text = f"{ALGORITHM}\n%b\n{_literal(signature.scope)}\n%b".encode()
+        self.date = signature.date.encode()
         """Day of the credential scope, which the request's date must have."""
 
-    def verify(self, signed_values: tuple[str, ...], amz_date: str, payload_sha256: str, given: str) -> bool:
+    def verify(self, signed_values: tuple[bytes, ...], amz_date: bytes, payload_sha256: str, given: bytes) -> bool:
         """Say whether ``given`` signs these values and this body; False also for what must be looked at in full.
 
-        ``signed_values`` are those of the signed headers in their order, with nothing around them.
+        ``signed_values`` are those of the signed headers in their order: visible ASCII and spaces between.
         """
-        canonical = self._canonical % signed_values + payload_sha256
-        if "  " in canonical or "\t" in canonical or not canonical.isascii():
+        canonical = self._canonical % signed_values + payload_sha256.encode()
+        if b"  " in canonical:
             return False
-        digest = hashlib.sha256(canonical.encode()).hexdigest()
+        digest = hashlib.sha256(canonical).hexdigest().encode()
         inner = self._started.copy()
-        inner.update((self._text % (amz_date, digest)).encode())
+        inner.update(self._text % (amz_date, digest))
         outer = self._outer.copy()
         outer.update(inner.digest())
-        return hmac.compare_digest(outer.hexdigest(), given)
+        return hmac.compare_digest(outer.hexdigest().encode(), given)
 
 
 def _literal(text: str) -> str:

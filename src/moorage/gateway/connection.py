@@ -199,6 +199,12 @@ class ClientConnection:
         if self._transport is not None:
             self._transport.writelines(parts)
 
+    def send_whole(self, answer: bytes) -> None:
+        """Send an answer that is one piece."""
+        self._answer_begun = True
+        if self._transport is not None:
+            self._transport.write(answer)
+
     def send_continue(self) -> None:
         """Ask for the body."""
         if self._transport is not None:

@@ -53,15 +53,15 @@ class Known:
         self.routes: Routes = invocation.routes
         secret = invocation.caller.credential.secret_access_key
         self.verifier = Verifier(signature, secret, invocation.head.method, invocation.head.path)
-        self.signed_values = form.taker((*signature.signed_headers, "host"))
-        """Takes the values that are signed, and that of Host once more, so that it always gives a tuple."""
+        # Never fewer than two, so it gives a tuple: Host and each x-amz-* must be signed.
+        self.signed_values = form.taker(signature.signed_headers)
         self.date = form.taker(("x-amz-date",))
         api = rest_json.header_members(self.operation)
         self._headers = tuple(name for name in form.names if name in api)
         self._api_values = form.taker(("host", *self._headers))
         self._passed: dict[Any, tuple[dict[str, Any], bytes]] = {}
 
-    def members_of(self, values: Sequence[str]) -> tuple[dict[str, Any], bytes] | None:
+    def members_of(self, values: Sequence[bytes]) -> tuple[dict[str, Any], bytes] | None:
         """Give the members, and the lines for the container, of a head with these values.
 
         None when the values break a modelled constraint. Those that have passed are remembered for a while.
@@ -69,7 +69,8 @@ class Known:
         key = self._api_values(values)
         found = self._passed.get(key)
         if found is None:
-            headers = [] if isinstance(key, str) else list(zip(self._headers, key[1:], strict=True))
+            given = () if isinstance(key, bytes) else key[1:]
+            headers = [(name, value.decode()) for name, value in zip(self._headers, given, strict=True)]
             try:
                 members = rest_json.read_headers(self.operation, headers)
                 members.update(self.labels)
@@ -87,7 +88,10 @@ class Familiar:
     """The memory; it starts anew when it is full."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[HeadForm, str, str], Known] = {}
+        self._known: dict[tuple[HeadForm, bytes, bytes], Known] = {}
+        self._date = b""
+        self._signed_at = 0.0
+        """What ``_date`` is in seconds: most that come in one second were signed in one."""
 
     def __repr__(self) -> str:
         return f"<Familiar: {len(self._known)} known>"
@@ -99,13 +103,13 @@ class Familiar:
         if form is None:
             return False
         authorization = values[form.authorization]
-        known = self._known.get((form, head.target, authorization[:-_SIGNATURE_DIGITS]))
+        known = self._known.get((form, values[0], authorization[:-_SIGNATURE_DIGITS]))
         if known is None:
             return False
-        amz_date: str = known.date(values)
-        if not amz_date.startswith(known.verifier.date) or not _is_now(amz_date, invocation.now):
+        amz_date: bytes = known.date(values)
+        if not amz_date.startswith(known.verifier.date) or not self._is_now(amz_date, invocation.now):
             return False
-        signed, digits = known.signed_values(values)[:-1], authorization[-_SIGNATURE_DIGITS:]
+        signed, digits = known.signed_values(values), authorization[-_SIGNATURE_DIGITS:]
         if not known.verifier.verify(signed, amz_date, invocation.payload_sha256, digits):
             return False
         passed = known.members_of(values)
@@ -132,7 +136,7 @@ class Familiar:
             return
         signature = signature_of(head)
         authorization = head.values[form.authorization]
-        if signature is None or not authorization.endswith("Signature=" + signature.signature):
+        if signature is None or not authorization.endswith(b"Signature=" + signature.signature.encode()):
             return
         if len(signature.signature) != _SIGNATURE_DIGITS or len(set(signature.signed_headers)) < len(
             signature.signed_headers
@@ -140,11 +144,13 @@ class Familiar:
             return
         if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
-        self._known[form, head.target, authorization[:-_SIGNATURE_DIGITS]] = Known(invocation, form, signature)
+        self._known[form, head.values[0], authorization[:-_SIGNATURE_DIGITS]] = Known(invocation, form, signature)
 
-
-def _is_now(amz_date: str, now: float) -> bool:
-    try:
-        return -SKEW_SECONDS <= now - timestamp_of(amz_date) <= SKEW_SECONDS
-    except MalformedSignature:
-        return False
+    def _is_now(self, amz_date: bytes, now: float) -> bool:
+        if amz_date != self._date:
+            try:
+                self._signed_at = timestamp_of(amz_date.decode())
+            except MalformedSignature:
+                return False
+            self._date = amz_date
+        return -SKEW_SECONDS <= now - self._signed_at <= SKEW_SECONDS

@@ -219,7 +219,7 @@ class InvocationHandling:
         connection.exchange.begin(self)
         head = make_request_head(invocation.forwarded, self._size, invocation.choice.instance.address)
         if self._size <= JOINED_BYTES:
-            connection.send((head + b"".join(self._chunks),))
+            connection.send_whole(head + b"".join(self._chunks))
         else:
             connection.send([head, *self._chunks])
 
@@ -483,7 +483,7 @@ class InvocationHandling:
         self._done = True
         chunks = self._answer_chunks
         if self._answer_size <= JOINED_BYTES:
-            self._client.send((encoded + b"".join(chunks),))
+            self._client.send_whole(encoded + b"".join(chunks))
         else:
             self._client.send([encoded, *chunks])
         self._note(200, head.status, None, bytes_out=self._answer_size)

@@ -16,9 +16,9 @@ from typing import Any
 
 from moorage.gateway.requests import HEAD_BYTES, RequestHead
 
-_ENDING = "/invocations"
-_VALUE = r"([!-~](?:[ -~]*[!-~])?)"
-_LENGTH = r"([0-9]{1,9})"
+_ENDING = b"/invocations"
+_VALUE = rb"([!-~](?:[ -~]*[!-~])?)"
+_LENGTH = rb"([0-9]{1,9})"
 _UNUSUAL = frozenset(
     {"transfer-encoding", "expect", "upgrade", "http2-settings", "connection", "proxy-connection", "te", "trailer"}
 )
@@ -31,26 +31,24 @@ class HeadForm:
 
     __slots__ = ("_match", "authorization", "length", "names")
 
-    def __init__(self, written: Sequence[str]) -> None:
-        self.names = tuple(name.lower() for name in written)
-        lines = [
-            f"\r\n{re.escape(name)}: {_LENGTH if name.lower() == 'content-length' else _VALUE}" for name in written
-        ]
-        self._match = re.compile(rf"POST (/[!-~]+) HTTP/1\.1{''.join(lines)}").fullmatch
+    def __init__(self, written: Sequence[bytes]) -> None:
+        self.names = _lower(written)
+        values = [_LENGTH if name == "content-length" else _VALUE for name in self.names]
+        lines = [rb"\r\n%b: %b" % (re.escape(name), value) for name, value in zip(written, values, strict=True)]
+        self._match = re.compile(rb"POST (/[!-~]+) HTTP/1\.1%b\r\n\r\n" % b"".join(lines)).match
         self.authorization = 1 + self.names.index("authorization")
-        """Where it is in ``values``, as is the next."""
+        """Where it is among what ``read`` finds, as is the next."""
         self.length = 1 + self.names.index("content-length")
 
     def __repr__(self) -> str:
         return f"<HeadForm: {', '.join(self.names)}>"
 
-    def values(self, head: str) -> Sequence[str] | None:
-        """Give the target and the headers' values; None when the head has another form."""
-        found = self._match(head)
-        return None if found is None else found.groups()
+    def read(self, data: bytes) -> "re.Match[bytes] | None":
+        """Find a head of this form at the beginning: its groups are the target and the headers' values."""
+        return self._match(data)
 
-    def taker(self, names: Sequence[str]) -> Callable[[Sequence[str]], Any]:
-        """Make what takes these headers out of ``values``: a tuple of them, or the only one."""
+    def taker(self, names: Sequence[str]) -> Callable[[Sequence[bytes]], Any]:
+        """Make what takes these headers out of the groups: a tuple of them, or the only one."""
         return itemgetter(*[1 + self.names.index(name) for name in names])
 
 
@@ -65,43 +63,46 @@ class QuickReader:
 
     def learn(self, head: RequestHead) -> None:
         """Remember the form of an invocation that came the long way and was let through."""
-        written = [name.decode("latin-1") for name, _ in head.raw_headers]
-        form = frozenset(name.lower() for name in written)
+        written = [name for name, _ in head.raw_headers]
+        names = _lower(written)
+        form = frozenset(names)
         if (
             head.method == "POST"
             and head.version == "1.1"
             and not head.query
-            and head.path.endswith(_ENDING)
+            and head.path.endswith(_ENDING.decode())
             and len(form) == len(written)
             and form >= _NEEDED
             and form.isdisjoint(_UNUSUAL)
-            and all(known.names != tuple(map(str.lower, written)) for known in self._forms)
+            and all(known.names != names for known in self._forms)
         ):
             del self._forms[_MOST_FORMS - 1 :]
             self._forms.append(HeadForm(written))
 
     def read(self, data: bytes) -> tuple[RequestHead, bytes] | None:
         """Read a whole invocation: its head and body; None when it has to go the long way."""
-        end = data.find(b"\r\n\r\n", 0, HEAD_BYTES)
-        if end < 0:
-            return None
-        head = data[:end].decode("latin-1")
         forms = self._forms
         for place, form in enumerate(forms):
-            values = form.values(head)
-            if values is not None:
+            found = form.read(data)
+            if found is not None:
                 if place:  # the forms that are used most come to stand in front
                     forms[place - 1], forms[place] = form, forms[place - 1]
-                return self._make(form, values, data, end)
+                return _make(form, found, data)
         return None
 
-    def _make(self, form: HeadForm, values: Sequence[str], data: bytes, end: int) -> tuple[RequestHead, bytes] | None:
-        length = int(values[form.length])
-        target = values[0]
-        if length != len(data) - end - 4 or not target.endswith(_ENDING) or "?" in target:
-            return None
-        quick = RequestHead(target, None)
-        quick.content_length = length
-        quick.form = form
-        quick.values = values
-        return quick, data[end + 4 :]
+
+def _make(form: HeadForm, found: "re.Match[bytes]", data: bytes) -> tuple[RequestHead, bytes] | None:
+    values, end = found.groups(), found.end()
+    target = values[0]
+    length = int(values[form.length])
+    if length != len(data) - end or end > HEAD_BYTES or not target.endswith(_ENDING) or b"?" in target:
+        return None
+    head = RequestHead(target.decode("ascii"), None)
+    head.content_length = length
+    head.form = form
+    head.values = values
+    return head, data[end:]
+
+
+def _lower(names: Sequence[bytes]) -> tuple[str, ...]:
+    return tuple([name.lower().decode("latin-1") for name in names])

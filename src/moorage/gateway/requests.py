@@ -47,7 +47,7 @@ class RequestHead:
     raw_headers: Sequence[tuple[bytes, bytes]] = ()
     form: "HeadForm | None" = None
     """What the head was read by, if it was read quickly (``quick``)."""
-    values: Sequence[str] = ()
+    values: Sequence[bytes] = ()
     """Target and headers' values, as ``form`` knows them."""
 
     def __init__(self, target: str, headers: Sequence[tuple[str, str]] | None) -> None:
@@ -66,7 +66,8 @@ class RequestHead:
     def headers(self) -> Sequence[tuple[str, str]]:
         """Names in lower case, values latin-1, in order."""
         if self._headers is None:
-            self._headers = list(zip(self.form.names, self.values[1:], strict=True)) if self.form else ()
+            texts = [value.decode("latin-1") for value in self.values[1:]]
+            self._headers = list(zip(self.form.names, texts, strict=True)) if self.form else ()
         return self._headers
 
     @property

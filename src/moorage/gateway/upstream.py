@@ -85,6 +85,11 @@ class UpstreamConnection:
         if self._transport is not None:
             self._transport.writelines(parts)
 
+    def send_whole(self, request: bytes) -> None:
+        """Send a request that is one piece."""
+        if self._transport is not None:
+            self._transport.write(request)
+
     def pause_reading(self) -> None:
         """Leave what comes in the socket for now."""
         if self._transport is not None and self._transport.is_reading():
