@@ -2,7 +2,6 @@
 
 import argparse
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 
 from benchmarks.gateway import cpu, extras, large, memory, paced, product, stream
@@ -66,7 +65,3 @@ def _all(plan: Plan, only: set[str]) -> Iterator[Measure]:
 
 def _names(text: str) -> set[str]:
     return set(text.split(","))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
