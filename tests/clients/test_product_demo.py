@@ -22,9 +22,15 @@ def ordinary_user() -> Iterator[pwd.struct_passwd]:
         pytest.skip("only root can make another user; the other tests show what this one can do")
     if shutil.which("useradd") is None or not Path("/usr/bin/python3").exists():
         pytest.skip("this machine has no useradd, or no Python of the system's own")
+    _remove_user()  # of a run that was killed
     subprocess.run(["useradd", "--create-home", NAME], check=True)
     yield pwd.getpwnam(NAME)
-    subprocess.run(["userdel", "--remove", NAME], check=False, capture_output=True)
+    _remove_user()
+
+
+def _remove_user() -> None:
+    subprocess.run(["pkill", "--signal", "KILL", "--uid", NAME], check=False, capture_output=True)
+    subprocess.run(["userdel", "--force", "--remove", NAME], check=False, capture_output=True)
 
 
 @pytest.mark.slow  # installs Moorage and builds an environment from nothing

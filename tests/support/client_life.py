@@ -92,7 +92,7 @@ def live(toolchain: Toolchain, deployment: Deployment, wine: Wine) -> Life:
     """Build the program, put its model where it finds it, run it."""
     toolchain.require()
     toolchain.ensure_built()
-    name = f"life-{toolchain.language}"
+    name = f"{toolchain.language}-life"  # none is part of another: they look for their own by a part of the name
     bucket = f"{name}-models"
     deployment.s3.create_bucket(Bucket=bucket)
     deployment.s3.put_object(Bucket=bucket, Key="a/model.tar.gz", Body=wine.artefact("logistic"))

@@ -107,7 +107,7 @@ class Limits:
     capture_file_bytes: int = 5_000_000
     """Size from which it is closed earlier."""
 
-    capture_file_records: int = 1_000
+    capture_file_records: int = 20_000
     """Number of records from which it is closed earlier."""
 
     capture_flush_seconds: float = 1.0

@@ -76,6 +76,8 @@ class CaptureFiles:
         self._limits = limits
         self._finished = finished
         self._open: dict[_Key, _Open] = {}
+        self._last: dict[str, tuple[Endpoint, _Key, _Open]] = {}
+        """By variant, because working out what a configuration is equal to takes long."""
         self._paused_until = 0.0
 
     def __repr__(self) -> str:
@@ -90,9 +92,8 @@ class CaptureFiles:
         if not self._spool.has_room(captured.size):
             counts.dropped_spool_full += 1
             return
-        key = (captured.endpoint.arn, captured.variant, captured.capture)
         try:
-            opened = self._open.get(key) or self._begin(key, captured, now)
+            key, opened = self._find(captured, now)
         except UnusableUri:
             counts.dropped_destination += 1
             return
@@ -133,6 +134,18 @@ class CaptureFiles:
         """Close all files."""
         for key in list(self._open):
             self._close(key, now)
+
+    def _find(self, captured: Captured, now: float) -> tuple[_Key, _Open]:
+        """Find or begin the file of a record: most often that of the last one of this variant."""
+        last = self._last.get(captured.variant)
+        if last is not None and last[0] is captured.endpoint and self._open.get(last[1]) is last[2]:
+            return last[1], last[2]
+        key = (captured.endpoint.arn, captured.variant, captured.capture)
+        opened = self._open.get(key) or self._begin(key, captured, now)
+        if len(self._last) >= MOST_OPEN:
+            self._last.clear()
+        self._last[captured.variant] = (captured.endpoint, key, opened)
+        return key, opened
 
     def _begin(self, key: _Key, captured: Captured, now: float) -> _Open:
         if len(self._open) >= MOST_OPEN:

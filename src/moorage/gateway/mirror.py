@@ -15,6 +15,7 @@ nothing of it:
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import asdict
 
 from moorage.base.chance import Chance
 from moorage.base.clock import Clock
@@ -26,7 +27,6 @@ from moorage.gateway.shadow_copy import (
     SHADOW_BYTES,
     Common,
     Copy,
-    MirrorCounts,
     Observer,
     Shadowed,
     ToRecord,
@@ -159,7 +159,7 @@ class Mirror:
         """
         common = self._common
         return {
-            **{name: getattr(common.total, name) for name in MirrorCounts.__slots__},
+            **asdict(common.total),
             "in_flight": len(common.in_flight),
             "held_bytes": sum(copy.held_bytes for copy in common.in_flight),
         }

@@ -39,7 +39,7 @@ HURRY_RECORDS = 500
 """From so much on that waits, the thread is woken before its time."""
 
 SLICE_BYTES = 65_536
-SLICE_RECORDS = 16
+SLICE_RECORDS = 64
 REST_SECONDS = 0.0002
 LEAST_FLUSH_SECONDS = 0.05
 
@@ -81,7 +81,7 @@ class Recorder:
         self._rest = threading.Event()
         """Never set."""
         self._stopping = False
-        self._thread: threading.Thread | None = None
+        self._writer: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._delivering: asyncio.Task[None] | None = None
         self._spool = Spool(settings.data_dir / "spool" / "capture", ids, limits.capture_spool_bytes)
@@ -160,9 +160,9 @@ class Recorder:
             for routes in routing.endpoints.values()
             if routes.endpoint.capture is not None
         )
-        if self._live and self._thread is None and not self._stopping:
-            self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
-            self._thread.start()
+        if self._live and self._writer is None and not self._stopping:
+            self._writer = threading.Thread(target=self._run, name="recorder", daemon=True)
+            self._writer.start()
 
     @property
     def dropped(self) -> int:
@@ -229,11 +229,11 @@ class Recorder:
         self._end()
 
     def _end_thread(self) -> None:
-        if self._thread is None:
+        if self._writer is None:
             self._end()
             return
-        self._thread.join(STOP_SECONDS)
-        if self._thread.is_alive():
+        self._writer.join(STOP_SECONDS)
+        if self._writer.is_alive():
             log.warning("captured invocations are lost: the disk does not take them in time")
 
     def _end(self) -> None:

@@ -106,7 +106,8 @@ class SpoolFile:
         rest = memoryview(b"".join(self._pending))
         self._pending, self._pending_bytes = [], 0
         while rest:
-            rest = rest[os.write(self._descriptor, rest) :]
+            written = os.write(self._descriptor, rest)
+            rest = rest[written:]
 
 
 class Spool:
