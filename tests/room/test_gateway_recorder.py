@@ -74,7 +74,7 @@ async def test_the_sample_is_as_large_as_asked_for(
 async def test_what_was_offered_is_in_the_bucket_when_the_gateway_has_stopped(
     tmp_path: Path, store: FailingStore, tasks: Tasks
 ) -> None:
-    recorder = started(make_recorder(tmp_path, store), tasks)
+    recorder = started(make_recorder(tmp_path, store, capture_file_records=1_000), tasks)
     for number in range(2_500):
         offer(recorder, EP, str(number).encode(), variant=f"v{number % 2}")
     await recorder.close()

@@ -69,7 +69,7 @@ def routing(*endpoints: Endpoint) -> Routing:
 
 def make_recorder(folder: Path, store: ObjectStore, clock: Any = None, **limits: Any) -> Recorder:
     settings = Settings(folder, folder, limits=replace(Limits(), **limits))
-    return Recorder(settings, clock or SystemClock(), seeded_chance(1), SystemIds(), store)
+    return Recorder(settings, clock or SystemClock(), seeded_chance(1), SystemIds(), store, event_ids=SystemIds())
 
 
 async def make_store(folder: Path) -> FailingStore:

@@ -9,7 +9,6 @@ import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from moorage.base.ids import Ids
 from moorage.base.settings import Limits
@@ -28,20 +27,44 @@ PAUSE_SECONDS = 1.0
 log = logging.getLogger(__name__)
 
 
-class Captured(NamedTuple):
+class Captured:
     """An invocation as it waits for the recorder's thread."""
 
-    endpoint: Endpoint
-    capture: Capture
-    """The endpoint's."""
-    variant: str
-    at: float
-    inputs: Payload | None
-    outputs: Payload | None
-    custom_attributes: str | None
-    inference_id: str | None
-    size: int
-    """What it holds in memory."""
+    __slots__ = (
+        "at",
+        "capture",
+        "custom_attributes",
+        "endpoint",
+        "inference_id",
+        "inputs",
+        "outputs",
+        "size",
+        "variant",
+    )
+
+    def __init__(  # noqa: PLR0913, PLR0917 - one for each captured invocation
+        self,
+        endpoint: Endpoint,
+        capture: Capture,
+        variant: str,
+        at: float,
+        inputs: Payload | None,
+        outputs: Payload | None,
+        custom_attributes: str | None,
+        inference_id: str | None,
+        size: int,
+    ) -> None:
+        self.endpoint = endpoint
+        self.capture = capture
+        """The endpoint's."""
+        self.variant = variant
+        self.at = at
+        self.inputs = inputs
+        self.outputs = outputs
+        self.custom_attributes = custom_attributes
+        self.inference_id = inference_id
+        self.size = size
+        """What it holds in memory."""
 
 
 @dataclass(eq=False, slots=True)

@@ -25,7 +25,6 @@ in one piece, is remembered (``Heads``); when the same bytes come again the pars
 
 from collections.abc import Sequence
 from enum import Enum, StrEnum, auto
-from functools import cached_property
 from typing import Protocol
 
 import httptools
@@ -75,15 +74,29 @@ class AnswerHead:
         self.content_length = content_length
         self.has_body = has_body
         """Whether body bytes can follow."""
+        self._passed_on: bytes | None = None
+        self._content_type: str | None = None
+        self._knows_content_type = False
 
     def __repr__(self) -> str:
         return f"<AnswerHead: {self.status}, {len(self.raw_headers)} headers>"
 
-    @cached_property
+    @property
     def passed_on(self) -> bytes:
-        """The lines that the client of an invocation gets (data-plane.md section 1.4)."""
-        lines = [(name, self.field(name.lower())) for name in _PASSED_ON]
-        return b"".join([b"%b: %b\r\n" % (name, value) for name, value in lines if value is not None])
+        """The lines that the client of an invocation gets (data-plane.md section 1.4); made once."""
+        if self._passed_on is None:
+            lines = [(name, self.field(name.lower())) for name in _PASSED_ON]
+            self._passed_on = b"".join([b"%b: %b\r\n" % (name, value) for name, value in lines if value is not None])
+        return self._passed_on
+
+    @property
+    def content_type(self) -> str | None:
+        """The Content-Type, latin-1; read once."""
+        if not self._knows_content_type:
+            value = self.field(b"content-type")
+            self._content_type = None if value is None else value.decode("latin-1")
+            self._knows_content_type = True
+        return self._content_type
 
     def field(self, name: bytes) -> bytes | None:
         """Give the first header of this lower-case name."""

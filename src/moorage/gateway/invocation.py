@@ -66,6 +66,7 @@ class InvocationHandling:
         "_forwarded_at",
         "_hash",
         "_head",
+        "_inputs",
         "_invocation",
         "_limit",
         "_meter",
@@ -102,6 +103,8 @@ class InvocationHandling:
         self._waiting: Meter | None = None
         """Where it is counted as waiting."""
         self._sampled = False
+        self._inputs: Payload | None = None
+        """What it sends, for the record and for the shadow variant."""
         self._answer: AnswerHead | None = None
         self._answer_chunks: list[bytes] = []
         self._answer_size = 0
@@ -397,11 +400,14 @@ class InvocationHandling:
         """Let it be recorded if it is in the sample, and copied if it is the shadow variant's turn."""
         shared, endpoint, members = self._shared, invocation.routes.endpoint, invocation.members
         self._sampled = shared.recorder.samples(endpoint)
+        self._inputs = Payload(members.get("ContentType"), self._chunks, self._size)
         if endpoint.shadows:
             forwarded, size = invocation.forwarded, self._size
+            if "SessionId" in members:  # the session is with the production variant
+                forwarded = stages.make_forwarded(invocation.operation, invocation.head.fields, session=False)
             shared.mirror.copy(
                 endpoint,
-                self._inputs(invocation),
+                self._inputs,
                 lambda address: make_request_head(forwarded, size, address),
                 at=invocation.now,
                 sampled=self._sampled,
@@ -411,19 +417,16 @@ class InvocationHandling:
 
     def _record(self, invocation: Invocation, head: AnswerHead, chunks: Sequence[bytes], size: int) -> None:
         """Offer what the client sent and got."""
-        content_type = head.field(b"content-type")
-        self._shared.recorder.offer(
-            invocation.routes.endpoint,
-            invocation.choice.variant.name,
-            self._inputs(invocation),
-            Payload(None if content_type is None else content_type.decode("latin-1"), chunks, size),
-            at=invocation.now,
-            custom_attributes=invocation.members.get("CustomAttributes"),
-            inference_id=invocation.members.get("InferenceId"),
-        )
-
-    def _inputs(self, invocation: Invocation) -> Payload:
-        return Payload(invocation.members.get("ContentType"), self._chunks, self._size)
+        if self._inputs is not None:
+            self._shared.recorder.offer(
+                invocation.routes.endpoint,
+                invocation.choice.variant.name,
+                self._inputs,
+                Payload(head.content_type, chunks, size),
+                at=invocation.now,
+                custom_attributes=invocation.members.get("CustomAttributes"),
+                inference_id=invocation.members.get("InferenceId"),
+            )
 
     def _note(self, status: int, model_status: int | None, error: str | None, *, bytes_out: int = 0) -> None:
         """Count the end, and write it into the access log."""

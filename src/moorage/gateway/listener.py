@@ -128,7 +128,7 @@ class Listener:
             connection.stop_when_idle()
 
     def _arrived(self) -> ClientConnection:
-        connection = ClientConnection(self._shared, choose_handling, InvocationHandling, self._connections.discard)
+        connection = ClientConnection(self._shared, choose_handling, invoke, self._connections.discard)
         self._connections.add(connection)
         return connection
 
@@ -150,6 +150,11 @@ def choose_handling(client: ClientConnection, head: RequestHead) -> Handling:
     if owner is Owner.NOBODY:
         return Refused(client, head)
     return Relay(client, head, owner)
+
+
+def invoke(client: ClientConnection, head: RequestHead) -> InvocationHandling:
+    """Do an invocation that came whole."""
+    return ResponseStreamHandling(client, head) if head.path.endswith("-stream") else InvocationHandling(client, head)
 
 
 def _handling_of(path: str) -> type[InvocationHandling]:

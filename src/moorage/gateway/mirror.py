@@ -35,11 +35,26 @@ from moorage.gateway.shadow_copy import (
 from moorage.routing.decide import Refusal, Routing, decide
 from moorage.routing.snapshot import Endpoint
 from moorage.telemetry.capture import Payload
+from moorage.telemetry.meters import Meters
 
 CLOSE_SECONDS = 1.0
 """For the copies in flight when the gateway is told to stop, or their instance has left the snapshot."""
 
 _CLOSE_LOOK_SECONDS = 0.025
+
+
+class Metered:
+    """Counts copies like invocations of the shadow variant."""
+
+    def __init__(self, meters: Meters) -> None:
+        self._meters = meters
+
+    def note(self, endpoint: Endpoint, variant: str, status: int, seconds: float) -> None:
+        """Count one copy that has ended."""
+        meter = self._meters.of(endpoint.account, endpoint.region, endpoint.name, variant)
+        meter.begin()
+        meter.end(status, seconds, seconds, max(1, len(endpoint.shadows[0].instances)))
+
 
 HeadFor = Callable[[str], bytes]
 """Makes the head of the request that an instance at an address is sent."""

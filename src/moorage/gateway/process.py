@@ -1,6 +1,7 @@
 """The gateway process: everything put together, and taken apart again."""
 
 import asyncio
+import gc
 import os
 import socket
 from functools import partial
@@ -16,7 +17,7 @@ from moorage.gateway.certificate import Certificate
 from moorage.gateway.hold import Hold
 from moorage.gateway.instances import Instances
 from moorage.gateway.listener import Listener
-from moorage.gateway.mirror import Mirror
+from moorage.gateway.mirror import Metered, Mirror
 from moorage.gateway.owners import Owner
 from moorage.gateway.recorder import Recorder
 from moorage.gateway.reports import Reports
@@ -26,11 +27,13 @@ from moorage.gateway.snapshots import SnapshotLink, read_routing
 from moorage.gateway.upstream import Pool
 from moorage.objects.folder import FolderStore
 from moorage.objects.store import ObjectStore
-from moorage.routing.snapshot import Endpoint
 from moorage.telemetry.meters import Meters
 
 OWNER_SECONDS = 5.0
 """For how long a request waits for an owner that is being restarted."""
+
+GARBAGE_THRESHOLD = 50_000
+"""Objects that are made and not yet let go of, before the collector looks at the youngest."""
 
 LAST_REPORT_SECONDS = 2.0
 """For the last numbers to reach the control plane, at the end."""
@@ -41,6 +44,8 @@ FIRST_SNAPSHOT_SECONDS = 1.0
 
 def run(settings: Settings, listener: socket.socket, certificate: Certificate | None = None) -> None:
     """Run a gateway at a listening socket until SIGTERM; with a certificate it speaks TLS."""
+    # An invocation leaves no cycles: the collector would only look, again and again, at what is in flight.
+    gc.set_threshold(GARBAGE_THRESHOLD, 50, 100)
     run_process("gateway", lambda stop: serve(settings, listener, stop, SystemClock(), certificate))
 
 
@@ -100,15 +105,9 @@ def _make_shared(  # noqa: PLR0913 - a gateway is made of this much
         recovered=hold.release_all,
         most_outstanding=limits.invocations_per_instance,
     )
-    recorder = Recorder(settings, clock, chance, SystemIds(), store)
+    recorder = Recorder(settings, clock, chance, SystemIds(), store, event_ids=QuickIds())
 
-    def observe(endpoint: Endpoint, variant: str, status: int, seconds: float) -> None:
-        """Count a copy like an invocation of the shadow variant."""
-        meter = meters.of(endpoint.account, endpoint.region, endpoint.name, variant)
-        meter.begin()
-        meter.end(status, seconds, seconds, max(1, sum(len(shadow.instances) for shadow in endpoint.shadows)))
-
-    mirror = Mirror(instances, recorder, limits, clock, chance, observe=observe)
+    mirror = Mirror(instances, recorder, limits, clock, chance, observe=Metered(meters).note)
     _tell_losses(meters, recorder, mirror)
     return Shared(
         limits=limits,

@@ -16,7 +16,7 @@ from typing import Any
 
 from moorage.gateway.requests import HEAD_BYTES, RequestHead
 
-_ENDING = b"/invocations"
+_ENDINGS = (b"/invocations", b"/invocations-response-stream")
 _VALUE = rb"([!-~](?:[ -~]*[!-~])?)"
 _LENGTH = rb"([0-9]{1,9})"
 _UNUSUAL = frozenset(
@@ -70,7 +70,7 @@ class QuickReader:
             head.method == "POST"
             and head.version == "1.1"
             and not head.query
-            and head.path.endswith(_ENDING.decode())
+            and head.path.encode("latin-1").endswith(_ENDINGS)
             and len(form) == len(written)
             and form >= _NEEDED
             and form.isdisjoint(_UNUSUAL)
@@ -95,7 +95,7 @@ def _make(form: HeadForm, found: "re.Match[bytes]", data: bytes) -> tuple[Reques
     values, end = found.groups(), found.end()
     target = values[0]
     length = int(values[form.length])
-    if length != len(data) - end or end > HEAD_BYTES or not target.endswith(_ENDING) or b"?" in target:
+    if length != len(data) - end or end > HEAD_BYTES or not target.endswith(_ENDINGS) or b"?" in target:
         return None
     head = RequestHead(target.decode("ascii"), None)
     head.content_length = length

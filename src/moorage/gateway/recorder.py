@@ -61,7 +61,10 @@ log = logging.getLogger(__name__)
 class Recorder:
     """Takes samples of invocations; one per gateway."""
 
-    def __init__(self, settings: Settings, clock: Clock, chance: Chance, ids: Ids, store: ObjectStore) -> None:
+    def __init__(  # noqa: PLR0913 - where everything comes from
+        self, settings: Settings, clock: Clock, chance: Chance, ids: Ids, store: ObjectStore, *, event_ids: Ids
+    ) -> None:
+        """``event_ids`` are asked by the thread alone, once for each record."""
         limits = settings.limits
         self.offered = 0
         """Invocations that were sampled and came here."""
@@ -85,7 +88,7 @@ class Recorder:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._delivering: asyncio.Task[None] | None = None
         self._spool = Spool(settings.data_dir / "spool" / "capture", ids, limits.capture_spool_bytes)
-        self._files = CaptureFiles(self._spool, ids, limits, self._finished)
+        self._files = CaptureFiles(self._spool, event_ids, limits, self._finished)
         self._delivery = Delivery(self._spool, store, clock)
         self._measured_at: float | None = None
         self._told_at = 0.0

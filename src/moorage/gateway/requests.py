@@ -99,7 +99,9 @@ class RequestReader:
         "_fault",
         "_framing_bytes",
         "_headers",
+        "_keeps_alive",
         "_last",
+        "_left",
         "_line_known",
         "_parser",
         "_piece",
@@ -115,6 +117,9 @@ class RequestReader:
         self._parser = httptools.HttpRequestParser(self)
         self._framing_bytes = 0
         self._last = False
+        self._keeps_alive = True
+        self._left = 0
+        """Bytes of a body of known length that are still to come: the parser, which would copy them, does not see them."""
         self._fault: BaseException | None = None
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
@@ -131,7 +136,9 @@ class RequestReader:
 
     def feed(self, data: bytes) -> None:
         """Read bytes; raises BadRequest, after which nothing more may be fed."""
-        if self._last:
+        if self._left:
+            data = self._feed_body(data)
+        if self._last or not data:
             return
         self.between = False
         self._framing_bytes += len(data)
@@ -150,6 +157,20 @@ class RequestReader:
             raise BadRequest("The head of the request is too large.", 431)
         if not self._line_known:
             self._begun += data
+
+    def _feed_body(self, data: bytes) -> bytes:
+        """Pass on what belongs to the body that is being read; gives the rest."""
+        size = len(data)
+        rest = b""
+        if size > self._left:
+            data, rest = data[: self._left], data[self._left :]
+            size = self._left
+        self._left -= size
+        self._sink.body_received(data)
+        if not self._left:
+            self._parser = httptools.HttpRequestParser(self)  # the old one waits for the body
+            self._end(keeps_alive=self._keeps_alive)
+        return rest
 
     def on_message_begin(self) -> None:
         """(httptools) A new request."""
@@ -190,6 +211,7 @@ class RequestReader:
             if not 0 < arrived <= HEAD_BYTES:  # several requests in one piece, or a large piece: count exactly
                 _check_size(self._url, self._headers)
             self._last = False
+            self._left, self._keeps_alive = head.content_length, head.keep_alive
             self._sink.head_received(head)
         except BaseException as fault:
             self._fault = fault
@@ -211,6 +233,8 @@ class RequestReader:
     def on_body(self, data: bytes) -> None:
         """(httptools) A piece of the body."""
         self._framing_bytes = 0
+        if self._left:
+            self._left -= len(data)
         try:
             self._sink.body_received(data)
         except BaseException as fault:
@@ -219,14 +243,17 @@ class RequestReader:
 
     def on_message_complete(self) -> None:
         """(httptools) The request is complete."""
-        self._framing_bytes = 0
-        self.between = True
-        self._last = not self._parser.should_keep_alive()
         try:
-            self._sink.request_ended()
+            self._end(keeps_alive=self._parser.should_keep_alive())
         except BaseException as fault:
             self._fault = fault
             raise
+
+    def _end(self, *, keeps_alive: bool) -> None:
+        self._framing_bytes = self._left = 0
+        self.between = True
+        self._last = not keeps_alive
+        self._sink.request_ended()
 
 
 def make_head(

@@ -17,6 +17,9 @@ from moorage.telemetry.capture import RECORD_BYTES, Payload
 SHADOW_BYTES = 67_108_864
 """Bodies that the copies in flight of one endpoint hold."""
 
+JOINED_BYTES = 16_384
+"""Up to this size head and body go out as one piece."""
+
 READ_BYTES = 16_777_216
 """Of answers, between two ticks."""
 
@@ -213,7 +216,10 @@ class Copy:
         self.connection = connection
         self._common.refusals.takes(self.instance_id)
         connection.exchange.begin(self)
-        connection.send(request)
+        if self.held_bytes <= JOINED_BYTES:
+            connection.send_whole(b"".join(request))
+        else:
+            connection.send(request)
 
     def upstream_refused(self, reason: str) -> None:  # noqa: ARG002 - nobody is told
         """Give up: a copy is not tried again."""
@@ -240,8 +246,7 @@ class Copy:
         elif not 200 <= head.status < 300:
             self._record = None
         elif self._record is not None:
-            content_type = head.field(b"content-type")
-            self._content_type = None if content_type is None else content_type.decode("latin-1")
+            self._content_type = head.content_type
 
     def answer_body_received(self, data: bytes) -> None:
         """Drop a piece of the answer, or keep it for the record."""

@@ -29,12 +29,13 @@ from moorage.routing.sessions import Binding
 SKEW_SECONDS = 300.0
 SERVICE = load_service("sagemaker-runtime")
 
+_SESSION = "X-Amzn-SageMaker-Session-Id"
 _FORWARDED = (
     "Content-Type",
     "Accept",
     "X-Amzn-SageMaker-Custom-Attributes",
     "X-Amzn-SageMaker-Inference-Id",
-    "X-Amzn-SageMaker-Session-Id",
+    _SESSION,
 )
 """What the container sees of the client's headers."""
 _ACTIONS: Mapping[str, str] = {
@@ -284,10 +285,12 @@ def capacity_is_coming(invocation: Invocation) -> bool:
     return any(variant.coming and (only or variant.weight > 0) for variant in variants)
 
 
-def make_forwarded(operation: Operation, fields: Mapping[str, str]) -> bytes:
+def make_forwarded(operation: Operation, fields: Mapping[str, str], *, session: bool = True) -> bytes:
     """Make the header lines that the container sees: only those of the API (data-plane.md section 1.3)."""
     lines = []
     for name in _FORWARDED:
+        if name == _SESSION and not session:
+            continue
         # The plain Accept means nothing where the answer is a stream (section 1.2).
         source = "x-amzn-sagemaker-accept" if name == "Accept" and _streams(operation) else name.lower()
         if source in fields:

@@ -19,6 +19,8 @@ import orjson
 RECORD_BYTES = 10_000_000
 """Largest sum of the bodies of one record; a larger one is not recorded (data-plane.md section 5.7)."""
 
+_MOST_STARTS = 64
+
 PIECE_BYTES = 49_152
 """Largest run of a body that is encoded at once."""
 
@@ -34,11 +36,12 @@ class Encoding(StrEnum):
 class Encodings:
     """Which content types are written as text."""
 
-    __slots__ = ("_csv", "_json")
+    __slots__ = ("_csv", "_json", "_starts")
 
     def __init__(self, csv_types: Iterable[str], json_types: Iterable[str]) -> None:
         self._csv = frozenset(map(str.lower, csv_types))
         self._json = frozenset(map(str.lower, json_types))
+        self._starts: dict[tuple[bytes, str | None], tuple[bytes, Encoding]] = {}
 
     def of(self, content_type: str | None) -> Encoding:
         """Give the encoding of a body by its Content-Type; parameters and case do not matter."""
@@ -49,16 +52,29 @@ class Encodings:
             return Encoding.CSV
         return Encoding.JSON if media_type in self._json else Encoding.BASE64
 
+    def start_of(self, mode: bytes, content_type: str | None) -> tuple[bytes, Encoding]:
+        """Give what stands before the body of a side of a record, and its encoding; worked out once for each type."""
+        found = self._starts.get((mode, content_type))
+        if found is None:
+            seen = b"" if content_type is None else b'"observedContentType":%b,' % orjson.dumps(content_type)
+            found = (b'{%b"mode":"%b","data":' % (seen, mode), self.of(content_type))
+            if len(self._starts) >= _MOST_STARTS:
+                self._starts.clear()
+            self._starts[mode, content_type] = found
+        return found
+
 
 class Payload:
     """A body with its Content-Type: the pieces that came from the socket, not a copy of them."""
 
-    __slots__ = ("chunks", "content_type", "size")
+    __slots__ = ("chunks", "content_type", "size", "written")
 
     def __init__(self, content_type: str | None, chunks: Sequence[bytes], size: int) -> None:
         self.content_type = content_type
         self.chunks = chunks
         self.size = size
+        self.written: bytes | None = None
+        """As a side of a record: the request stands in that of the production variant and in that of its shadow."""
 
     def __repr__(self) -> str:
         return f"<Payload: {self.content_type}, {self.size} bytes>"
@@ -94,14 +110,17 @@ def object_key(prefix: str, endpoint: str, variant: str, at: float, file_id: str
     return f"{prefix}/{endpoint}/{variant}/{name}" if prefix else f"{endpoint}/{variant}/{name}"
 
 
-def _metadata(record: Record) -> dict[str, object]:
+def _metadata(record: Record) -> bytes:
+    at = _to_the_second(int(record.at))
+    if record.custom_attributes is None and record.inference_id is None:
+        return b'{"eventId":"%b","inferenceTime":"%b"}' % (record.event_id.encode(), at.encode())
     metadata: dict[str, object] = {"eventId": record.event_id}
     if record.custom_attributes is not None:
         metadata["customAttributes"] = [record.custom_attributes]
     if record.inference_id is not None:
         metadata["inferenceId"] = record.inference_id
-    metadata["inferenceTime"] = _to_the_second(int(record.at))
-    return metadata
+    metadata["inferenceTime"] = at
+    return orjson.dumps(metadata)
 
 
 @lru_cache(maxsize=16)
@@ -111,27 +130,26 @@ def _to_the_second(at: int) -> str:
 
 def _encode_whole(record: Record, encodings: Encodings) -> bytes:
     """Do in one call what ``_encode_in_pieces`` does in many: most bodies are small."""
-    data: dict[str, object] = {}
+    data = b""
     if record.inputs is not None:
-        data["endpointInput"] = _side("INPUT", record.inputs, encodings)
+        if record.inputs.written is None:
+            record.inputs.written = _side(b"INPUT", record.inputs, encodings)
+        data = b'"endpointInput":' + record.inputs.written
     if record.outputs is not None:
-        data["endpointOutput"] = _side("OUTPUT", record.outputs, encodings)
-    line = {"captureData": data, "eventMetadata": _metadata(record), "eventVersion": "0"}
-    return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+        output = b'"endpointOutput":' + _side(b"OUTPUT", record.outputs, encodings)
+        data = output if record.inputs is None else data + b"," + output
+    return b'{"captureData":{%b},"eventMetadata":%b,"eventVersion":"0"}\n' % (data, _metadata(record))
 
 
-def _side(mode: str, payload: Payload, encodings: Encodings) -> dict[str, str]:
+def _side(mode: bytes, payload: Payload, encodings: Encodings) -> bytes:
     body = payload.chunks[0] if len(payload.chunks) == 1 else b"".join(payload.chunks)
-    encoding, text = encodings.of(payload.content_type), ""
+    start, encoding = encodings.start_of(mode, payload.content_type)
     if encoding is not Encoding.BASE64:
         try:
-            text = body.decode()
+            return b'%b%b,"encoding":"%b"}' % (start, orjson.dumps(body.decode()), encoding.encode())
         except UnicodeDecodeError:
-            encoding = Encoding.BASE64
-    if encoding is Encoding.BASE64:
-        text = b2a_base64(body, newline=False).decode()
-    side = {"mode": mode, "data": text, "encoding": encoding}
-    return side if payload.content_type is None else {"observedContentType": payload.content_type, **side}
+            pass
+    return b'%b"%b","encoding":"BASE64"}' % (start, b2a_base64(body, newline=False))
 
 
 def _encode_in_pieces(record: Record, encodings: Encodings) -> Iterator[bytes]:
@@ -142,15 +160,14 @@ def _encode_in_pieces(record: Record, encodings: Encodings) -> Iterator[bytes]:
     if record.outputs is not None:
         yield b'"endpointOutput":' if record.inputs is None else b',"endpointOutput":'
         yield from _side_in_pieces(b"OUTPUT", record.outputs, encodings)
-    yield b'},"eventMetadata":%b,"eventVersion":"0"}\n' % orjson.dumps(_metadata(record))
+    yield b'},"eventMetadata":%b,"eventVersion":"0"}\n' % _metadata(record)
 
 
 def _side_in_pieces(mode: bytes, payload: Payload, encodings: Encodings) -> Iterator[bytes]:
-    encoding = encodings.of(payload.content_type)
+    start, encoding = encodings.start_of(mode, payload.content_type)
     if encoding is not Encoding.BASE64 and not (yield from _is_text(payload.chunks)):
         encoding = Encoding.BASE64
-    seen = b"" if payload.content_type is None else b'"observedContentType":%b,' % orjson.dumps(payload.content_type)
-    yield b'{%b"mode":"%b","data":"' % (seen, mode)
+    yield start + b'"'
     yield from _in_base64(payload.chunks) if encoding is Encoding.BASE64 else _escaped(payload.chunks)
     yield b'","encoding":"%b"}' % encoding.encode()
 
