@@ -119,7 +119,7 @@ class RequestReader:
         self._last = False
         self._keeps_alive = True
         self._left = 0
-        """Bytes of a body of known length that are still to come: the parser, which would copy them, does not see them."""
+        """Bytes of a body of known length that are still to come; the parser, which copies, is not shown them."""
         self._fault: BaseException | None = None
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
