@@ -14,6 +14,7 @@ from moorage.base.settings import Settings
 from moorage.base.tasks import Tasks
 from moorage.gateway.access_log import AccessLog
 from moorage.gateway.certificate import Certificate
+from moorage.gateway.heap import keep_memory
 from moorage.gateway.hold import Hold
 from moorage.gateway.instances import Instances
 from moorage.gateway.listener import Listener
@@ -46,6 +47,7 @@ def run(settings: Settings, listener: socket.socket, certificate: Certificate | 
     """Run a gateway at a listening socket until SIGTERM; with a certificate it speaks TLS."""
     # An invocation leaves no cycles: the collector would only look, again and again, at what is in flight.
     gc.set_threshold(GARBAGE_THRESHOLD, 50, 100)
+    keep_memory()
     run_process("gateway", lambda stop: serve(settings, listener, stop, SystemClock(), certificate))
 
 
