@@ -5,12 +5,10 @@ PROGRAM = """
 import resource
 from moorage.gateway.heap import keep_memory
 {first}
-held = bytes(1_000_000)
-del held
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(100):
-    held = bytes(1_000_000)
-    del held
+for _ in range(20):
+    body = [bytes(256_000) for _ in range(24)]
+    body.clear()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
