@@ -5,9 +5,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from prometheus_client.parser import text_string_to_metric_families
+from tests.support.fixtures import Deployment, Wine
 from tests.support.product import Moorage, running, wait_until
 
 TOKEN = "a-token-of-the-tests"
@@ -61,3 +64,39 @@ def test_token_reads_the_metrics_and_is_seen_by_nobody(tmp_path: Path) -> None:
         assert (status, "moorage_build_info" in text) == (200, True)
         commands = [Path(f"/proc/{row['pid']}/cmdline").read_text() for row in moorage.ps()]
         assert not [command for command in commands if TOKEN in command]
+
+
+def counted(moorage: Moorage, name: str) -> float:
+    """Add up a metric over its labels."""
+    _, text = scrape(moorage)
+    families = text_string_to_metric_families(text)
+    return sum(sample.value for family in families for sample in family.samples if sample.name == name)
+
+
+@pytest.mark.slow  # starts instances
+def test_each_invocation_is_counted_shown_and_logged(wine: Wine, tmp_path: Path) -> None:
+    log = tmp_path / "access.jsonl"
+    with running(tmp_path / "data", MOORAGE_ACCESS_LOG=str(log), MOORAGE_GATEWAYS="2") as moorage:
+        deployment = Deployment(moorage)
+        deployment.in_service("ep", ("v1", deployment.model("m", wine.artefact("logistic")), 1.0, 1))
+        for _ in range(20):
+            deployment.runtime.invoke_endpoint(EndpointName="ep", ContentType="text/csv", Body=wine.csv(0, 1))
+        with pytest.raises(ClientError):
+            deployment.runtime.invoke_endpoint(EndpointName="ep", ContentType="text/csv", Body="no,numbers")
+        total = "moorage_invocations_total"
+        wait_until(lambda: counted(moorage, total) == 21, within=10, what="the invocations are counted")
+        assert counted(moorage, "moorage_model_latency_seconds_count") == 21
+        (line,) = json.loads(moorage.run("top", "--once", "--output", "json").stdout)
+        assert (line["endpoint"], line["variant"], line["instances_ready"]) == ("ep", "v1", 1)
+
+        def lines() -> list[dict[str, Any]]:
+            """Read those of the endpoint; the start of the server has left one without."""
+            entries = [json.loads(line) for line in log.read_text().splitlines()]
+            return [entry for entry in entries if entry["endpoint"] is not None]
+
+        wait_until(lambda: len(lines()) == 21, within=10, what="the access log is written")
+        assert sorted(entry["status"] for entry in lines()) == [200] * 20 + [424]
+        assert {(entry["endpoint"], entry["variant"], entry["operation"]) for entry in lines()} == {
+            ("ep", "v1", "InvokeEndpoint")
+        }
+        assert all(entry["model_ms"] <= entry["total_ms"] for entry in lines())
