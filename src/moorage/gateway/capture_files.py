@@ -16,7 +16,10 @@ from moorage.gateway.spool import Spool, SpoolFile, Target
 from moorage.objects.faults import UnusableUri
 from moorage.objects.store import parse_s3_uri
 from moorage.routing.snapshot import Capture, Endpoint
-from moorage.telemetry.capture import Encodings, Payload, Record, encode_record, object_key
+from moorage.telemetry.capture import Encodings, Payload, Record, encode_record, encode_small, object_key
+
+SMALL_BYTES = 16_384
+"""Records up to this size are work for so short a time that nobody needs a rest in between."""
 
 MOST_OPEN = 256
 """Open files; for one more the oldest is closed early."""
@@ -127,7 +130,10 @@ class CaptureFiles:
         file = opened.file
         size = file.size
         try:
-            file.append(encode_record(self._record(captured), opened.encodings), breathe)
+            if captured.size <= SMALL_BYTES:
+                file.append_line(encode_small(self._record(captured), opened.encodings))
+            else:
+                file.append(encode_record(self._record(captured), opened.encodings), breathe)
         except OSError as fault:
             counts.dropped_disk += 1
             self._broken(key, fault, now)

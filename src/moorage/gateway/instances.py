@@ -86,13 +86,13 @@ class Instances:
                     on_full=partial(self._note_full, instance_id),
                 )
 
-    def borrow(self, instance: Instance, borrower: Borrower) -> None:
+    def borrow(self, instance: Instance, borrower: Borrower, *, look: bool = True) -> None:
         """Lend a connection to an instance; see ``Pool.borrow``."""
         pool = self._pools.get(instance.instance_id)
         if pool is None:
             borrower.upstream_refused("the instance is no longer in the snapshot")
         else:
-            pool.borrow(borrower)
+            pool.borrow(borrower, look=look)
 
     def suspect(self, instance_id: str) -> None:
         """Pass over an instance for a while, and say so to the control plane."""

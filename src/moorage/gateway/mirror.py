@@ -132,7 +132,7 @@ class Mirror:
         if sampled and capture is not None:
             record = ToRecord(inputs, at, custom_attributes, inference_id, capture.outputs)
         copy = Copy(self._common, shadowed, instance, head_for(instance.address), inputs, record)
-        self._instances.borrow(instance, copy)
+        self._instances.borrow(instance, copy, look=False)
 
     def apply(self, routing: Routing) -> None:
         """Note a new snapshot: what is not in it is forgotten."""

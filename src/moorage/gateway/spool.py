@@ -92,6 +92,16 @@ class SpoolFile:
             breathe(len(piece))
         self.records += 1
 
+    def append_line(self, line: bytes) -> None:
+        """Add a record that is one small piece. Raises OSError."""
+        size = len(line)
+        self._pending.append(line)
+        self._pending_bytes += size
+        self.size += size
+        if self._pending_bytes >= WRITE_BYTES:
+            self._write()
+        self.records += 1
+
     def flush(self) -> None:
         """Give the system all that was added. Raises OSError."""
         if self._pending:

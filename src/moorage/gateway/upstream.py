@@ -111,12 +111,12 @@ class UpstreamConnection:
             and transport.get_write_buffer_size() == 0
         )
 
-    def alive(self) -> bool:
+    def alive(self, *, look: bool = True) -> bool:
         """Look whether the other side has closed, or sent what nobody asked for, since the loop last looked."""
         transport = self._transport
         if transport is None or transport.is_closing() or not self.exchange.reusable:
             return False
-        return not self._poll.poll(0)
+        return not look or not self._poll.poll(0)
 
     def give_back(self) -> None:
         """Return to the pool: kept when the answer is complete, else closed."""
@@ -170,15 +170,15 @@ class Pool:
     def __repr__(self) -> str:
         return f"<Pool {self.address}: {self.outstanding} outstanding, {len(self._kept)} kept>"
 
-    def borrow(self, borrower: Borrower) -> None:
+    def borrow(self, borrower: Borrower, *, look: bool = True) -> None:
         """Lend a kept connection at once, or a new one when it is made.
 
-        A borrower who has changed its mind by then gives it back.
+        A borrower who has changed its mind by then gives it back. Who can do without an answer saves the ``look``.
         """
         self._lend()
         while self._kept:
             connection = self._kept.pop()
-            if connection.alive():
+            if connection.alive(look=look):
                 connection.borrower = borrower
                 borrower.upstream_ready(connection)
                 return

@@ -98,7 +98,7 @@ def encode_record(record: Record, encodings: Encodings) -> Iterable[bytes]:
     inputs, outputs = record.inputs, record.outputs
     size = (inputs.size if inputs is not None else 0) + (outputs.size if outputs is not None else 0)
     if size <= PIECE_BYTES:
-        return (_encode_whole(record, encodings),)
+        return (encode_small(record, encodings),)
     return _encode_in_pieces(record, encodings)
 
 
@@ -128,8 +128,8 @@ def _to_the_second(at: int) -> str:
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
-def _encode_whole(record: Record, encodings: Encodings) -> bytes:
-    """Do in one call what ``_encode_in_pieces`` does in many: most bodies are small."""
+def encode_small(record: Record, encodings: Encodings) -> bytes:
+    """Give the line of a record in one piece: what ``encode_record`` gives in many when the bodies are large."""
     data = b""
     if record.inputs is not None:
         if record.inputs.written is None:
