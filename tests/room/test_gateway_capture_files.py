@@ -10,9 +10,9 @@ from tests.support.capture import CAPTURE, captured_endpoint, payload
 
 from moorage.base.ids import SystemIds
 from moorage.base.settings import Limits
-from moorage.gateway import capture_files
-from moorage.gateway.capture_files import PAUSE_SECONDS, Captured, CaptureFiles
-from moorage.gateway.spool import Spool, Target, read_finished
+from moorage.gateway.capture import files as capture_files
+from moorage.gateway.capture.files import PAUSE_SECONDS, Captured, CaptureFiles
+from moorage.gateway.capture.spool import Spool, Target, read_finished
 from moorage.routing.snapshot import Capture, Endpoint
 
 EP = captured_endpoint()

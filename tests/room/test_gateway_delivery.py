@@ -10,8 +10,8 @@ from tests.support.capture import BUCKET, FailingStore, HandClock, make_store
 from tests.support.gateway import ACCOUNT
 
 from moorage.base.ids import SystemIds
-from moorage.gateway.delivery import GIVE_UP_SECONDS, Delivery, delay_after
-from moorage.gateway.spool import Spool, Target
+from moorage.gateway.capture.delivery import GIVE_UP_SECONDS, Delivery, delay_after
+from moorage.gateway.capture.spool import Spool, Target
 
 TARGET = Target(ACCOUNT, BUCKET, "data/key.jsonl")
 

@@ -30,11 +30,11 @@ from tests.support.gateway import (
 from moorage.base.chance import seeded_chance
 from moorage.base.settings import Limits
 from moorage.base.tasks import Tasks
-from moorage.gateway import shadow_copy
+from moorage.gateway.capture.recorder import Recorder
 from moorage.gateway.instances import Instances
-from moorage.gateway.mirror import Mirror
-from moorage.gateway.recorder import Recorder
-from moorage.gateway.shadow_copy import SHADOW_BYTES
+from moorage.gateway.shadow import copies as shadow_copy
+from moorage.gateway.shadow.copies import SHADOW_BYTES
+from moorage.gateway.shadow.mirror import Mirror
 from moorage.routing.decide import make_routing
 from moorage.routing.snapshot import Endpoint, Instance, Variant
 

@@ -27,8 +27,8 @@ from tests.support.capture import (
 from tests.support.gateway import ACCOUNT, until
 
 from moorage.base.tasks import Tasks
-from moorage.gateway import recorder as recorder_module
-from moorage.gateway.recorder import QUEUE_BYTES, QUEUE_RECORDS, Recorder
+from moorage.gateway.capture import recorder as recorder_module
+from moorage.gateway.capture.recorder import QUEUE_BYTES, QUEUE_RECORDS, Recorder
 from moorage.routing.snapshot import Capture
 from moorage.telemetry.capture import RECORD_BYTES
 
@@ -52,7 +52,7 @@ async def tasks() -> AsyncIterator[Tasks]:
 
 @pytest.fixture
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("moorage.gateway.delivery.FIRST_DELAY_SECONDS", 0.01)
+    monkeypatch.setattr("moorage.gateway.capture.delivery.FIRST_DELAY_SECONDS", 0.01)
 
 
 def started(recorder: Recorder, tasks: Tasks) -> Recorder:

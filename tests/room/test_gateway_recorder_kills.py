@@ -115,7 +115,7 @@ async def test_a_process_killed_between_the_upload_and_its_note_uploads_the_same
     async with gateway(tmp_path, 0, 50) as process:
         await until(lambda: whole_lines(tmp_path) == 50, 30)
         await kill(process)
-    monkeypatch.setattr("moorage.gateway.delivery.FIRST_DELAY_SECONDS", 0.01)
+    monkeypatch.setattr("moorage.gateway.capture.delivery.FIRST_DELAY_SECONDS", 0.01)
     store.fails_every_second = True
     assert await deliver_all(tmp_path, store) == sorted(map(str, range(50)))
     assert len((await store.list("captures")).objects) == 2

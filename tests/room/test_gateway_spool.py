@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from moorage.base.ids import SystemIds
-from moorage.gateway.spool import BLOCK_BYTES, WRITE_BYTES, Finished, Spool, Target, read_finished
+from moorage.gateway.capture.spool import BLOCK_BYTES, WRITE_BYTES, Finished, Spool, Target, read_finished
 
 TARGET = Target("1", "b", "k/ä")
 

@@ -13,7 +13,7 @@ from moorage.base.chance import seeded_chance
 from moorage.base.clock import SystemClock
 from moorage.base.ids import SystemIds
 from moorage.base.settings import Limits, Settings
-from moorage.gateway.recorder import Recorder
+from moorage.gateway.capture.recorder import Recorder
 from moorage.objects.folder import FolderStore
 from moorage.objects.store import ObjectInfo, ObjectStore
 from moorage.routing.decide import Routing, make_routing

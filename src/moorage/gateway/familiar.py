@@ -17,7 +17,7 @@ from moorage.aws.errors import ServiceError
 from moorage.aws.shapes import Operation
 from moorage.aws.sigv4 import MalformedSignature, Signature, timestamp_of
 from moorage.aws.sigv4_again import Verifier
-from moorage.gateway.quick import HeadForm
+from moorage.gateway.head_form import HeadForm
 from moorage.gateway.stages import SKEW_SECONDS, Invocation, make_forwarded, signature_of
 from moorage.iam.authenticate import Caller
 from moorage.iam.evaluate import permissions_of

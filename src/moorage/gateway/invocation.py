@@ -9,7 +9,6 @@ Beside its way to the client an invocation is counted (``telemetry.meters``), wr
 shadow variant and recorded; each takes references and returns at once.
 """
 
-import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from typing import ClassVar
@@ -19,9 +18,9 @@ from moorage.aws.response import Response
 from moorage.gateway import answers, model_errors, stages
 from moorage.gateway.connection import ClientConnection
 from moorage.gateway.exchange import AnswerHead, Break
+from moorage.gateway.intake import Intake
 from moorage.gateway.requests import RequestHead
 from moorage.gateway.session_stages import settle
-from moorage.gateway.shared import Shared
 from moorage.gateway.stages import Invocation
 from moorage.gateway.upstream import UpstreamConnection
 from moorage.routing.choice import Refusal
@@ -29,12 +28,6 @@ from moorage.telemetry.capture import Payload
 from moorage.telemetry.meters import Meter
 
 log = logging.getLogger(__name__)
-
-BODY_SECONDS = 120.0
-"""For the whole body of an invocation to come in."""
-
-DISCARD_BODIES = 8
-"""An oversize body is read and dropped up to this many times the limit, so that the client sees the error."""
 
 MOST_ATTEMPTS = 16
 
@@ -50,49 +43,26 @@ _SUCCESS = (
 )
 
 
-class InvocationHandling:
+class InvocationHandling(Intake):
     """One invocation on one client connection."""
 
     ADMISSION: ClassVar[Sequence[Callable[[Invocation], None]]] = stages.ADMISSION
 
     __slots__ = (
         "_answer",
-        "_answer_chunks",
         "_answer_size",
-        "_buffered",
-        "_chunks",
-        "_client",
-        "_done",
         "_forwarded_at",
-        "_hash",
-        "_head",
         "_inputs",
         "_invocation",
-        "_limit",
         "_meter",
         "_refusal",
-        "_request_id",
         "_sampled",
-        "_shared",
-        "_size",
-        "_started",
         "_upstream",
         "_waiting",
     )
 
     def __init__(self, client: ClientConnection, head: RequestHead) -> None:
-        shared = client.shared
-        self._client = client
-        self._shared: Shared = shared
-        self._head = head
-        self._started = shared.clock.monotonic()
-        self._request_id = shared.ids.request_id()
-        self._limit = shared.limits.invocation_body_bytes
-        self._chunks: list[bytes] = []
-        self._size = 0
-        self._buffered = 0
-        """Bytes of both bodies that are counted as in memory."""
-        self._hash: hashlib._Hash | None = None
+        super().__init__(client, head)
         self._invocation: Invocation | None = None
         self._upstream: UpstreamConnection | None = None
         self._meter: Meter | None = None
@@ -106,39 +76,9 @@ class InvocationHandling:
         self._inputs: Payload | None = None
         """What it sends, for the record and for the shadow variant."""
         self._answer: AnswerHead | None = None
-        self._answer_chunks: list[bytes] = []
         self._answer_size = 0
-        self._done = False
 
     # Handling
-
-    def start(self) -> None:
-        """Begin; the head is known."""
-        self._client.deadline = self._shared.ticked_at + BODY_SECONDS
-        expects_continue = self._head.expects_continue
-        # Who does not wait to be asked may look at the answer only when all is sent: a body that is too large is read,
-        # but not one of which it is clear that it will not be read to its end.
-        if self._head.content_length > (self._limit if expects_continue else DISCARD_BODIES * self._limit):
-            self._fail(stages.oversize(self._request_id))
-        elif expects_continue:
-            self._client.send_continue()
-
-    def body_received(self, data: bytes) -> None:
-        """Take a piece of the body; what is beyond the limit is dropped."""
-        if self._done:
-            return
-        self._size += len(data)
-        if self._size > self._limit:
-            self._forget_bodies()
-            if self._size > DISCARD_BODIES * self._limit:
-                self._fail(stages.oversize(self._request_id))
-            return
-        if self._chunks:  # a body in pieces is hashed while it comes, so that none takes long
-            if self._hash is None:
-                self._hash = hashlib.sha256(self._chunks[0])
-            self._hash.update(data)
-        self._chunks.append(data)
-        self._count_buffered(len(data))
 
     def request_ended(self) -> None:
         """Decide and forward: the body is complete."""
@@ -152,13 +92,6 @@ class InvocationHandling:
         except Exception:
             log.exception("request %s could not be decided", self._request_id)
             self._fail(OurFault("InternalFailure", "Moorage failed; its log says why."))
-
-    def request_received(self, body: bytes) -> None:
-        """Take a body that is complete, decide and forward."""
-        self._size = len(body)
-        if self._size <= self._limit:
-            self._chunks.append(body)
-        self.request_ended()
 
     def client_gone(self) -> None:
         """Stop the container's work."""
@@ -300,14 +233,10 @@ class InvocationHandling:
         shared = self._shared
         if shared.routing is None:
             raise stages.starting()
-        if self._hash is None:
-            digest = hashlib.sha256(self._chunks[0] if self._chunks else b"").hexdigest()
-        else:
-            digest = self._hash.hexdigest()
         invocation = Invocation(
             self._head,
             self._chunks,
-            payload_sha256=digest,
+            payload_sha256=self._sha256(),
             source_ip=self._client.source_ip,
             secure=shared.secure,
             request_id=self._request_id,
@@ -538,21 +467,6 @@ class InvocationHandling:
             hold = self._shared.hold
             if hold.occupied and self._invocation is not None:
                 hold.release_one(self._invocation.routes.endpoint.arn)
-
-    def _count_buffered(self, size: int) -> None:
-        """Count a piece of a body in memory; who would need more memory than there may be is refused."""
-        shared = self._shared
-        self._buffered += size
-        shared.buffered_bytes += size
-        if shared.buffered_bytes > shared.limits.buffered_bytes:
-            self._fail(OurFault("ServiceUnavailable", "Moorage has no memory left for bodies. Try again.", status=503))
-
-    def _forget_bodies(self) -> None:
-        """Let go of the bodies; who records or copies them has references of its own."""
-        if self._buffered:
-            self._shared.buffered_bytes -= self._buffered
-            self._buffered = 0
-        self._chunks, self._answer_chunks = [], []
 
 
 def make_request_head(forwarded: bytes, size: int, address: str) -> bytes:

@@ -13,16 +13,16 @@ from moorage.base.process import run_process
 from moorage.base.settings import Settings
 from moorage.base.tasks import Tasks
 from moorage.gateway.access_log import AccessLog
+from moorage.gateway.capture.recorder import Recorder
 from moorage.gateway.certificate import Certificate
 from moorage.gateway.heap import keep_memory
 from moorage.gateway.hold import Hold
 from moorage.gateway.instances import Instances
 from moorage.gateway.listener import Listener
-from moorage.gateway.mirror import Metered, Mirror
 from moorage.gateway.owners import Owner
-from moorage.gateway.recorder import Recorder
 from moorage.gateway.reports import Reports
 from moorage.gateway.sessions import Sessions
+from moorage.gateway.shadow.mirror import Metered, Mirror
 from moorage.gateway.shared import Shared
 from moorage.gateway.snapshots import SnapshotLink, read_routing
 from moorage.gateway.upstream import Pool

@@ -8,12 +8,11 @@ see a request that could be read in two ways.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import httptools
 
-if TYPE_CHECKING:
-    from moorage.gateway.quick import HeadForm
+from moorage.gateway.head_form import HeadForm
 
 HEAD_BYTES = 65_536
 """Largest request line with headers, and largest run of bytes of framing without a byte of body."""
@@ -45,7 +44,7 @@ class RequestHead:
     chunked: bool = False
     expects_continue: bool = False
     raw_headers: Sequence[tuple[bytes, bytes]] = ()
-    form: "HeadForm | None" = None
+    form: HeadForm | None = None
     """What the head was read by, if it was read quickly (``quick``)."""
     values: Sequence[bytes] = ()
     """Target and headers' values, as ``form`` knows them."""

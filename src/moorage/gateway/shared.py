@@ -9,14 +9,14 @@ from moorage.base.settings import Limits
 from moorage.base.tasks import Tasks
 from moorage.gateway.access_log import AccessLog
 from moorage.gateway.answers import http_date
+from moorage.gateway.capture.recorder import Recorder
 from moorage.gateway.familiar import Familiar
 from moorage.gateway.hold import Hold
 from moorage.gateway.instances import Instances
-from moorage.gateway.mirror import Mirror
 from moorage.gateway.owners import Owner
 from moorage.gateway.quick import QuickReader
-from moorage.gateway.recorder import Recorder
 from moorage.gateway.sessions import Sessions
+from moorage.gateway.shadow.mirror import Mirror
 from moorage.gateway.upstream import Pool
 from moorage.routing.decide import Routing
 from moorage.telemetry.meters import Meters

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from moorage.base.ids import Ids
 from moorage.base.settings import Limits
-from moorage.gateway.spool import Spool, SpoolFile, Target
+from moorage.gateway.capture.spool import Spool, SpoolFile, Target
 from moorage.objects.faults import UnusableUri
 from moorage.objects.store import parse_s3_uri
 from moorage.routing.snapshot import Capture, Endpoint

@@ -2,7 +2,7 @@
 
 The event loop does no more than append to a queue: references to the bodies that are in memory anyway, bounded in
 number and bytes; what does not fit is dropped and counted. A thread makes lines of them and appends those to files
-(``capture_files``, ``spool``), ``delivery`` brings the finished files into their buckets.
+(``files``, ``spool``), ``delivery`` brings the finished files into their buckets.
 
 Thread and loop share the interpreter's lock, and a thread that computes gives it up only after 5 ms when asked. So
 this one works in slices of a tenth of a millisecond or two and rests in between: that is what an invocation can be
@@ -20,9 +20,9 @@ from moorage.base.clock import Clock
 from moorage.base.ids import Ids
 from moorage.base.settings import Settings
 from moorage.base.tasks import Tasks
-from moorage.gateway.capture_files import Captured, CaptureFiles
-from moorage.gateway.delivery import Delivery
-from moorage.gateway.spool import Spool, Target
+from moorage.gateway.capture.delivery import Delivery
+from moorage.gateway.capture.files import Captured, CaptureFiles
+from moorage.gateway.capture.spool import Spool, Target
 from moorage.objects.store import ObjectStore
 from moorage.routing.decide import Routing
 from moorage.routing.snapshot import Capture, Endpoint

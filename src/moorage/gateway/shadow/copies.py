@@ -5,9 +5,9 @@ from fractions import Fraction
 from typing import Protocol
 
 from moorage.base.clock import Clock
+from moorage.gateway.capture.recorder import Recorder
 from moorage.gateway.exchange import AnswerHead, Break
-from moorage.gateway.recorder import Recorder
-from moorage.gateway.refusals import Refusals
+from moorage.gateway.shadow.refusals import Refusals
 from moorage.gateway.upstream import UpstreamConnection
 from moorage.routing.decide import make_routes
 from moorage.routing.shadow import ShareCounter, shadow_share

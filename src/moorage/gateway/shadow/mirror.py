@@ -20,10 +20,9 @@ from dataclasses import asdict
 from moorage.base.chance import Chance
 from moorage.base.clock import Clock
 from moorage.base.settings import Limits
+from moorage.gateway.capture.recorder import Recorder
 from moorage.gateway.instances import Instances
-from moorage.gateway.recorder import Recorder
-from moorage.gateway.refusals import Refusals
-from moorage.gateway.shadow_copy import (
+from moorage.gateway.shadow.copies import (
     SHADOW_BYTES,
     Common,
     Copy,
@@ -32,6 +31,7 @@ from moorage.gateway.shadow_copy import (
     ToRecord,
     observe_nothing,
 )
+from moorage.gateway.shadow.refusals import Refusals
 from moorage.routing.decide import Refusal, Routing, decide
 from moorage.routing.snapshot import Endpoint
 from moorage.telemetry.capture import Payload

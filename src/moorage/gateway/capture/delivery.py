@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from moorage.base.clock import Clock
-from moorage.gateway.spool import BLOCK_BYTES, Finished, Spool, Target, read_finished
+from moorage.gateway.capture.spool import BLOCK_BYTES, Finished, Spool, Target, read_finished
 from moorage.objects.faults import NoSuchBucket
 from moorage.objects.store import ObjectStore
 
