@@ -100,6 +100,15 @@ async def test_sigterm_ends_an_idle_instance_at_once(engine: Bench) -> None:
     assert await instance.refuses()
 
 
+async def test_sigterm_of_the_first_moment_is_not_lost(engine: Bench) -> None:
+    await engine.ready()  # the zygote is warm: the next ones are born in milliseconds
+    model = engine.model(OBEDIENT, "next")
+    for _ in range(10):
+        instance = await engine.start(model)
+        instance.running.terminate()
+        assert (await instance.end()).code in {0, 143}
+
+
 async def test_instances_of_one_environment_share_a_zygote(engine: Bench) -> None:
     model = engine.model(OBEDIENT)
     first, second = await engine.start(model), await engine.start(model)

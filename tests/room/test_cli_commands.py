@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,16 @@ def test_a_killed_server_s_file_is_not_taken_for_a_server(tmp_path: Path) -> Non
     assert "No Moorage runs on" in moorage("env").stderr
 
 
+def test_server_that_is_about_to_be_ready_is_waited_for(tmp_path: Path) -> None:
+    with fake_api(tmp_path) as api:
+        description = tmp_path / "data" / "server.json"
+        hidden = description.rename(tmp_path / "server.json")
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(moorage, "env")
+            hidden.rename(description)
+            assert f"export AWS_ENDPOINT_URL={api.url}\n" in asked.result().output
+
+
 def test_env_makes_a_shell_ready(api: Api) -> None:
     script = f'eval "$({sys.executable} -m moorage env)"; echo $AWS_ENDPOINT_URL $AWS_ACCESS_KEY_ID '
     script += "$AWS_SECRET_ACCESS_KEY $AWS_DEFAULT_REGION ${AWS_SESSION_TOKEN-none}"
@@ -84,6 +95,15 @@ def test_ls_shows_variants_with_their_share(api: Api) -> None:
         "ENDPOINT  STATUS     VARIANTS",
         "wine      InService  a 2/2 (67%), b 1/2 (33%)",
     ]
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+def test_ls_gives_an_only_variant_all_traffic_whatever_its_weight(api: Api, weight: float) -> None:
+    variant = {"VariantName": "a", "CurrentInstanceCount": 2, "DesiredInstanceCount": 2, "CurrentWeight": weight}
+    alone = {**ENDPOINT, "ProductionVariants": [variant]}
+    api.will("ListEndpoints", {"Endpoints": [{"EndpointName": "wine"}]})
+    api.will("DescribeEndpoint", alone)
+    assert moorage("ls").output.splitlines()[1] == "wine      InService  a 2/2 (100%)"
 
 
 def test_ls_tells_a_shadow_by_the_share_of_invocations_that_it_gets_a_copy_of(api: Api) -> None:

@@ -76,7 +76,6 @@ def test_events_are_lines_and_a_failure_says_what_to_do(api: Api) -> None:
         "  > Read what the container has printed: moorage logs wine",
         "  > See what this machine lacks to run containers: moorage doctor",
         f"  > An endpoint that has failed can only be deleted: {DELETE}, then create it again.",
-        "2026-01-02 03:04:05  wine    nothing is being deployed any more",
     ]
 
 

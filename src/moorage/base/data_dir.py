@@ -46,13 +46,22 @@ def try_lock(data_dir: Path) -> Lock | None:
 
 
 def running_server(data_dir: Path) -> dict[str, Any] | None:
-    """Give what the server that runs on a data folder says of itself (``server.json``); None when none runs."""
+    """Give what the server that runs on a data folder says of itself (``server.json``); None when none is ready."""
+    return read_json(data_dir / "server.json") if _is_held(data_dir) else None
+
+
+def is_between(data_dir: Path) -> bool:
+    """Whether a server has the data folder and is not ready, or not any more: it starts or stops."""
+    return _is_held(data_dir) and not (data_dir / "server.json").exists()
+
+
+def _is_held(data_dir: Path) -> bool:
     if not (data_dir / "lock").exists():
-        return None
+        return False
     if held := try_lock(data_dir):
         held.release()
-        return None
-    return read_json(data_dir / "server.json")
+        return False
+    return True
 
 
 def exports(server: Mapping[str, Any], key: Mapping[str, str]) -> list[str]:

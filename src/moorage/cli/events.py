@@ -40,7 +40,8 @@ def events(endpoint: str | None, *, follow: bool, data_dir: Path | None, output:
         any_shown = any_shown or bool(new)
         if follow or output == "text":
             for event in new:
-                click.echo(json.dumps(event) if output == "json" else "\n".join(lines_of(event)))
+                for line in [json.dumps(event)] if output == "json" else lines_of(event):
+                    click.echo(line)
             found.clear()
         caught_up = len(new) < _PAGE
         if caught_up and not follow:
@@ -68,7 +69,7 @@ def lines_of(event: Mapping[str, Any]) -> Sequence[str]:
     name, status = detail["EndpointName"], detail["EndpointStatus"]
     time = event["time"].replace("T", " ").removesuffix("Z")
     if event["detail-type"] != _STATE_CHANGE:
-        return [f"{time}  {name}  {_deployment(detail)}"]
+        return [f"{time}  {name}    {doing}" for doing in [_deployment(detail)] if doing]
     lines = [f"{time}  {name}  {status}"]
     if reason := detail.get("FailureReason"):
         lines += failure_lines(reason, name, failed=status == "FAILED")
@@ -76,16 +77,16 @@ def lines_of(event: Mapping[str, Any]) -> Sequence[str]:
 
 
 def _deployment(detail: Mapping[str, Any]) -> str:
+    """Say what is being deployed; nothing once all of it is: the endpoint's new status says how that ended."""
     pending = detail.get("PendingDeploymentSummary") or {}
-    doing = [
+    return "; ".join(
         f"{variant['VariantName']} {status['Status']}{': ' if status.get('StatusMessage') else ''}"
         f"{status.get('StatusMessage') or ''}"
         for summary in (detail, pending)
         for kind in ("ProductionVariants", "ShadowProductionVariants")
         for variant in summary.get(kind) or ()
         for status in variant.get("VariantStatus") or ()
-    ]
-    return "  " + ("; ".join(doing) or "nothing is being deployed any more")
+    )
 
 
 def webhook_trouble(webhook: Mapping[str, Any] | None) -> str:

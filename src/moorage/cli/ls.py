@@ -66,13 +66,22 @@ def describe(endpoint: Mapping[str, Any]) -> dict[str, Any]:
                 "desired_instances": variant.get("DesiredInstanceCount", 0),
                 "weight": variant.get("CurrentWeight", 0.0),
                 # Of a shadow variant: the share of invocations that it gets a copy of.
-                "share": min(1.0, variant.get("CurrentWeight", 0.0) / total) if total else 0.0,
+                "share": _share(variant.get("CurrentWeight", 0.0), total, alone=not is_shadow and len(variants) == 1),
                 "shadow": is_shadow,
             }
             for is_shadow, kind in ((False, variants), (True, shadows))
             for variant in kind
         ],
     }
+
+
+def _share(weight: float, total: float, *, alone: bool) -> float:
+    """Give the share of the invocations: an only variant has all of them, whatever its weight."""
+    if alone:
+        return 1.0
+    if not total:  # a shadow of an only variant of weight 0 gets a copy of each
+        return 1.0 if weight else 0.0
+    return min(1.0, weight / total)
 
 
 def _variant_text(variant: Mapping[str, Any]) -> str:

@@ -10,8 +10,11 @@ from typing import Any, TypeVar
 import click
 
 from moorage.aws.credentials import Credential
-from moorage.base.data_dir import ephemeral_folders, read_json, running_server
+from moorage.base.clock import SystemClock
+from moorage.base.data_dir import ephemeral_folders, is_between, read_json, running_server
 from moorage.base.settings import default_data_dir
+
+_STARTS_WITHIN_SECONDS = 2.0
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -100,6 +103,11 @@ def find_server(data_dir: Path | None) -> Server | None:
 
 def need_server(data_dir: Path | None) -> Server:
     """Give the server that runs on a data folder, or end with a clear error."""
+    # Its port answers a moment before it is ready: a script that has waited for the one may ask for the other.
+    clock = SystemClock()
+    deadline = clock.monotonic() + _STARTS_WITHIN_SECONDS
+    while is_between(chosen_data_dir(data_dir)) and clock.monotonic() < deadline:
+        clock.pause(0.02)
     if server := find_server(data_dir):
         return server
     others = [folder for folder in ephemeral_folders() if running_server(folder)]

@@ -106,6 +106,9 @@ def _be_the_middle(order: Order, descriptors: tuple[int, int, int], writer: int)
     try:
         if order.view is not None:
             isolation.separate()
+        # Until the instance can hear it, a SIGTERM has to wait: the kernel drops those that process 1 of its list does
+        # not handle, and nobody sends another.
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
         child = os.fork()
     except OSError as fault:
         os.write(writer, f"{fault}\n".encode())
@@ -172,9 +175,9 @@ def _forget_the_zygote(order: Order, keep: int) -> None:
     _shuffle_anew()
     # The node agent ignores SIGINT, and what it ignores is ignored by all that it starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
     # Until the server has a handler of its own. As process 1 of its list it would not be ended by the default.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
 def _shuffle_anew() -> None:
