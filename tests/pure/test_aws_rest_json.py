@@ -46,6 +46,11 @@ def test_requests_that_botocore_writes_are_read_the_same(name: str, data: st.Dat
     assert rest_json.read_headers(operation, headers) == members
 
 
+def test_of_a_repeated_header_the_first_counts_and_an_empty_one_is_absent() -> None:
+    headers = [("x-amzn-sagemaker-session-id", "a"), ("x-amzn-sagemaker-session-id", "b"), ("accept", "")]
+    assert rest_json.read_headers(INVOKE, headers) == {"SessionId": "a"}
+
+
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_answers_that_we_write_are_read_the_same_by_botocore(data: st.DataObject) -> None:

@@ -66,7 +66,7 @@ async def test_a_file_is_given_up_after_a_day(tmp_path: Path, store: FailingStor
     spool, clock = spool_in(tmp_path), HandClock()
     delivery = Delivery(spool, store, clock)
     missing = replace(TARGET, bucket="missing")
-    path = write(spool, missing)
+    path = write(spool, missing, b"{}\n{}\n{}\n")
     delivery.add(path, missing)
     clock.seconds += path.stat().st_mtime - clock.now() + GIVE_UP_SECONDS - 1
     await delivery.finish()
@@ -74,6 +74,7 @@ async def test_a_file_is_given_up_after_a_day(tmp_path: Path, store: FailingStor
     clock.seconds += 1
     await delivery.finish()
     assert (delivery.waiting, delivery.counts.given_up, path.exists()) == (0, 1, False)
+    assert delivery.counts.records_given_up == 3
 
 
 async def test_a_wrong_destination_does_not_take_the_room_of_the_right_ones(

@@ -1,6 +1,11 @@
 import subprocess
 import sys
 
+import pytest
+from tests.support.gateway import answers, endpoint, until, variant, world
+
+from moorage.gateway import heap
+
 PROGRAM = """
 import resource
 from moorage.gateway.heap import keep_memory
@@ -12,11 +17,44 @@ for _ in range(20):
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
+BURST = """
+from pathlib import Path
+from moorage.gateway.heap import give_memory_back, keep_memory
 
-def page_faults(first: str) -> int:
-    program = PROGRAM.format(first=first)
-    return int(subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout)
+def resident():
+    return next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if "VmRSS" in line)
+
+keep_memory()
+bodies = [b"x" * size for size in [200_000] * 1_000]
+last = b"x" * 150_000  # something that stays, as connections do
+bodies.clear()
+kept = resident()
+give_memory_back()
+print(kept, resident())
+"""
+
+
+def printed(program: str) -> list[int]:
+    said = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    return list(map(int, said.stdout.split()))
 
 
 def test_pieces_of_bodies_are_not_taken_from_the_system_each_time() -> None:
-    assert page_faults("keep_memory()") * 4 < page_faults("")
+    assert printed(PROGRAM.format(first="keep_memory()"))[0] * 4 < printed(PROGRAM.format(first=""))[0]
+
+
+def test_what_a_burst_has_left_is_given_back_whatever_small_thing_lies_behind() -> None:
+    before, after = printed(BURST)
+    assert (before > 150_000, after < 80_000) == (True, True), (before, after)
+
+
+async def test_a_gateway_gives_memory_back_when_a_burst_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[int] = []
+    monkeypatch.setattr(heap, "KEPT_BYTES", 2_000_000)
+    monkeypatch.setattr(heap, "give_memory_back", lambda: given.append(1))
+    async with world(speed=20) as made:
+        await made.start(endpoint("ep", variant("v1", await made.instance("a", answers(b"ok")))))
+        assert (await made.invoke("ep", b"x" * 3_000_000)).status == 200
+        await until(lambda: len(given) == 1)
+        assert (await made.invoke("ep", b"x" * 3_000_000)).status == 200
+        await until(lambda: len(given) == 2)

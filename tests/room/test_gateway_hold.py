@@ -17,6 +17,7 @@ from tests.support.gateway import (
     world,
 )
 
+from moorage.gateway.invocation import RECOVERY_SECONDS
 from moorage.routing.snapshot import Variant
 
 NOT_READY = "Endpoint ep has no instance that is ready. Try your call again."
@@ -177,6 +178,21 @@ async def test_the_only_instance_that_stays_away_is_a_model_error() -> None:
         answer = await made.invoke("ep")
     assert (answer.status, answer.json["OriginalStatusCode"]) == (424, 0)
     assert "could not get a response from the ep endpoint" in answer.json["Message"]
+
+
+async def test_who_was_refused_waits_on_when_a_replacement_is_coming() -> None:
+    async with world() as made:
+        server = await made.instance("a", answers(b"ok"))
+        await made.start(endpoint("ep", variant("v1", server)))
+        await server.kill()
+        (asked,) = ask(made)
+        await until(lambda: bool(made.control.said("unreachable")))
+        await made.control.publish(snapshot(2, endpoint("ep", coming("v1"))))
+        reports = len(made.control.said("metrics"))
+        await until(lambda: len(made.control.said("metrics")) >= reports + 1 + RECOVERY_SECONDS)  # one each second
+        await server.start()
+        await made.control.publish(snapshot(3, endpoint("ep", variant("v1", server))))
+        assert (await asked).status == 200
 
 
 async def test_an_instance_that_refuses_is_dialled_before_it_is_asked_again() -> None:

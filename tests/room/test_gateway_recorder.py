@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import statistics
+import threading
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -266,12 +267,13 @@ async def test_bodies_are_not_copied(tmp_path: Path, store: FailingStore) -> Non
 async def test_the_thread_rests_between_slices(tmp_path: Path, store: FailingStore, tasks: Tasks) -> None:
     """However much there is to record, it never holds the interpreter for longer than a slice."""
     recorder = make_recorder(tmp_path, store)
-    rests = 0
+    rests, offered = 0, threading.Event()
 
     class Counting:
         def wait(self, seconds: float) -> None:
             nonlocal rests
             rests += 1
+            assert offered.wait(30)  # so that all that is offered waits in one queue
             assert seconds == recorder_module.REST_SECONDS
 
     recorder._rest = Counting()  # type: ignore[assignment]
@@ -279,6 +281,7 @@ async def test_the_thread_rests_between_slices(tmp_path: Path, store: FailingSto
     offer(recorder, EP, b"x" * 5_000_000)
     for _ in range(160):
         offer(recorder, EP)
+    offered.set()
     await recorder.close()
     assert rests >= 5_000_000 // recorder_module.SLICE_BYTES // 2 + 9
 

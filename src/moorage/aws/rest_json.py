@@ -34,11 +34,12 @@ def find_operation(service: Service, method: str, path: str) -> tuple[Operation,
 def read_headers(operation: Operation, headers: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """Read the members that travel in headers; names of ``headers`` are in lower case.
 
-    An empty value counts as absent. Raises ValidationError for a number that is none.
+    An empty value counts as absent; of a repeated header the first counts, as it does for the container. Raises
+    ValidationError for a number that is none.
     """
     wanted = header_members(operation)
     read: dict[str, Any] = {}
-    for name, value in headers:
+    for name, value in dict(reversed(headers)).items():
         if name in wanted and value:
             member, shape = wanted[name]
             read[member] = _read_number(member, value) if isinstance(shape, NumberShape) else value

@@ -103,6 +103,7 @@ class Intake:
         shared = self._shared
         self._buffered += size
         shared.buffered_bytes += size
+        shared.buffered_peak = max(shared.buffered_peak, shared.buffered_bytes)
         if shared.buffered_bytes > shared.limits.buffered_bytes:
             self._fail(OurFault("ServiceUnavailable", "Moorage has no memory left for bodies. Try again.", status=503))
 

@@ -59,6 +59,7 @@ class InvocationHandling(Intake):
         "_sampled",
         "_upstream",
         "_waiting",
+        "_waiting_since",
     )
 
     def __init__(self, client: ClientConnection, head: RequestHead) -> None:
@@ -72,6 +73,7 @@ class InvocationHandling(Intake):
         """Why it waits."""
         self._waiting: Meter | None = None
         """Where it is counted as waiting."""
+        self._waiting_since = 0.0
         self._sampled = False
         self._inputs: Payload | None = None
         """What it sends, for the record and for the shadow variant."""
@@ -264,8 +266,10 @@ class InvocationHandling(Intake):
             self._forward(invocation)
         elif self._refusal is None:
             self._wait(invocation, refusal)
-        else:  # it goes on waiting, but for no longer than it may
+        else:  # it goes on waiting, for as long as it may by what is known now
             self._refusal = refusal
+            until = self._waiting_since + self._patience(invocation, refusal)
+            self._client.deadline = max(self._client.deadline, until)
 
     def _forward(self, invocation: Invocation) -> None:
         shared, choice = self._shared, invocation.choice
@@ -307,7 +311,8 @@ class InvocationHandling(Intake):
             self._meter = None
         self._refusal, self._waiting = refusal, meter
         meter.hold()
-        self._client.deadline = self._shared.clock.monotonic() + seconds
+        self._waiting_since = self._shared.clock.monotonic()
+        self._client.deadline = self._waiting_since + seconds
 
     def _patience(self, invocation: Invocation, refusal: Refusal) -> float:
         """Say for how many seconds an invocation that nobody takes may wait."""
@@ -361,7 +366,8 @@ class InvocationHandling(Intake):
         """Count the end, and write it into the access log."""
         shared, invocation = self._shared, self._invocation
         now = shared.clock.monotonic()
-        model_seconds = now - self._forwarded_at if self._forwarded_at else None
+        forwarded = bool(self._forwarded_at) and self._refusal is None  # who waits has been refused where it was sent
+        model_seconds = now - self._forwarded_at if forwarded else None
         if self._meter is not None and invocation is not None and model_seconds is not None:
             instances = len(invocation.choice.variant.instances)
             self._meter.end(model_status or 0, model_seconds, now - self._started, instances)
@@ -371,7 +377,7 @@ class InvocationHandling(Intake):
         caller = endpoint = choice = None
         if invocation is not None:
             caller, endpoint = invocation.caller, invocation.routes.endpoint
-            choice = invocation.choice if self._forwarded_at else None
+            choice = invocation.choice if forwarded else None
         shared.access_log.offer(
             (
                 shared.clock.now(),

@@ -15,7 +15,7 @@ from moorage.base.tasks import Tasks
 from moorage.gateway.access_log import AccessLog
 from moorage.gateway.capture.recorder import Recorder
 from moorage.gateway.certificate import Certificate
-from moorage.gateway.heap import keep_memory
+from moorage.gateway.heap import keep_memory, keep_trimmed
 from moorage.gateway.hold import Hold
 from moorage.gateway.instances import Instances
 from moorage.gateway.listener import Listener
@@ -80,6 +80,7 @@ async def serve(
             shared.apply(last)
         shared.recorder.start(tasks)
         tasks.start("metrics", snapshots.report())
+        tasks.start("heap", keep_trimmed(shared, clock))
         tasks.start("sessions", shared.sessions.keep_swept(clock))
         await listener.open(listening)
         await stop.wait()

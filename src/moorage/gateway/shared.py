@@ -59,6 +59,8 @@ class Shared:
     """The Date header's present value."""
     buffered_bytes: int = 0
     """Bodies of requests and answers in memory, but for those that came in one piece."""
+    buffered_peak: int = 0
+    """The most that ``buffered_bytes`` was since memory was given back to the system."""
     stopping: bool = False
     """No connection is kept alive any more."""
 

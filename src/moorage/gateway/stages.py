@@ -293,8 +293,8 @@ def make_forwarded(operation: Operation, fields: Mapping[str, str], *, session: 
             continue
         # The plain Accept means nothing where the answer is a stream (section 1.2).
         source = "x-amzn-sagemaker-accept" if name == "Accept" and _streams(operation) else name.lower()
-        if source in fields:
-            lines.append(f"{name}: {fields[source]}\r\n")
+        if value := fields.get(source):  # an empty one counts as absent
+            lines.append(f"{name}: {value}\r\n")
     return "".join(lines).encode("latin-1")
 
 

@@ -55,6 +55,8 @@ class DeliveryCounts:
     refusals: int = 0
     """Attempts that failed because of the bucket."""
     given_up: int = 0
+    records_given_up: int = 0
+    """What was in them."""
     adopted: int = 0
 
 
@@ -155,12 +157,12 @@ class Delivery:
         except Refused as fault:
             self.counts.refusals += 1
             self._failed(lane, key[1], fault)
-            if not self._gives_up(finished, refused=True):
+            if not await self._gives_up(finished, refused=True):
                 return False
         except Exception as fault:  # noqa: BLE001 - whatever a store raises: the file stays, and is tried again
             self.counts.failures += 1
             self._failed(lane, key[1], fault)
-            if not self._gives_up(finished, refused=False):
+            if not await self._gives_up(finished, refused=False):
                 return False
         else:
             self._succeeded(lane, key[1])
@@ -190,7 +192,7 @@ class Delivery:
             raise Refused("it does not exist") from None
         if owner != target.account:
             raise Refused(f"it does not belong to account {target.account}")
-        file = await asyncio.to_thread(finished.path.open, "rb")
+        file = await _open(finished.path)
         try:
             await self._store.put(target.bucket, target.key, _read(file, finished.start, finished.end))
         finally:
@@ -209,15 +211,36 @@ class Delivery:
             log.info("captured data is put into bucket %s again", bucket)
         lane.failures = 0
 
-    def _gives_up(self, finished: Finished | None, *, refused: bool) -> bool:
+    async def _gives_up(self, finished: Finished | None, *, refused: bool) -> bool:
         if finished is None:
             return False
         old = self._clock.now() >= finished.written_at + GIVE_UP_SECONDS
         if not old and not (refused and not self._spool.has_room(BLOCK_BYTES)):
             return False
         self.counts.given_up += 1
+        self.counts.records_given_up += await _count_records(finished)
         log.warning("captured data for s3://%s/%s is given up", finished.target.bucket, finished.target.key)
         return True
+
+
+async def _count_records(finished: Finished) -> int:
+    try:
+        file = await _open(finished.path)
+        try:
+            return sum([piece.count(b"\n") async for piece in _read(file, finished.start, finished.end)])
+        finally:
+            file.close()
+    except OSError:  # it cannot be read any more, so nobody knows
+        return 0
+
+
+async def _open(path: Path) -> BinaryIO:
+    opening = asyncio.get_running_loop().run_in_executor(None, path.open, "rb")
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:  # the thread goes on
+        opening.add_done_callback(lambda opened: None if opened.exception() else opened.result().close())
+        raise
 
 
 async def _read(file: BinaryIO, start: int, end: int) -> AsyncIterator[bytes]:

@@ -169,10 +169,11 @@ class Recorder:
 
     @property
     def dropped(self) -> int:
-        """Count the sampled invocations that are not recorded."""
+        """Count the sampled invocations that are not recorded, and those whose record is given up."""
         files = self._files.counts
         dropped = self.dropped_queue_full + self.dropped_too_large + self.dropped_failed
-        return dropped + files.dropped_spool_full + files.dropped_disk + files.dropped_destination
+        dropped += files.dropped_spool_full + files.dropped_disk + files.dropped_destination
+        return dropped + self._delivery.counts.records_given_up
 
     def counts(self) -> dict[str, int]:
         """Give the counters and gauges.
