@@ -158,6 +158,15 @@ def test_a_port_in_use_is_one_clear_sentence(start: Callable[..., Server], tmp_p
     assert second.returncode == 1
     assert second.stderr.startswith(f"Error: Port {port} is in use by process ")
     assert "--port 0" in second.stderr
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_folder_that_was_there_stays_when_the_port_is_in_use(start: Callable[..., Server], tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        server = start(port=taken.getsockname()[1])
+        assert "is in use by process" in server.end()[1]
+    assert [path.name for path in server.data_dir.iterdir()] == ["lock"]
 
 
 @pytest.fixture
