@@ -213,6 +213,7 @@ def test_run_deploys_and_says_how_to_invoke(api: Api, tmp_path: Path, monkeypatc
     result = moorage("run", str(artifact))
     assert result.exit_code == 0, result.output
     assert "moorage invoke wine --body @row.csv" in result.stdout
+    assert 'EndpointName="wine", ContentType="text/csv", Body=open("row.csv", "rb"))' in result.stdout
     bodies = dict(api.asked)
     (upload,) = [what for what in bodies if what.endswith("/model.tar.gz")]
     container = bodies["CreateModel"]["PrimaryContainer"]

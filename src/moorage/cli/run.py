@@ -76,7 +76,7 @@ def _deploy(server: Server, artifact: Artifact, name: str, image: str) -> None:
     click.echo(
         f'\n{name} is in service. With boto3, after eval "$(moorage env)":\n\n'
         f'  boto3.client("sagemaker-runtime").invoke_endpoint('
-        f'EndpointName="{name}", ContentType="application/json", Body="[[1, 2, 3]]")["Body"].read()\n\n'
+        f'EndpointName="{name}", ContentType="text/csv", Body=open("row.csv", "rb"))["Body"].read()\n\n'
         f"From the shell:\n\n"
         f"  moorage invoke {name} --body @row.csv"
     )
