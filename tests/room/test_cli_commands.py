@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -295,6 +296,28 @@ def test_logs_follow_new_lines_and_new_instances(api: Api) -> None:
         (folder / "i-2.log").write_text("of the new one\n")
         assert following.stdout.readline() == "a/i-2 | of the new one\n"
         following.kill()
+
+
+@pytest.mark.parametrize("command", [["logs", "wine", "-f"], ["events", "-f"]], ids=" ".join)
+def test_ctrl_c_is_the_normal_end_of_what_follows(api: Api, command: list[str]) -> None:
+    folder = api.data_dir / "logs" / "endpoints" / "wine" / "a"
+    folder.mkdir(parents=True)
+    (folder / "i-1.log").write_text("first\n")
+    detail = {"EndpointName": "wine", "EndpointStatus": "CREATING"}
+    event = {"detail-type": "SageMaker Endpoint State Change", "time": "2026-01-02T03:04:05Z", "detail": detail}
+    page = {"position": 1, "gone": 0, "webhook": None}
+    one, none = ({**page, "events": [{"position": 1, "event": event}]}, {**page, "events": []})
+    api.will("GET /_moorage/events", one, none)
+    script = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    script += "from moorage.cli.main import main; main()"
+    with subprocess.Popen(
+        [sys.executable, "-u", "-c", script, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as following:
+        assert following.stdout is not None
+        following.stdout.readline()
+        following.send_signal(signal.SIGINT)
+        assert following.communicate(timeout=10)[1] == ""
+    assert following.returncode == 0
 
 
 @pytest.mark.parametrize("what", ["../../etc", "a/b/c/d", "", "wine/.."])

@@ -1,5 +1,6 @@
 """The supervisor over tiny fake processes: real forks, real signals."""
 
+import contextlib
 import json
 import logging
 import os
@@ -104,6 +105,27 @@ def test_ctrl_c_and_a_closed_terminal_stop_it_too(start: Callable[..., Server], 
     server.end()
     assert server.process.returncode == 0
     assert (server.data_dir / "stopped").read_text().split() == ["control", "node", "neighbours"]
+
+
+def test_on_a_terminal_the_stop_ends_with_a_line_of_its_own(tmp_path: Path) -> None:
+    ours, terminal = os.openpty()
+    with subprocess.Popen(
+        [sys.executable, str(FAKE_SERVER), str(tmp_path / "data"), "0", "good"],
+        env={**os.environ, "FAKE_RUN_DIR": str(tmp_path / "run")},
+        stdin=subprocess.DEVNULL,
+        stdout=terminal,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:
+        os.close(terminal)
+        wait_until(partial(running_server, tmp_path / "data"), within=10, what="the server is ready")
+        process.send_signal(signal.SIGINT)
+        said = b""
+        with contextlib.suppress(OSError):  # EIO: nobody has the terminal open any more
+            while more := os.read(ours, 4096):
+                said += more
+    os.close(ours)
+    assert said.endswith(b"\r\nstopped\r\n")
 
 
 def test_a_dead_child_is_started_again_at_once(start: Callable[..., Server]) -> None:

@@ -55,8 +55,16 @@ def up(settings: Settings, make_roles: MakeRoles, tier: Callable[[Settings], str
             url = url_of(installed.host, listeners[0].getsockname()[1], tls=certificate is not None)
             start = _Start(_with_account_of(key, installed), key, url, certificate, started_at, ephemeral)
             _serve(start, listeners, make_roles, tier)
+        _say_stopped()
     except (places.UnusablePlace, PortUnavailable, UnusableCertificate) as fault:
         raise CannotStart(str(fault)) from fault
+
+
+def _say_stopped() -> None:
+    """Give the prompt, which would stand behind ``^C``, a line of its own; a log or a pipe needs no such word."""
+    with contextlib.suppress(OSError):  # the terminal has been closed
+        if os.isatty(1):
+            os.write(1, b"\nstopped\n")
 
 
 def _with_account_of(key: dict[str, str], settings: Settings) -> Settings:
