@@ -369,6 +369,16 @@ def test_a_warning_on_the_terminal_names_its_cause() -> None:
         assert said.read() == "control: request 1 failed: OSError: [Errno 28] No space left on device\n"
 
 
+def test_a_long_warning_is_shown_in_brief() -> None:
+    reader, writer = os.pipe()
+    text = "endpoint wine: failed\nTraceback\n  File x\nKeyError: 'x'"
+    record = logging.makeLogRecord({"msg": text, "in_brief": "endpoint wine: failed", "levelno": 30})
+    TerminalHandler(writer, "control").emit(record)
+    os.close(writer)
+    with os.fdopen(reader) as said:
+        assert said.read() == "control: endpoint wine: failed\n"
+
+
 def test_an_ephemeral_server_leaves_nothing_and_the_next_one_sweeps_what_a_killed_one_left(
     start: Callable[..., Server], tmp_path: Path
 ) -> None:
