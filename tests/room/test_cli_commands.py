@@ -248,6 +248,16 @@ def test_run_refuses_what_is_no_archive_before_anything_starts(tmp_path: Path) -
     assert "is not a .tar.gz. Pack the model's files with: tar -czf model.tar.gz" in result.stderr
 
 
+@pytest.mark.parametrize("name", ["bad_name", "-a", "a-", "", "a" * 64])
+def test_run_refuses_a_bad_name_before_anything_is_asked(api: Api, tmp_path: Path, name: str) -> None:
+    artifact = tmp_path / "wine.tar.gz"
+    artifact.write_bytes(b"\x1f\x8b and so on")
+    result = moorage("run", str(artifact), "--name", name)
+    assert result.exit_code == 2
+    assert f"Invalid value for --name: '{name}' is no name for an endpoint" in result.stderr
+    assert api.asked == []
+
+
 def test_a_failed_deployment_gives_the_reason_and_the_way_to_the_log(
     api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -305,9 +315,8 @@ def test_ctrl_c_is_the_normal_end_of_what_follows(api: Api, command: list[str]) 
     (folder / "i-1.log").write_text("first\n")
     detail = {"EndpointName": "wine", "EndpointStatus": "CREATING"}
     event = {"detail-type": "SageMaker Endpoint State Change", "time": "2026-01-02T03:04:05Z", "detail": detail}
-    page = {"position": 1, "gone": 0, "webhook": None}
-    one, none = ({**page, "events": [{"position": 1, "event": event}]}, {**page, "events": []})
-    api.will("GET /_moorage/events", one, none)
+    page = {"position": 1, "gone": 0, "webhook": None, "events": []}
+    api.will("GET /_moorage/events", {**page, "events": [{"position": 1, "event": event}]}, page)
     script = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
     script += "from moorage.cli.main import main; main()"
     with subprocess.Popen(

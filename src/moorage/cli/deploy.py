@@ -8,6 +8,9 @@ from typing import Any
 
 import click
 
+from moorage.aws.errors import ServiceError
+from moorage.aws.shapes import load_service
+from moorage.aws.validate import check
 from moorage.base.clock import SystemClock
 from moorage.cli.client import ApiError, Client
 from moorage.cli.present import advice_lines, duration, size
@@ -17,6 +20,8 @@ _INSTANCE_TYPE = "ml.m5.large"
 _VARIANT = "AllTraffic"
 """What the SageMaker SDK calls a variant that is alone."""
 _LOOK_AGAIN_SECONDS = 0.1
+_NAME_BEFORE_VERSION = 50
+"""Characters of the endpoint's name that a model's name of at most 63 has room for."""
 _GZIP = b"\x1f\x8b"
 
 
@@ -53,6 +58,15 @@ def default_name(path: Path) -> str:
     return "-".join(part for part in name.split("-") if part)[:40].strip("-") or "model"
 
 
+def check_name(name: str) -> None:
+    """Refuse what the API's model lets no endpoint be called, before anything is started or uploaded."""
+    try:
+        check(load_service("sagemaker").operations["DescribeEndpoint"].input, {"EndpointName": name})
+    except ServiceError as fault:
+        text = "up to 63 letters, digits and hyphens, neither the first nor the last of them a hyphen"
+        raise click.BadParameter(f"{name!r} is no name for an endpoint: {text}.", param_hint="--name") from fault
+
+
 def deploy(  # noqa: PLR0913 - what a deployment consists of
     client: Client, artifact: Artifact, *, name: str, image: str, account: str, show: Callable[[Sequence[str]], None]
 ) -> None:
@@ -64,7 +78,7 @@ def deploy(  # noqa: PLR0913 - what a deployment consists of
     client.upload(bucket, key, artifact.path, artifact.sha256)
     # The same artefact and image give the same name: what a failed attempt has left is used again.
     version = hashlib.sha256(f"{artifact.sha256} {image}".encode()).hexdigest()[:12]
-    unique = f"{name}-{version}"
+    unique = f"{name[:_NAME_BEFORE_VERSION].rstrip('-')}-{version}"
     _create(
         client,
         "CreateModel",

@@ -10,7 +10,7 @@ import click
 
 from moorage.base.clock import SystemClock
 from moorage.cli.client import Client
-from moorage.cli.deploy import DEFAULT_IMAGE, Artifact, default_name, deploy, read_artifact, refuse_a_second
+from moorage.cli.deploy import DEFAULT_IMAGE, Artifact, check_name, default_name, deploy, read_artifact, refuse_a_second
 from moorage.cli.present import Live
 from moorage.cli.server import Server, chosen_data_dir, data_dir_option, find_server
 from moorage.cli.up import make_settings, supervisor_command
@@ -26,7 +26,8 @@ _STARTED_WITHIN_SECONDS = 60.0
 def run(model: Path, image: str, name: str | None, data_dir: Path | None) -> None:
     """Deploy MODEL (a .tar.gz) as an endpoint, on the running server or on one that runs as long as this command."""
     artifact = read_artifact(model)
-    name = name or default_name(model)
+    name = default_name(model) if name is None else name
+    check_name(name)
     if server := find_server(data_dir):
         _deploy(server, artifact, name, image)
         return
