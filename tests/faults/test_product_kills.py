@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
+from tests.support import models
 from tests.support.fixtures import Deployment, Wine
 from tests.support.load import Load
 from tests.support.product import Moorage, alive, running, wait_until
@@ -40,6 +41,18 @@ def test_a_killed_instance_is_replaced_and_only_its_own_invocations_fail(served:
     assert before[1] in after
     assert len(load.failures) <= 4, "one at the most for each client: the one in flight on the dead instance"
     assert served.sagemaker.describe_endpoint(EndpointName="e")["EndpointStatus"] == "InService"
+
+
+def test_the_only_instance_is_waited_for_however_long_its_model_takes_to_load(served: Deployment, wine: Wine) -> None:
+    slowly = models.INFERENCE + "\nimport time\ntime.sleep(3)\n"  # longer than what is waited without knowing for what
+    model = served.model("slow", models.trained(wine.folder, "logistic", slowly))
+    served.in_service("slow", ("only", model, 1, 1))
+    (killed,) = served.moorage.pids("instance", "slow")
+    with Load(served, wine.csv(0, 1), wine.answers["logistic"][:2], endpoint="slow") as load:
+        os.kill(killed, signal.SIGKILL)
+        load.await_more(50)
+
+    assert len(load.failures) <= 4, "one at the most for each client: the one in flight on the dead instance"
 
 
 def test_no_invocation_fails_while_the_control_plane_is_killed(served: Deployment, wine: Wine) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from moorage.control.planning.failures import LONGEST, crash_loop_reason, failure_reason
+from moorage.control.planning.failures import LONGEST, crash_loop_reason, failure_reason, in_brief
 from moorage.engine.contract import Failure, InstanceState
 from moorage.testing.builders import a_report, a_variant
 
@@ -88,3 +88,18 @@ def test_crash_loop_says_so() -> None:
     assert "It ended again and again after it was ready." in reason
     assert reason.endswith("Killed")
     assert crash_loop_reason(a_variant("v"), None).endswith("ready.")
+
+
+@pytest.mark.parametrize(
+    ("reason", "brief"),
+    [
+        ("No room.", "No room."),
+        (
+            "It failed.\nLast lines of the container's log:\nTraceback:\n  File x\nKeyError: 'x'\n",
+            "It failed. Last: KeyError: 'x'",
+        ),
+        ("", ""),
+    ],
+)
+def test_reason_in_brief_is_one_line_with_the_exception(reason: str, brief: str) -> None:
+    assert in_brief(reason) == brief

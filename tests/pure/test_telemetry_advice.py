@@ -27,7 +27,15 @@ def reason(failure: Failure, message: str = "", log_tail: str = "") -> str:
 def test_each_failure_has_advice_of_its_own(failure: Failure) -> None:
     text = "\n".join(advice(reason(failure, MESSAGES.get(failure, "")), "wine", can_only_be_deleted=True))
     assert EXPECTED[failure] in text
-    assert text.endswith("aws sagemaker delete-endpoint --endpoint-name wine, then create it again.")
+    assert text.endswith("\n  aws sagemaker delete-endpoint --endpoint-name wine")
+
+
+@pytest.mark.parametrize("failure", Failure)
+def test_no_command_is_told_that_would_go_to_the_user_s_account_at_aws(failure: Failure) -> None:
+    lines = advice(reason(failure), "wine", can_only_be_deleted=True)
+    before = [lines[at - 1] for at, line in enumerate(lines) if "aws s" in line]
+    assert before
+    assert set(before) == {'  eval "$(moorage env)"'}
 
 
 def test_package_that_is_missing_is_seen_in_the_log() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -216,7 +217,7 @@ def test_run_deploys_and_says_how_to_invoke(api: Api, tmp_path: Path, monkeypatc
     artifact = tmp_path / "wine.tar.gz"
     artifact.write_bytes(b"\x1f\x8b and so on")
     creating = {**ENDPOINT, "EndpointStatus": "Creating"}
-    api.will("DescribeEndpoint", NOT_FOUND, NOT_FOUND, creating, ENDPOINT)
+    api.will("DescribeEndpoint", NOT_FOUND, creating, ENDPOINT)
     api.will("GET /_moorage/instances", {"instances": []})
     exists = Answer({"__type": "ValidationException", "Message": "Cannot create already existing model"}, 400)
     api.will("CreateModel", exists)
@@ -233,6 +234,7 @@ def test_run_deploys_and_says_how_to_invoke(api: Api, tmp_path: Path, monkeypatc
     result = moorage("run", str(artifact))
     assert result.exit_code == 0, result.output
     assert "moorage invoke wine --body @row.csv" in result.stdout
+    assert 'EndpointName="wine", ContentType="text/csv", Body=open("row.csv", "rb"))' in result.stdout
     bodies = dict(api.asked)
     (upload,) = [what for what in bodies if what.endswith("/model.tar.gz")]
     container = bodies["CreateModel"]["PrimaryContainer"]
@@ -240,23 +242,65 @@ def test_run_deploys_and_says_how_to_invoke(api: Api, tmp_path: Path, monkeypatc
     assert bodies["CreateEndpoint"]["EndpointName"] == "wine"
 
 
-def test_run_twice_says_what_to_do(api: Api, tmp_path: Path) -> None:
+def test_run_under_a_name_that_is_taken_says_what_to_do(api: Api, tmp_path: Path) -> None:
     artifact = tmp_path / "wine.tar.gz"
     artifact.write_bytes(b"\x1f\x8b and so on")
-    api.will("DescribeEndpoint", ENDPOINT)
-    result = moorage("run", str(artifact))
+    api.will("DescribeEndpoint", {**ENDPOINT, "EndpointConfigName": "wine-of-another"})
+    result = moorage("run", str(artifact), "--data-dir", str(api.data_dir))
     assert result.exit_code == 1
-    assert "There is already an endpoint named wine (InService)." in result.stderr
-    assert f"moorage run {artifact} --name wine-2" in result.stderr
+    assert result.stderr.splitlines() == [
+        "Error: There is already an endpoint named wine (InService) of another artefact or image.",
+        f"  use it      moorage invoke wine --body @row.csv --data-dir {api.data_dir}",
+        f"  beside it   moorage run {artifact} --name wine-2 --data-dir {api.data_dir}",
+        f'  replace it  eval "$(moorage env --data-dir {api.data_dir})"',
+        "              aws sagemaker delete-endpoint --endpoint-name wine",
+        "              aws sagemaker wait endpoint-deleted --endpoint-name wine",
+        "              and the same again",
+    ]
+    assert [what for what, _ in api.asked] == ["DescribeEndpoint"]
 
 
-def test_nobody_is_told_to_use_an_endpoint_that_has_failed(api: Api, tmp_path: Path) -> None:
+def test_nobody_is_told_to_use_or_delete_an_endpoint_that_is_being_deleted(api: Api, tmp_path: Path) -> None:
     artifact = tmp_path / "wine.tar.gz"
     artifact.write_bytes(b"\x1f\x8b and so on")
-    api.will("DescribeEndpoint", {**ENDPOINT, "EndpointStatus": "Failed"})
+    api.will("DescribeEndpoint", {**ENDPOINT, "EndpointStatus": "Deleting", "EndpointConfigName": "c"})
     said = moorage("run", str(artifact)).stderr
-    assert "There is already an endpoint named wine (Failed)." in said
+    assert "There is already an endpoint named wine (Deleting). Wait until it is gone" in said
     assert "moorage invoke" not in said
+    assert "delete-endpoint" not in said
+
+
+def test_run_replaces_an_endpoint_that_has_failed_and_lets_one_of_the_same_artefact_be(
+    api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact = tmp_path / "wine.tar.gz"
+    artifact.write_bytes(b"\x1f\x8b and so on")
+    failed = {**ENDPOINT, "EndpointStatus": "Failed", "EndpointConfigName": "c"}
+    deleting = {**failed, "EndpointStatus": "Deleting"}
+    api.will("DescribeEndpoint", failed, deleting, NOT_FOUND, ENDPOINT)
+    api.will("GET /_moorage/instances", {"instances": []})
+    for operation in ("DeleteEndpoint", "CreateModel", "CreateEndpointConfig", "CreateEndpoint"):
+        api.will(operation, {})
+    reply = api.reply
+    monkeypatch.setattr(api, "reply", lambda *request: Answer({}) if request[0] == "PUT" else reply(*request))
+    result = moorage("run", str(artifact))
+    assert result.exit_code == 0, result.output
+    assert "wine has failed and is replaced" in result.stderr
+    asked = [what for what, _ in api.asked]
+    gone = asked.index("DeleteEndpoint")
+    assert asked[gone:] == [
+        *("DeleteEndpoint", "DescribeEndpoint", "DescribeEndpoint", "CreateModel", "CreateEndpointConfig"),
+        *("CreateEndpoint", "DescribeEndpoint", "GET /_moorage/instances"),
+    ]
+
+    config = dict(api.asked)["CreateEndpoint"]["EndpointConfigName"]
+    api.will("DescribeEndpoint", {**ENDPOINT, "EndpointConfigName": config})
+    api.asked.clear()
+    again = moorage("run", str(artifact))
+    assert again.exit_code == 0, again.output
+    assert "wine is in service already, with this artefact and image." in again.stdout
+    assert [what for what, _ in api.asked] == ["DescribeEndpoint"]
+    assert moorage("run", str(artifact), "--image", "another").exit_code == 1
 
 
 def test_run_refuses_what_is_no_archive_before_anything_starts(tmp_path: Path) -> None:
@@ -266,13 +310,23 @@ def test_run_refuses_what_is_no_archive_before_anything_starts(tmp_path: Path) -
     assert "is not a .tar.gz. Pack the model's files with: tar -czf model.tar.gz" in result.stderr
 
 
+@pytest.mark.parametrize("name", ["bad_name", "-a", "a-", "", "a" * 64])
+def test_run_refuses_a_bad_name_before_anything_is_asked(api: Api, tmp_path: Path, name: str) -> None:
+    artifact = tmp_path / "wine.tar.gz"
+    artifact.write_bytes(b"\x1f\x8b and so on")
+    result = moorage("run", str(artifact), "--name", name)
+    assert result.exit_code == 2
+    assert f"Invalid value for --name: '{name}' is no name for an endpoint" in result.stderr
+    assert api.asked == []
+
+
 def test_a_failed_deployment_gives_the_reason_and_the_way_to_the_log(
     api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     artifact = tmp_path / "wine.tar.gz"
     artifact.write_bytes(b"\x1f\x8b and so on")
     failed = {**ENDPOINT, "EndpointStatus": "Failed", "FailureReason": "The container did not pass the ping check."}
-    api.will("DescribeEndpoint", NOT_FOUND, NOT_FOUND, failed)
+    api.will("DescribeEndpoint", NOT_FOUND, failed)
     api.will("GET /_moorage/instances", {"instances": []})
     reply = api.reply
     monkeypatch.setattr(api, "reply", lambda *request: Answer({}) if request[0] == "PUT" else reply(*request))
@@ -314,6 +368,27 @@ def test_logs_follow_new_lines_and_new_instances(api: Api) -> None:
         (folder / "i-2.log").write_text("of the new one\n")
         assert following.stdout.readline() == "a/i-2 | of the new one\n"
         following.kill()
+
+
+@pytest.mark.parametrize("command", [["logs", "wine", "-f"], ["events", "-f"]], ids=" ".join)
+def test_ctrl_c_is_the_normal_end_of_what_follows(api: Api, command: list[str]) -> None:
+    folder = api.data_dir / "logs" / "endpoints" / "wine" / "a"
+    folder.mkdir(parents=True)
+    (folder / "i-1.log").write_text("first\n")
+    detail = {"EndpointName": "wine", "EndpointStatus": "CREATING"}
+    event = {"detail-type": "SageMaker Endpoint State Change", "time": "2026-01-02T03:04:05Z", "detail": detail}
+    page: dict[str, Any] = {"position": 1, "gone": 0, "webhook": None, "events": []}
+    api.will("GET /_moorage/events", {**page, "events": [{"position": 1, "event": event}]}, page)
+    script = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    script += "from moorage.cli.main import main; main()"
+    with subprocess.Popen(
+        [sys.executable, "-u", "-c", script, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as following:
+        assert following.stdout is not None
+        following.stdout.readline()
+        following.send_signal(signal.SIGINT)
+        assert following.communicate(timeout=10)[1] == ""
+    assert following.returncode == 0
 
 
 @pytest.mark.parametrize("what", ["../../etc", "a/b/c/d", "", "wine/.."])

@@ -75,7 +75,9 @@ def test_events_are_lines_and_a_failure_says_what_to_do(api: Api) -> None:
         "    boom",
         "  > Read what the container has printed: moorage logs wine",
         "  > See what this machine lacks to run containers: moorage doctor",
-        f"  > An endpoint that has failed can only be deleted: {DELETE}, then create it again.",
+        "  > An endpoint that has failed can only be deleted, then created again (moorage run does both):",
+        '  >   eval "$(moorage env)"',
+        f"  >   {DELETE}",
     ]
 
 

@@ -56,6 +56,24 @@ def test_endpoint_is_not_in_service_before_the_gateway_has_applied_its_route(tmp
     play(tmp_path, scene, apply_seconds=5.0)
 
 
+def test_failure_is_logged_whole_and_shown_on_the_terminal_in_brief(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log_tail = "Traceback (most recent call last):\n  File x\nKeyError: 'x'"
+
+    async def scene(world: ControlWorld) -> None:
+        await world.create({"a": 1})
+        await world.until_status("Failed", seconds=6.0)
+
+    play(tmp_path, scene, lambda _: Script(fails_after=5.0, log_tail=log_tail))
+    (record,) = [one for one in caplog.records if hasattr(one, "in_brief")]
+    assert log_tail in record.getMessage()
+    assert record.in_brief == (
+        "endpoint ep: The primary container for production variant a did not pass the ping health check. Please check "
+        "CloudWatch logs for this endpoint. Last: KeyError: 'x' (more: moorage logs ep)"
+    )
+
+
 def test_model_that_never_gets_healthy_fails_the_endpoint_and_frees_its_instances(tmp_path: Path) -> None:
     def scripts(spec: InstanceSpec) -> Script:
         return Script(fails_after=5.0, log_tail="KeyError: 'x'") if spec.variant == "b" else Script()

@@ -1,5 +1,6 @@
 """The supervisor over tiny fake processes: real forks, real signals."""
 
+import contextlib
 import json
 import logging
 import os
@@ -106,6 +107,27 @@ def test_ctrl_c_and_a_closed_terminal_stop_it_too(start: Callable[..., Server], 
     assert (server.data_dir / "stopped").read_text().split() == ["control", "node", "neighbours"]
 
 
+def test_on_a_terminal_the_stop_ends_with_a_line_of_its_own(tmp_path: Path) -> None:
+    ours, terminal = os.openpty()
+    with subprocess.Popen(
+        [sys.executable, str(FAKE_SERVER), str(tmp_path / "data"), "0", "good"],
+        env={**os.environ, "FAKE_RUN_DIR": str(tmp_path / "run")},
+        stdin=subprocess.DEVNULL,
+        stdout=terminal,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:
+        os.close(terminal)
+        wait_until(partial(running_server, tmp_path / "data"), within=10, what="the server is ready")
+        process.send_signal(signal.SIGINT)
+        said = b""
+        with contextlib.suppress(OSError):  # EIO: nobody has the terminal open any more
+            while more := os.read(ours, 4096):
+                said += more
+    os.close(ours)
+    assert said.endswith(b"\r\nstopped\r\n")
+
+
 def test_a_dead_child_is_started_again_at_once(start: Callable[..., Server]) -> None:
     server = start().ready()
     before = server.roles()
@@ -158,6 +180,15 @@ def test_a_port_in_use_is_one_clear_sentence(start: Callable[..., Server], tmp_p
     assert second.returncode == 1
     assert second.stderr.startswith(f"Error: Port {port} is in use by process ")
     assert "--port 0" in second.stderr
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_folder_that_was_there_stays_when_the_port_is_in_use(start: Callable[..., Server], tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        server = start(port=taken.getsockname()[1])
+        assert "is in use by process" in server.end()[1]
+    assert [path.name for path in server.data_dir.iterdir()] == ["lock"]
 
 
 @pytest.fixture
@@ -336,6 +367,16 @@ def test_a_warning_on_the_terminal_names_its_cause() -> None:
     os.close(writer)
     with os.fdopen(reader) as said:
         assert said.read() == "control: request 1 failed: OSError: [Errno 28] No space left on device\n"
+
+
+def test_a_long_warning_is_shown_in_brief() -> None:
+    reader, writer = os.pipe()
+    text = "endpoint wine: failed\nTraceback\n  File x\nKeyError: 'x'"
+    record = logging.makeLogRecord({"msg": text, "in_brief": "endpoint wine: failed", "levelno": 30})
+    TerminalHandler(writer, "control").emit(record)
+    os.close(writer)
+    with os.fdopen(reader) as said:
+        assert said.read() == "control: endpoint wine: failed\n"
 
 
 def test_an_ephemeral_server_leaves_nothing_and_the_next_one_sweeps_what_a_killed_one_left(

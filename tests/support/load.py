@@ -12,10 +12,13 @@ from tests.support.product import Moorage, wait_until
 class Load:
     """A constant load of invocations by several clients that count what they see."""
 
-    def __init__(self, deployment: Deployment, body: str, expected: object, clients: int = 4) -> None:
+    def __init__(
+        self, deployment: Deployment, body: str, expected: object, *, endpoint: str = "e", clients: int = 4
+    ) -> None:
         self.failures: list[str] = []
         self.answers = 0
         self._stop = threading.Event()
+        self._endpoint = endpoint
         self._body = body
         self._expected = expected
         self._threads = [threading.Thread(target=self._run, args=(deployment.moorage,)) for _ in range(clients)]
@@ -24,7 +27,7 @@ class Load:
         client = moorage.client("sagemaker-runtime", retries={"total_max_attempts": 1}, read_timeout=20)
         while not self._stop.is_set():
             try:
-                answer = client.invoke_endpoint(EndpointName="e", Body=self._body, ContentType="text/csv")
+                answer = client.invoke_endpoint(EndpointName=self._endpoint, Body=self._body, ContentType="text/csv")
                 if json.loads(answer["Body"].read()) != self._expected:
                     self.failures.append("a wrong answer")
                 self.answers += 1

@@ -1,5 +1,6 @@
 """``moorage events``: what has happened to endpoints."""
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from urllib.parse import urlencode
 import click
 
 from moorage.cli.client import Client
-from moorage.cli.present import failure_lines
+from moorage.cli.present import ended_by_ctrl_c, failure_lines
 from moorage.cli.server import data_dir_option, need_server, output_option
 
 _PAGE = 100
@@ -26,9 +27,15 @@ _STATE_CHANGE = "SageMaker Endpoint State Change"
 def events(endpoint: str | None, *, follow: bool, data_dir: Path | None, output: str) -> None:
     """Show what has happened to ENDPOINT, or to all of them, oldest first.
 
-    As JSON it is EventBridge's events: a list, or with -f one a line.
+    As JSON it is EventBridge's events: a list, or with -f one a line. Ctrl-C ends -f.
     """
     client = Client(need_server(data_dir))
+    with ended_by_ctrl_c() if follow else contextlib.nullcontext():
+        _show(client, endpoint, output, follow=follow)
+
+
+def _show(client: Client, endpoint: str | None, output: str, *, follow: bool) -> None:
+    """Print what there is; with ``follow`` never end."""
     position, found = 0, list[Mapping[str, Any]]()
     caught_up = any_shown = False
     while True:

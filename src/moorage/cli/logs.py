@@ -1,11 +1,14 @@
 """``moorage logs``: what instances print."""
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
 from moorage.base.clock import SystemClock
+from moorage.cli.present import ended_by_ctrl_c
 from moorage.cli.server import chosen_data_dir, data_dir_option, find_server
 
 _LOOK_AGAIN_SECONDS = 0.2
@@ -14,7 +17,7 @@ _PIECE_BYTES = 2**20
 
 @click.command()
 @click.argument("what", metavar="ENDPOINT[/VARIANT[/INSTANCE]]")
-@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, of new instances too.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what comes, of new instances too; Ctrl-C ends it.")
 @data_dir_option
 def logs(what: str, *, follow: bool, data_dir: Path | None) -> None:
     """Print the logs of an endpoint's instances."""
@@ -25,14 +28,19 @@ def logs(what: str, *, follow: bool, data_dir: Path | None) -> None:
     if not reader.paths() and not (follow and server and (folder / endpoint).exists()):
         known = ", ".join(sorted(path.name for path in folder.glob("*"))) or "none yet"
         raise click.ClickException(f"There are no logs of {what} in {folder}. Endpoints with logs: {known}")
+    if follow:
+        with ended_by_ctrl_c():
+            _follow(reader)
+        return
+    for line in itertools.chain(reader.new_lines(), reader.unfinished_lines()):
+        click.echo(line)
+
+
+def _follow(reader: "LogReader") -> NoReturn:
     clock = SystemClock()
     while True:
         for line in reader.new_lines():
             click.echo(line)
-        if not follow:
-            for line in reader.unfinished_lines():
-                click.echo(line)
-            return
         clock.pause(_LOOK_AGAIN_SECONDS)
 
 

@@ -1,8 +1,9 @@
 """How the command line shows things: tables, JSON, sizes, live lines. Pure but for ``Live``."""
 
+import contextlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import click
@@ -55,6 +56,16 @@ def failure_lines(reason: str, endpoint: str, *, failed: bool) -> list[str]:
 def advice_lines(reason: str, endpoint: str, *, failed: bool) -> list[str]:
     """Show what to do about a FailureReason."""
     return [f"  > {line}" for line in advice(reason, endpoint, can_only_be_deleted=failed)]
+
+
+@contextlib.contextmanager
+def ended_by_ctrl_c() -> Iterator[None]:
+    """Take Ctrl-C for the normal end of what is inside; on a terminal the prompt gets a line of its own."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if sys.stderr.isatty():
+            click.echo(err=True)
 
 
 class Live:

@@ -1,6 +1,7 @@
 """``moorage run``: from a ``model.tar.gz`` to an endpoint in one command."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import click
 
 from moorage.base.clock import SystemClock
 from moorage.cli.client import Client
-from moorage.cli.deploy import DEFAULT_IMAGE, Artifact, default_name, deploy, read_artifact, refuse_a_second
+from moorage.cli.deploy import DEFAULT_IMAGE, Artifact, check_name, default_name, deploy, read_artifact
 from moorage.cli.present import Live
 from moorage.cli.server import Server, chosen_data_dir, data_dir_option, find_server
 from moorage.cli.up import make_settings, supervisor_command
@@ -26,9 +27,10 @@ _STARTED_WITHIN_SECONDS = 60.0
 def run(model: Path, image: str, name: str | None, data_dir: Path | None) -> None:
     """Deploy MODEL (a .tar.gz) as an endpoint, on the running server or on one that runs as long as this command."""
     artifact = read_artifact(model)
-    name = name or default_name(model)
+    name = default_name(model) if name is None else name
+    check_name(name)
     if server := find_server(data_dir):
-        _deploy(server, artifact, name, image)
+        _deploy(server, artifact, name, image, data_dir)
         return
     folder = chosen_data_dir(data_dir)
     process = subprocess.Popen(
@@ -38,7 +40,7 @@ def run(model: Path, image: str, name: str | None, data_dir: Path | None) -> Non
     )
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        _deploy(_wait_for_server(process, folder), artifact, name, image)
+        _deploy(_wait_for_server(process, folder), artifact, name, image, data_dir)
         click.echo("\nMoorage runs as long as this command: Ctrl-C stops it.")
         process.wait()
     except KeyboardInterrupt:
@@ -68,15 +70,22 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
             continue
 
 
-def _deploy(server: Server, artifact: Artifact, name: str, image: str) -> None:
-    client = Client(server)
-    refuse_a_second(client, name, artifact.path)
-    live = Live()
-    deploy(client, artifact, name=name, image=image, account=server.account, show=live.show)
+def _deploy(server: Server, artifact: Artifact, name: str, image: str, data_dir: Path | None) -> None:
+    server_option = f" --data-dir {shlex.quote(str(data_dir))}" if data_dir else ""
+    made = deploy(
+        Client(server),
+        artifact,
+        name=name,
+        image=image,
+        account=server.account,
+        server_option=server_option,
+        show=Live().show,
+    )
+    state = "is in service" if made else "is in service already, with this artefact and image"
     click.echo(
-        f'\n{name} is in service. With boto3, after eval "$(moorage env)":\n\n'
+        f'\n{name} {state}. With boto3, after eval "$(moorage env{server_option})":\n\n'
         f'  boto3.client("sagemaker-runtime").invoke_endpoint('
-        f'EndpointName="{name}", ContentType="application/json", Body="[[1, 2, 3]]")["Body"].read()\n\n'
+        f'EndpointName="{name}", ContentType="text/csv", Body=open("row.csv", "rb"))["Body"].read()\n\n'
         f"From the shell:\n\n"
-        f"  moorage invoke {name} --body @row.csv"
+        f"  moorage invoke {name} --body @row.csv{server_option}"
     )

@@ -17,7 +17,7 @@ import click
 
 from moorage.base.clock import SystemClock
 from moorage.cli.client import ApiError, Client
-from moorage.cli.present import table
+from moorage.cli.present import ended_by_ctrl_c, table
 from moorage.cli.server import data_dir_option, need_server, output_option
 
 REFRESH_SECONDS = 1.0
@@ -54,7 +54,7 @@ def top(*, once: bool, data_dir: Path | None, output: str) -> None:
 def _follow(client: Client, output: str) -> None:
     """Print what is there, again and again, for whoever reads lines."""
     clock = SystemClock()
-    with contextlib.suppress(KeyboardInterrupt):
+    with ended_by_ctrl_c():
         while True:
             page = client.own("GET", "/_moorage/top")
             if output == "json":

@@ -24,6 +24,7 @@ from moorage.control.events import Recorder
 from moorage.control.node_link import NodeLink
 from moorage.control.planning import summary
 from moorage.control.planning.endpoint import Plan, plan
+from moorage.control.planning.failures import in_brief
 from moorage.control.planning.observed import Observed, Patience
 from moorage.control.planning.specs import make_spec
 from moorage.control.publish import Publisher
@@ -250,4 +251,5 @@ def _say(endpoint: EndpointRecord, made: Plan, added: Sequence[InstanceRecord]) 
     if before is not None and now is not None and before.stage != now.stage:
         log.info("endpoint %s: deployment of %s: %s -> %s", name, now.config_name, before.stage, now.stage)
     if after.failure_reason and after.failure_reason != endpoint.failure_reason:
-        log.warning("endpoint %s: %s", name, after.failure_reason)
+        brief = f"endpoint {name}: {in_brief(after.failure_reason)} (more: moorage logs {name})"
+        log.warning("endpoint %s: %s", name, after.failure_reason, extra={"in_brief": brief})

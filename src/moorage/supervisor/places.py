@@ -78,6 +78,14 @@ def _try_lock(data_dir: Path) -> Lock | None:
         return try_lock(data_dir)
 
 
+def remove_unused_folder(data_dir: Path) -> None:
+    """Remove a data folder that holds nothing but the lock, which the caller has: its server has never begun."""
+    with contextlib.suppress(OSError):
+        if [path.name for path in data_dir.iterdir()] == ["lock"]:
+            (data_dir / "lock").unlink()
+            data_dir.rmdir()
+
+
 def make_ephemeral_folder() -> tuple[Path, Lock]:
     """Make and lock a data folder that will be removed at the end."""
     for _ in range(5):

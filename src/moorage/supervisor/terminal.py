@@ -9,7 +9,10 @@ _WHOLE_BYTES = 4000
 
 
 class TerminalHandler(logging.Handler):
-    """Shows warnings of one process in one line each; drops them while nobody reads (the log file has all)."""
+    """Shows warnings of one process in one line each; drops them while nobody reads (the log file has all).
+
+    What is long for a terminal gives a shorter text for it: ``log.warning(..., extra={"in_brief": text})``.
+    """
 
     def __init__(self, descriptor: int, role: str) -> None:
         super().__init__(logging.WARNING)
@@ -18,7 +21,8 @@ class TerminalHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Show one line if the terminal takes it now."""
-        line = f"{self._role}: {record.getMessage()}{_cause(record)}".replace("\n", " ")
+        message = getattr(record, "in_brief", None) or record.getMessage()
+        line = f"{self._role}: {message}{_cause(record)}".replace("\n", " ")
         self._write(line.encode()[: _WHOLE_BYTES - 1] + b"\n")
 
     def _write(self, line: bytes) -> None:

@@ -1,4 +1,4 @@
-"""What happens when Moorage starts, in order: folders, lock, first key, port, processes, answer, banner."""
+"""What happens when Moorage starts, in order: folders, lock, port, first key, processes, answer, banner."""
 
 import contextlib
 import dataclasses
@@ -49,13 +49,22 @@ def up(settings: Settings, make_roles: MakeRoles, tier: Callable[[Settings], str
     try:
         certificate = certificate_of(settings)
         with _installation(settings, ephemeral=ephemeral) as installed:
-            key = places.first_key(installed.data_dir, installed.account)
+            # After the lock, so that a second server on the folder is told of the first; before the first file.
             listeners = open_listeners(installed.host, installed.port, installed.gateways)
+            key = places.first_key(installed.data_dir, installed.account)
             url = url_of(installed.host, listeners[0].getsockname()[1], tls=certificate is not None)
             start = _Start(_with_account_of(key, installed), key, url, certificate, started_at, ephemeral)
             _serve(start, listeners, make_roles, tier)
+        _say_stopped()
     except (places.UnusablePlace, PortUnavailable, UnusableCertificate) as fault:
         raise CannotStart(str(fault)) from fault
+
+
+def _say_stopped() -> None:
+    """Give the prompt, which would stand behind ``^C``, a line of its own; a log or a pipe needs no such word."""
+    with contextlib.suppress(OSError):  # the terminal has been closed
+        if os.isatty(1):
+            os.write(1, b"\nstopped\n")
 
 
 def _with_account_of(key: dict[str, str], settings: Settings) -> Settings:
@@ -71,6 +80,7 @@ def _with_account_of(key: dict[str, str], settings: Settings) -> Settings:
 def _installation(settings: Settings, *, ephemeral: bool) -> Iterator[Settings]:
     """Have the folders of a server for as long as it runs."""
     places.sweep_ephemeral_folders()
+    is_new = not settings.data_dir.exists()
     if ephemeral:
         data_dir, held = places.make_ephemeral_folder()
         settings = dataclasses.replace(settings, data_dir=data_dir, run_dir=run_dir_of(data_dir))
@@ -88,6 +98,8 @@ def _installation(settings: Settings, *, ephemeral: bool) -> Iterator[Settings]:
         (settings.data_dir / "server.json").unlink(missing_ok=True)
         if ephemeral:
             remove_folder(settings.data_dir)
+        elif is_new:
+            places.remove_unused_folder(settings.data_dir)
         held.release()
 
 

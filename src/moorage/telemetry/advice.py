@@ -7,9 +7,12 @@ failure it is; what follows is this machine's and may say more. The most particu
 from collections.abc import Sequence
 
 _LOG = "Read what the container has printed: moorage logs {endpoint}"
+_ENVIRONMENT = '  eval "$(moorage env)"'
+"""Before any ``aws`` line: without it the command would go to the user's account at AWS."""
 _AGAIN = (
-    "An endpoint that has failed can only be deleted: aws sagemaker delete-endpoint --endpoint-name {endpoint}, "
-    "then create it again."
+    "An endpoint that has failed can only be deleted, then created again (moorage run does both):",
+    _ENVIRONMENT,
+    "  aws sagemaker delete-endpoint --endpoint-name {endpoint}",
 )
 
 _PACKAGE = (
@@ -30,7 +33,9 @@ _ADVICE: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "Failed to download model data",
         (
-            "Look whether the object is there, and is a .tar.gz: aws s3 ls URL",
+            "Look whether the object is there, and is a .tar.gz:",
+            _ENVIRONMENT,
+            "  aws s3 ls URL",
             "If it is not: upload it, or create the model with another ModelDataUrl.",
         ),
     ),
@@ -54,7 +59,7 @@ def advice(failure_reason: str, endpoint: str, *, can_only_be_deleted: bool) -> 
     ``can_only_be_deleted``: the endpoint's status is Failed; otherwise it serves on as it was before the change.
     """
     found = next((lines for sign, lines in _ADVICE if sign in _where(sign, failure_reason)), (_LOG,))
-    lines = (*found, _AGAIN) if can_only_be_deleted else found
+    lines = (*found, *_AGAIN) if can_only_be_deleted else found
     return [line.format(endpoint=endpoint) for line in lines]
 
 

@@ -64,6 +64,12 @@ def crash_loop_reason(variant: DeployedVariant, report: InstanceReport | None) -
     return with_log(f"{sentence} It ended again and again after it was ready.", report.log_tail if report else "")
 
 
+def in_brief(reason: str) -> str:
+    """Give a reason in one line: its sentence and, of the log, only the last line, which names the exception."""
+    first, *rest = reason.strip().splitlines() or [""]
+    return f"{first} Last: {rest[-1].strip()}" if rest else first
+
+
 def with_log(sentence: str, log_tail: str) -> str:
     """Add the last lines of the container's log, as many as fit, the first of them whole."""
     if not (tail := log_tail.strip()):
