@@ -51,18 +51,6 @@ def test_of_a_repeated_header_the_first_counts_and_an_empty_one_is_absent() -> N
     assert rest_json.read_headers(INVOKE, headers) == {"SessionId": "a"}
 
 
-@settings(max_examples=25, deadline=None)
-@given(data=st.data())
-def test_answers_that_we_write_are_read_the_same_by_botocore(data: st.DataObject) -> None:
-    output = data.draw(st.fixed_dictionaries({}, optional=header_members(INVOKE.output)))
-    headers = HeadersDict(rest_json.output_headers(INVOKE, {**output, "Body": b"1"}))
-    read = create_parser("rest-json").parse(
-        {"status_code": 200, "headers": headers, "body": b"1"},
-        BOTOCORE.operation_model("InvokeEndpoint").output_shape,
-    )
-    assert {name: value for name, value in read.items() if name not in {"Body", "ResponseMetadata"}} == output
-
-
 @pytest.mark.parametrize(
     ("method", "path"),
     [

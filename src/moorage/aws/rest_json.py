@@ -55,18 +55,6 @@ def check(operation: Operation, members: Mapping[str, Any]) -> None:
         raise validation_error(validate.message_of(found))
 
 
-def output_headers(operation: Operation, output: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Write the members of an answer that travel in headers; None is left out."""
-    if operation.output is None:
-        return []
-    members = operation.output.members
-    return [
-        (members[name].wire_name, str(value))
-        for name, value in output.items()
-        if value is not None and members[name].location == "header"
-    ]
-
-
 def error_response(error: ServiceError, request_id: str) -> Response:
     """Make the whole answer of an error, in the runtime's form."""
     headers = (
