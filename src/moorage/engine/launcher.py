@@ -49,7 +49,7 @@ class Exit:
 
 
 class Running:
-    """A container that was started; ``ended`` tells how it ended, once no process of it is left."""
+    """A container that was started; ``ended`` tells how it ended, once nothing of it is left."""
 
     def __init__(self, pid: int, gate: int, group: Cgroup, *, ends_as_one: bool) -> None:
         self.pid = pid
@@ -177,8 +177,10 @@ class Launcher:
     async def _watch(self, launch: Launch, running: Running, group: Cgroup) -> None:
         end = await running.wait()
         self._zygotes.release(launch.environment, launch.threads)
-        running.ended.set_result(end)
-        await self._clean(launch, group)
+        try:
+            await self._clean(launch, group)
+        finally:  # not before: whoever hears of the end may use the name, and so the socket, anew
+            running.ended.set_result(end)
 
     async def _clean(self, launch: Launch, group: Cgroup) -> None:
         await asyncio.to_thread(self._engine.release, launch.instance_id)
