@@ -134,11 +134,16 @@ def as_json_error(failure: AuthenticationFailed, status: int) -> ClientFault:
     return ClientFault(_CODES[failure.failure], failure.message, status=status)
 
 
-def _read(request: HttpRequest) -> Signature:
+def read_signature(request: HttpRequest) -> Signature | None:
+    """Read a request's signature; None when it has none. Raises AuthenticationFailed when it cannot be read."""
     try:
-        signature = sigv4.read_signature(request)
+        return sigv4.read_signature(request)
     except sigv4.MalformedSignature as fault:
         raise AuthenticationFailed(AuthFailure.MALFORMED, fault.message) from fault
+
+
+def _read(request: HttpRequest) -> Signature:
+    signature = read_signature(request)
     if signature is None:
         raise AuthenticationFailed(AuthFailure.MISSING, "Missing Authentication Token")
     return signature

@@ -9,9 +9,8 @@ import base64
 import binascii
 import hashlib
 
-from moorage.aws import sigv4
 from moorage.aws.sigv4 import HttpRequest
-from moorage.iam.authenticate import AuthenticationFailed, AuthFailure, Caller, Keys, identify
+from moorage.iam.authenticate import AuthenticationFailed, AuthFailure, Caller, Keys, identify, read_signature
 
 TOKEN_PREFIX = "sagemaker-api-key-"  # noqa: S105 - not a secret
 LONGEST_EXPIRY_SECONDS = 43_200
@@ -62,10 +61,7 @@ def _read(token: str) -> HttpRequest:
 
 
 def _check_expiry(request: HttpRequest) -> None:
-    try:
-        signature = sigv4.read_signature(request)
-    except sigv4.MalformedSignature as fault:
-        raise AuthenticationFailed(AuthFailure.MALFORMED, fault.message) from fault
+    signature = read_signature(request)
     if signature is None:
         raise _malformed("it is not signed")
     if not 1 <= (signature.expires_seconds or 0) <= LONGEST_EXPIRY_SECONDS:
