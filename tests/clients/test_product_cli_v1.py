@@ -1,9 +1,7 @@
 """The AWS CLI v1, unmodified, with nothing but ``AWS_ENDPOINT_URL``."""
 
 import json
-import os
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,17 +11,7 @@ from tests.support.product import IMAGE, ROLE, Moorage
 
 @pytest.mark.slow  # a dozen starts of the AWS CLI
 def test_the_cli_lives_one_whole_life(moorage: Moorage, wine: Wine, tmp_path: Path) -> None:
-    def aws(*arguments: str) -> str:
-        return subprocess.run(
-            [str(Path(sys.executable).with_name("aws")), *arguments],
-            env={**os.environ, **moorage.exports(), "HOME": str(tmp_path), "AWS_PAGER": ""},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=120,
-        ).stdout
-
+    aws = partial(moorage.aws, tmp_path)
     (tmp_path / "model.tar.gz").write_bytes(wine.artefact("forest"))
     (tmp_path / "rows.csv").write_text(wine.csv(0, 1, 2))
 

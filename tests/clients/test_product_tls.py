@@ -5,9 +5,8 @@ import os
 import signal
 import socket
 import ssl
-import subprocess
-import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,17 +46,7 @@ def test_boto3_and_our_commands_live_a_whole_life(secured: Moorage, wine: Wine, 
 
 
 def test_the_aws_cli_needs_nothing_but_our_exports(secured: Moorage, tmp_path: Path) -> None:
-    def aws(*arguments: str) -> str:
-        return subprocess.run(
-            [str(Path(sys.executable).with_name("aws")), *arguments],
-            env={**os.environ, **secured.exports(), "HOME": str(tmp_path), "AWS_PAGER": ""},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=120,
-        ).stdout
-
+    aws = partial(secured.aws, tmp_path)
     (tmp_path / "file").write_bytes(b"x" * 9_000_000)  # in several parts
     aws("s3", "mb", "s3://over-tls")
     aws("s3", "cp", str(tmp_path / "file"), "s3://over-tls/key")

@@ -7,7 +7,7 @@ import pytest
 from tests.support.gateway import (
     ACCOUNT,
     KEY,
-    World,
+    Script,
     answers,
     cuts,
     endpoint,
@@ -29,14 +29,9 @@ SEE = (
 )
 
 
-async def one_instance(made: World, *scripts: object) -> None:
-    server = await made.instance("a", *scripts)  # type: ignore[arg-type]
-    await made.start(endpoint("ep", variant("v1", server)))
-
-
 async def test_answer_of_the_container_comes_back_with_the_variants_name() -> None:
     async with world() as made:
-        await one_instance(made, answers(b"0.5", headers="Content-Type: text/csv\r\nX-Own: x\r\n"))
+        await made.one_instance(answers(b"0.5", headers="Content-Type: text/csv\r\nX-Own: x\r\n"))
         answer = await made.invoke("ep", b"1,2", content_type="text/csv")
     assert (answer.status, answer.body) == (200, b"0.5")
     assert answer.headers["x-amzn-invoked-production-variant"] == "v1"
@@ -49,7 +44,7 @@ async def test_answer_of_the_container_comes_back_with_the_variants_name() -> No
 
 async def test_container_sees_the_api_s_headers_and_no_others() -> None:
     async with world() as made:
-        await one_instance(made, answers(b""))
+        await made.one_instance(answers(b""))
         await made.invoke(
             "ep",
             b"body",
@@ -74,7 +69,7 @@ async def test_container_sees_the_api_s_headers_and_no_others() -> None:
 
 async def test_custom_attributes_come_back_when_the_container_sets_them() -> None:
     async with world() as made:
-        await one_instance(made, answers(b"", headers="X-Amzn-SageMaker-Custom-Attributes: out\r\n"))
+        await made.one_instance(answers(b"", headers="X-Amzn-SageMaker-Custom-Attributes: out\r\n"))
         answer = await made.invoke("ep", x_amzn_sagemaker_custom_attributes="in")
     assert answer.headers["x-amzn-sagemaker-custom-attributes"] == "out"
 
@@ -89,7 +84,7 @@ async def test_custom_attributes_come_back_when_the_container_sets_them() -> Non
 )
 async def test_any_success_of_the_container_is_200(raw: bytes) -> None:
     async with world() as made:
-        await one_instance(made, says(raw))
+        await made.one_instance(says(raw))
         answer = await made.invoke("ep")
     assert (answer.status, answer.body) == (200, b"")
 
@@ -103,9 +98,9 @@ async def test_any_success_of_the_container_is_200(raw: bytes) -> None:
     ],
     ids=["chunked", "until close", "HTTP/1.0"],
 )
-async def test_every_framing_of_the_container_is_read(script: object) -> None:
+async def test_every_framing_of_the_container_is_read(script: Script) -> None:
     async with world() as made:
-        await one_instance(made, script)
+        await made.one_instance(script)
         answer = await made.invoke("ep")
     assert (answer.status, answer.body, answer.headers["content-length"]) == (200, b"abcde", "5")
 
@@ -122,7 +117,7 @@ async def test_every_framing_of_the_container_is_read(script: object) -> None:
 )
 async def test_error_of_the_container_is_a_model_error(status: int, blame: str, code: str) -> None:
     async with world() as made:
-        await one_instance(made, answers(b'no "good"', status))
+        await made.one_instance(answers(b'no "good"', status))
         answer = await made.invoke("ep")
     assert answer.status == 424
     assert answer.headers["x-amzn-errortype"] == "ModelError"
@@ -173,10 +168,10 @@ NOT_LOADED = f"Received server error (500) from primary and could not load the e
     ],
 )
 async def test_broken_answer_is_a_model_error_and_the_next_invocation_works(
-    script: object, message: str, status: int
+    script: Script, message: str, status: int
 ) -> None:
     async with world(invocation_body_bytes=1000) as made:
-        await one_instance(made, script, answers(b"fine"))
+        await made.one_instance(script, answers(b"fine"))
         answer = await made.invoke("ep")
         following = await made.invoke("ep")
     assert (answer.status, answer.json["Message"], answer.json["OriginalStatusCode"]) == (424, message, status)
@@ -186,7 +181,7 @@ async def test_broken_answer_is_a_model_error_and_the_next_invocation_works(
 
 async def test_slow_container_is_timed_out_and_its_connection_closed() -> None:
     async with world(invocation_timeout_seconds=0.3) as made:
-        await one_instance(made, hangs)
+        await made.one_instance(hangs)
         began = time.monotonic()
         answer = await made.invoke("ep")
         assert 0.25 < time.monotonic() - began < 3
@@ -197,7 +192,7 @@ async def test_slow_container_is_timed_out_and_its_connection_closed() -> None:
 
 async def test_client_that_goes_stops_the_container_s_work() -> None:
     async with world() as made:
-        await one_instance(made, hangs)
+        await made.one_instance(hangs)
         async with made.connected() as (_, writer):
             writer.write(made.invocation("ep"))
             await until(lambda: made.servers["a"].requests)
@@ -206,7 +201,7 @@ async def test_client_that_goes_stops_the_container_s_work() -> None:
 
 async def test_connections_to_instances_are_kept() -> None:
     async with world() as made:
-        await one_instance(made, answers(b"x"))
+        await made.one_instance(answers(b"x"))
         for _ in range(5):
             await made.invoke("ep")
         assert (made.servers["a"].connections, len(made.servers["a"].requests)) == (1, 5)
@@ -214,7 +209,7 @@ async def test_connections_to_instances_are_kept() -> None:
 
 async def test_connection_that_the_container_closed_meanwhile_is_not_used() -> None:
     async with world() as made:
-        await one_instance(made, cuts(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx"))
+        await made.one_instance(cuts(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx"))
         statuses = [(await made.invoke("ep")).status for _ in range(10)]
     assert statuses == [200] * 10
 
@@ -222,7 +217,7 @@ async def test_connection_that_the_container_closed_meanwhile_is_not_used() -> N
 async def test_connection_with_bytes_nobody_asked_for_is_not_used_again() -> None:
     async with world() as made:
         poisoned = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx" + b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nbad"
-        await one_instance(made, says(poisoned), answers(b"y"))
+        await made.one_instance(says(poisoned), answers(b"y"))
         bodies = [(await made.invoke("ep")).body for _ in range(2)]
     assert bodies == [b"x", b"y"]
     assert made.servers["a"].connections == 2
@@ -266,7 +261,7 @@ async def test_only_the_invocation_in_flight_on_the_killed_instance_fails() -> N
 
 async def test_all_instances_dead_is_a_model_error() -> None:
     async with world() as made:
-        await one_instance(made, answers(b"a"))
+        await made.one_instance(answers(b"a"))
         await made.servers["a"].kill()
         answer = await made.invoke("ep")
     assert (answer.status, answer.json["Message"]) == (424, NO_RESPONSE)
@@ -282,7 +277,7 @@ async def test_address_that_is_none_is_a_model_error() -> None:
 
 async def test_instance_that_comes_back_is_used_again() -> None:
     async with world() as made:
-        await one_instance(made, answers(b"a"))
+        await made.one_instance(answers(b"a"))
         await made.servers["a"].kill()
         await made.invoke("ep")
         await made.servers["a"].start()
@@ -326,7 +321,7 @@ async def test_target_variant_is_served_whatever_its_weight() -> None:
 )
 async def test_header_that_cannot_be_honoured_is_refused(header: str, value: str, message: str) -> None:
     async with world() as made:
-        await one_instance(made, answers(b""))
+        await made.one_instance(answers(b""))
         answer = await made.raw(
             signed("/endpoints/ep/invocations", b"", [(f"x-amzn-sagemaker-{header}", value)], made.port)
         )
@@ -337,7 +332,7 @@ async def test_header_that_cannot_be_honoured_is_refused(header: str, value: str
 
 async def test_unknown_endpoint_is_named_as_the_caller_spelled_it() -> None:
     async with world() as made:
-        await one_instance(made, answers(b""))
+        await made.one_instance(answers(b""))
         answer = await made.invoke("Ep")
     assert (answer.status, answer.headers["x-amzn-errortype"]) == (400, "ValidationError")
     assert answer.json["Message"] == f"Endpoint Ep of account {ACCOUNT} not found."
@@ -346,7 +341,7 @@ async def test_unknown_endpoint_is_named_as_the_caller_spelled_it() -> None:
 async def test_endpoint_of_another_account_is_not_found() -> None:
     other = Credential("AKIAOTHEROTHEROTHER0", "secret", "111111111111", "other")
     async with world() as made:
-        await one_instance(made, answers(b""))
+        await made.one_instance(answers(b""))
         known = made.control.snapshot
         await made.control.publish(replace(known, version=2, keys={**known.keys, other.access_key_id: other}))
         answer = await made.raw(signed("/endpoints/ep/invocations", b"", [], made.port, key=other))
@@ -407,7 +402,7 @@ def tampered(request: bytes) -> bytes:
 )
 async def test_stranger_is_refused_with_403(make: object, code: str) -> None:
     async with world() as made:
-        await one_instance(made, answers(b""))
+        await made.one_instance(answers(b""))
         answer = await made.raw(make(made.port))  # type: ignore[operator]
         assert not made.servers["a"].requests
     assert (answer.status, answer.headers["x-amzn-errortype"]) == (403, code)
@@ -424,7 +419,7 @@ async def test_stranger_is_refused_with_403(make: object, code: str) -> None:
 )
 async def test_operation_that_is_not_there_is_a_clear_error(path: str, status: int, code: str) -> None:
     async with world() as made:
-        await one_instance(made, answers(b""))
+        await made.one_instance(answers(b""))
         answer = await made.raw(signed(path, b"", [], made.port))
     assert (answer.status, answer.headers["x-amzn-errortype"]) == (status, code)
     assert answer.json["Message"]
@@ -432,7 +427,7 @@ async def test_operation_that_is_not_there_is_a_clear_error(path: str, status: i
 
 async def test_body_up_to_the_limit_arrives_whole_and_beyond_it_is_refused() -> None:
     async with world(invocation_body_bytes=3_000_000) as made:
-        await one_instance(made, answers(b"ok"))
+        await made.one_instance(answers(b"ok"))
         fits, too_large = b"x" * 3_000_000, b"x" * 3_000_001
         assert (await made.invoke("ep", fits)).body == b"ok"
         assert made.servers["a"].requests[0].body == fits
@@ -443,7 +438,7 @@ async def test_body_up_to_the_limit_arrives_whole_and_beyond_it_is_refused() -> 
 
 async def test_far_too_large_body_is_refused_while_it_comes() -> None:
     async with world(invocation_body_bytes=1000) as made:
-        await one_instance(made, answers(b"ok"))
+        await made.one_instance(answers(b"ok"))
         request = made.invocation("ep", b"x" * 2_000_000)
         answer = await made.raw(request)
     assert (answer.status, answer.headers["connection"]) == (400, "close")
@@ -452,7 +447,7 @@ async def test_far_too_large_body_is_refused_while_it_comes() -> None:
 
 async def test_chunked_body_is_taken() -> None:
     async with world() as made:
-        await one_instance(made, answers(b"ok"))
+        await made.one_instance(answers(b"ok"))
         request = made.invocation("ep", b"abcde").replace(b"content-length: 5", b"transfer-encoding: chunked")
         answer = await made.raw(request.replace(b"abcde", b"2\r\nab\r\n3\r\ncde\r\n0\r\n\r\n"))
         assert (answer.status, made.servers["a"].requests[0].body) == (200, b"abcde")
@@ -460,7 +455,7 @@ async def test_chunked_body_is_taken() -> None:
 
 async def test_body_is_asked_for_when_the_client_waits_for_that() -> None:
     async with world() as made:
-        await one_instance(made, answers(b"ok"))
+        await made.one_instance(answers(b"ok"))
         head, body = (
             made.invocation("ep", b"abc").replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n")[:-3],
             b"abc",
@@ -523,7 +518,7 @@ async def test_instance_is_drained_when_its_last_answer_is_complete() -> None:
 
 async def test_unusable_snapshot_leaves_the_present_one() -> None:
     async with world() as made:
-        await one_instance(made, answers(b"a"))
+        await made.one_instance(answers(b"a"))
         await made.control.links[0].send({"op": "snapshot", "snapshot": {"version": 2}})
         await made.control.publish(replace(made.control.snapshot, version=3))
         answer = await made.invoke("ep")
@@ -559,7 +554,7 @@ async def test_stopping_gateway_finishes_what_is_in_flight() -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlast")
 
     async with world() as made:
-        await one_instance(made, waits)
+        await made.one_instance(waits)
         async with made.connected() as (idle, _):
             invocation = made.tasks.start("invocation", made.invoke("ep"))
             await until(lambda: made.servers["a"].requests)

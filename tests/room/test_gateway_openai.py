@@ -51,13 +51,9 @@ async def chat(made: World, token: str | None = None, **more: Any) -> Answer:
     return await made.raw(asks(made, token, **more))
 
 
-async def one_instance(made: World, *scripts: Script) -> None:
-    await made.start(endpoint("ep", variant("v1", await made.instance("a", *scripts))))
-
-
 async def test_answer_of_the_container_comes_back_as_it_is() -> None:
     async with world() as made:
-        await one_instance(made, answers(b'{"id":"x"}', headers="Content-Type: application/json\r\n"))
+        await made.one_instance(answers(b'{"id":"x"}', headers="Content-Type: application/json\r\n"))
         answer = await chat(made, user_agent="OpenAI/Python")
         request = made.servers["a"].requests[0]
     assert (answer.status, answer.body) == (200, b'{"id":"x"}')
@@ -71,7 +67,7 @@ async def test_answer_of_the_container_comes_back_as_it_is() -> None:
 async def test_server_sent_events_come_as_they_are_and_each_before_the_next_is_made() -> None:
     container = Stepwise()
     async with world() as made:
-        await one_instance(made, container)
+        await made.one_instance(container)
         async with made.connected() as (reader, writer):
             writer.write(asks(made))
             await container.send(EVENTS + chunk(b'data: {"a":1}\n\n'))
@@ -86,7 +82,7 @@ async def test_server_sent_events_come_as_they_are_and_each_before_the_next_is_m
 
 async def test_signature_is_taken_in_place_of_a_token() -> None:
     async with world() as made:
-        await one_instance(made, answers(b"{}"))
+        await made.one_instance(answers(b"{}"))
         answer = await made.raw(signed(PATH, BODY, [("content-type", "application/json")], made.port))
     assert (answer.status, answer.body) == (200, b"{}")
 
@@ -96,7 +92,7 @@ async def test_temporary_credentials_make_tokens() -> None:
     secret, session_token = make_session_token("own", "ASIASESSION", Session(KEY.access_key_id, now, now + 900))
     temporary = Credential("ASIASESSION", secret, ACCOUNT, "tester")
     async with world() as made:
-        await one_instance(made, answers(b"{}"))
+        await made.one_instance(answers(b"{}"))
         await made.control.publish(replace(made.control.snapshot, version=2, token_secret="own"))
         good = await chat(made, make_token(temporary, session_token))
         bad = await chat(made, make_token(replace(temporary, secret_access_key="guessed"), session_token))
@@ -118,7 +114,7 @@ async def test_temporary_credentials_make_tokens() -> None:
 )
 async def test_bad_token_is_refused_in_openai_s_form_and_the_container_not_called(token: str) -> None:
     async with world() as made:
-        await one_instance(made, answers(b"{}"))
+        await made.one_instance(answers(b"{}"))
         answer = await chat(made, token)
         assert not made.servers["a"].requests
     error = answer.json["error"]
@@ -130,7 +126,7 @@ async def test_bad_token_is_refused_in_openai_s_form_and_the_container_not_calle
 
 async def test_expired_token_is_refused() -> None:
     async with world() as made:
-        await one_instance(made, answers(b"{}"))
+        await made.one_instance(answers(b"{}"))
         made.clock.now = lambda: time.time() + 61  # type: ignore[method-assign]
         answer = await chat(made, make_token(KEY, expires=60))
         assert not made.servers["a"].requests
@@ -140,7 +136,7 @@ async def test_expired_token_is_refused() -> None:
 
 async def test_nobody_is_told_that_a_key_is_missing() -> None:
     async with world() as made:
-        await one_instance(made, answers(b"{}"))
+        await made.one_instance(answers(b"{}"))
         answer = await made.raw(f"POST {PATH} HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n".encode())
     assert (answer.status, answer.json["error"]["code"]) == (401, "invalid_api_key")
     assert "You did not provide an API key" in answer.json["error"]["message"]
@@ -148,7 +144,7 @@ async def test_nobody_is_told_that_a_key_is_missing() -> None:
 
 async def test_token_for_another_region_than_the_endpoint_s_is_refused() -> None:
     async with world() as made:
-        await one_instance(made, answers(b"{}"))
+        await made.one_instance(answers(b"{}"))
         answer = await chat(made, make_token(KEY, region="eu-west-1"))
         assert not made.servers["a"].requests
     assert answer.status == 403
@@ -159,7 +155,7 @@ async def test_token_for_another_region_than_the_endpoint_s_is_refused() -> None
 
 async def test_changed_signature_is_refused_in_openai_s_form() -> None:
     async with world() as made:
-        await one_instance(made, answers(b"{}"))
+        await made.one_instance(answers(b"{}"))
         answer = await made.raw(signed(PATH, b"12", [], made.port)[:-1] + b"3")
     assert (answer.status, answer.json["error"]["code"]) == (403, "invalid_api_key")
     assert answer.headers["x-amzn-errortype"] == "InvalidSignatureException"
@@ -185,7 +181,7 @@ async def test_a_token_needs_both_permissions_and_a_signature_one(
     actions: tuple[str, ...], denied: str | None, by_signature: int
 ) -> None:
     async with world() as made:
-        await one_instance(made, answers(b"{}"))
+        await made.one_instance(answers(b"{}"))
         limited = replace(KEY, policies=policies(*actions))
         known = made.control.snapshot
         await made.control.publish(replace(known, version=2, keys={KEY.access_key_id: limited}))
@@ -210,7 +206,7 @@ async def test_a_token_needs_both_permissions_and_a_signature_one(
 )
 async def test_other_paths_of_openai_are_a_clear_404(path: str) -> None:
     async with world() as made:
-        await one_instance(made, answers(b"{}"))
+        await made.one_instance(answers(b"{}"))
         answer = await chat(made, path=path)
         assert not made.servers["a"].requests
     assert (answer.status, answer.json["error"]["type"]) == (404, "invalid_request_error")
@@ -220,7 +216,7 @@ async def test_other_paths_of_openai_are_a_clear_404(path: str) -> None:
 
 async def test_other_methods_are_a_clear_404() -> None:
     async with world() as made:
-        await one_instance(made, answers(b"{}"))
+        await made.one_instance(answers(b"{}"))
         answer = await made.raw(asks(made).replace(b"POST ", b"GET "))
     assert (answer.status, "'GET /openai/v1/chat/completions'" in answer.json["error"]["message"]) == (404, True)
 
@@ -247,7 +243,7 @@ async def test_other_methods_are_a_clear_404() -> None:
 )
 async def test_what_is_not_there_is_a_validation_error(more: dict[str, str], message: str) -> None:
     async with world() as made:
-        await one_instance(made, answers(b"{}"))
+        await made.one_instance(answers(b"{}"))
         answer = await chat(made, **more)
         assert not made.servers["a"].requests
     assert (answer.status, answer.headers["x-amzn-errortype"]) == (400, "ValidationError")
@@ -266,7 +262,7 @@ async def test_what_is_not_there_is_a_validation_error(more: dict[str, str], mes
 )
 async def test_error_of_the_container_is_the_runtime_s_model_error(script: Script, original: int) -> None:
     async with world() as made:
-        await one_instance(made, script)
+        await made.one_instance(script)
         answer = await chat(made)
     assert (answer.status, answer.headers["x-amzn-errortype"]) == (424, "ModelError")
     assert answer.json["OriginalStatusCode"] == original
@@ -274,7 +270,7 @@ async def test_error_of_the_container_is_the_runtime_s_model_error(script: Scrip
 
 async def test_container_that_does_not_answer_is_timed_out() -> None:
     async with world(invocation_timeout_seconds=0.3) as made:
-        await one_instance(made, hangs)
+        await made.one_instance(hangs)
         answer = await chat(made)
     assert (answer.status, answer.json["OriginalStatusCode"]) == (424, 0)
 
@@ -283,7 +279,7 @@ async def test_container_that_does_not_answer_is_timed_out() -> None:
 async def test_stream_that_breaks_between_events_ends_with_an_error_event(event: bytes) -> None:
     async with world() as made:
         script = streams(event[:3], event[3:], head=EVENTS, end=b"", closes=True)
-        await one_instance(made, script, answers(b"{}"))
+        await made.one_instance(script, answers(b"{}"))
         async with made.connected() as (reader, writer):
             writer.write(asks(made))
             answer = await read_answer(reader)
@@ -302,7 +298,7 @@ async def test_stream_that_breaks_between_events_ends_with_an_error_event(event:
 
 async def test_stream_that_breaks_inside_of_an_event_is_cut_off_before_its_end() -> None:
     async with world() as made:
-        await one_instance(made, streams(b'data: {"half', head=EVENTS, end=b"", closes=True))
+        await made.one_instance(streams(b'data: {"half', head=EVENTS, end=b"", closes=True))
         async with made.connected() as (reader, writer):
             writer.write(asks(made))
             await read_head(reader)
@@ -312,7 +308,7 @@ async def test_stream_that_breaks_inside_of_an_event_is_cut_off_before_its_end()
 
 async def test_stream_that_is_not_complete_in_time_ends_with_an_error_event() -> None:
     async with world(stream_timeout_seconds=0.3) as made:
-        await one_instance(made, streams(b"data: 1\n\n", head=EVENTS, end=b""))
+        await made.one_instance(streams(b"data: 1\n\n", head=EVENTS, end=b""))
         answer = await chat(made)
     assert b'"code":"ModelInvocationTimeExceeded"' in answer.body
 
@@ -328,7 +324,7 @@ async def test_target_variant_is_served() -> None:
 async def test_endpoint_of_another_account_is_not_found() -> None:
     other = Credential("AKIAOTHEROTHEROTHER0", "secret", "111111111111", "other")
     async with world() as made:
-        await one_instance(made, answers(b"{}"))
+        await made.one_instance(answers(b"{}"))
         known = snapshot(2, *made.control.snapshot.endpoints.values())
         await made.control.publish(replace(known, keys={**known.keys, other.access_key_id: other}))
         answer = await chat(made, make_token(other, region="eu-west-1"))

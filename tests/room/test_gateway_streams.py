@@ -53,14 +53,10 @@ async def stream(made: World, body: bytes = b"", **headers: str) -> Answer:
     return await made.raw(asks(made, body, **headers))
 
 
-async def one_instance(made: World, *scripts: Script) -> None:
-    await made.start(endpoint("ep", variant("v1", await made.instance("a", *scripts))))
-
-
 async def test_each_chunk_comes_before_the_next_is_made() -> None:
     container = Stepwise()
     async with world() as made:
-        await one_instance(made, container)
+        await made.one_instance(container)
         async with made.connected() as (reader, writer):
             writer.write(asks(made))
             await container.send(HEAD + chunk(b"one"))
@@ -85,7 +81,7 @@ async def test_each_chunk_comes_before_the_next_is_made() -> None:
 
 async def test_container_sees_an_ordinary_invocation_with_the_accept_of_this_operation() -> None:
     async with world() as made:
-        await one_instance(made, streams(b"x"))
+        await made.one_instance(streams(b"x"))
         await stream(
             made,
             b"body",
@@ -111,7 +107,7 @@ async def test_container_sees_an_ordinary_invocation_with_the_accept_of_this_ope
 async def test_custom_attributes_come_back_and_private_headers_do_not() -> None:
     head = b"HTTP/1.1 200 OK\r\nX-Amzn-SageMaker-Custom-Attributes: out\r\nX-Own: x\r\nContent-Length: 1\r\n\r\nx"
     async with world() as made:
-        await one_instance(made, says(head))
+        await made.one_instance(says(head))
         answer = await stream(made)
     assert answer.headers["x-amzn-sagemaker-custom-attributes"] == "out"
     assert {"x-own", "x-amzn-sagemaker-content-type"}.isdisjoint(answer.headers)
@@ -134,7 +130,7 @@ async def test_custom_attributes_come_back_and_private_headers_do_not() -> None:
 )
 async def test_every_answer_of_a_container_is_a_stream(script: Script, body: bytes) -> None:
     async with world() as made:
-        await one_instance(made, script)
+        await made.one_instance(script)
         answer = await stream(made)
     told = told_by(answer)
     assert (told.body, told.fault) == (body, None)
@@ -143,7 +139,7 @@ async def test_every_answer_of_a_container_is_a_stream(script: Script, body: byt
 async def test_large_chunks_are_split_and_small_ones_are_not_joined() -> None:
     large = bytes(range(256)) * 1024
     async with world(invocation_body_bytes=1000) as made:
-        await one_instance(made, streams(b"a", b"b", large))
+        await made.one_instance(streams(b"a", b"b", large))
         told = told_by(await stream(made))
     assert told.parts[:2] == [b"a", b"b"]
     assert b"".join(told.parts[2:]) == large
@@ -189,7 +185,7 @@ NOT_LOADED = "Received server error (500) from primary and could not load the en
 )
 async def test_fault_before_the_first_byte_is_a_plain_model_error(script: Script, message: str, original: int) -> None:
     async with world(invocation_body_bytes=1000) as made:
-        await one_instance(made, script, streams(b"fine"))
+        await made.one_instance(script, streams(b"fine"))
         async with made.connected() as (reader, writer):
             writer.write(asks(made))
             answer = await read_answer(reader)
@@ -213,7 +209,7 @@ async def test_fault_before_the_first_byte_is_a_plain_model_error(script: Script
 )
 async def test_fault_after_the_first_byte_is_an_event_and_the_connection_goes_on(script: Script) -> None:
     async with world() as made:
-        await one_instance(made, script, streams(b"fine"))
+        await made.one_instance(script, streams(b"fine"))
         async with made.connected() as (reader, writer):
             writer.write(asks(made))
             told = told_by(await read_answer(reader))
@@ -227,7 +223,7 @@ async def test_fault_after_the_first_byte_is_an_event_and_the_connection_goes_on
 async def test_killed_instance_in_mid_stream_is_an_event() -> None:
     container = Stepwise()
     async with world() as made:
-        await one_instance(made, container)
+        await made.one_instance(container)
         async with made.connected() as (reader, writer):
             writer.write(asks(made))
             await container.send(HEAD + chunk(b"one"))
@@ -249,7 +245,7 @@ async def test_instance_that_refuses_is_passed_over() -> None:
 
 async def test_all_instances_dead_is_a_plain_model_error() -> None:
     async with world() as made:
-        await one_instance(made, hangs)
+        await made.one_instance(hangs)
         await made.servers["a"].kill()
         answer = await stream(made)
     assert answer.status == 424
@@ -259,7 +255,7 @@ async def test_all_instances_dead_is_a_plain_model_error() -> None:
 @pytest.mark.parametrize("script", [hangs, says(b"HTTP/1.1 200"), says(HEAD)], ids=["nothing", "half a head", "a head"])
 async def test_no_first_byte_in_time_is_a_plain_model_error(script: Script) -> None:
     async with world(invocation_timeout_seconds=0.3) as made:
-        await one_instance(made, script)
+        await made.one_instance(script)
         began = time.monotonic()
         answer = await stream(made)
         assert 0.25 < time.monotonic() - began < 5
@@ -289,7 +285,7 @@ async def floods(_: Request, __: asyncio.StreamReader, writer: asyncio.StreamWri
 @pytest.mark.parametrize("script", [streams(b"x", end=b""), trickles, floods], ids=["silent", "trickle", "flood"])
 async def test_stream_that_is_not_complete_in_time_ends_with_an_event(script: Script) -> None:
     async with world(stream_timeout_seconds=0.4) as made:
-        await one_instance(made, script, streams(b"fine"))
+        await made.one_instance(script, streams(b"fine"))
         began = time.monotonic()
         async with made.connected() as (reader, writer):
             writer.write(asks(made))
@@ -306,7 +302,7 @@ async def test_stream_that_is_not_complete_in_time_ends_with_an_event(script: Sc
 async def test_timed_out_stream_closes_the_connection_to_the_container() -> None:
     container = Stepwise()
     async with world(stream_timeout_seconds=0.3) as made:
-        await one_instance(made, container)
+        await made.one_instance(container)
         async with made.connected() as (reader, writer):
             writer.write(asks(made))
             await container.send(HEAD + chunk(b"x"))
@@ -318,7 +314,7 @@ async def test_timed_out_stream_closes_the_connection_to_the_container() -> None
 async def test_client_that_goes_stops_the_container_s_work(sent: bytes) -> None:
     container = Stepwise()
     async with world() as made:
-        await one_instance(made, container)
+        await made.one_instance(container)
         async with made.connected() as (reader, writer):
             writer.write(asks(made))
             await container.send(sent)
@@ -341,7 +337,7 @@ async def test_container_waits_for_a_client_that_does_not_read_and_no_byte_is_lo
         writer.write(END)
 
     async with world() as made:
-        await one_instance(made, pours)
+        await made.one_instance(pours)
         reader, writer = await asyncio.open_connection("127.0.0.1", made.port, limit=65_536)
         writer.write(asks(made))
         await until(lambda: sent >= 100)
@@ -361,7 +357,7 @@ async def test_container_waits_for_a_client_that_does_not_read_and_no_byte_is_lo
 
 async def test_client_that_does_not_read_is_given_up_and_the_container_s_work_stopped() -> None:
     async with world(speed=200, invocation_timeout_seconds=10_000, stream_timeout_seconds=10_000) as made:
-        await one_instance(made, floods)
+        await made.one_instance(floods)
         _, writer = await asyncio.open_connection("127.0.0.1", made.port, limit=1000)
         writer.write(asks(made))
         await until(lambda: made.servers["a"].requests)
@@ -371,7 +367,7 @@ async def test_client_that_does_not_read_is_given_up_and_the_container_s_work_st
 
 async def test_client_that_reads_slowly_is_served_on() -> None:
     async with world(speed=100, invocation_timeout_seconds=10_000, stream_timeout_seconds=10_000) as made:
-        await one_instance(made, streams(*[b"x" * 50_000] * 200))
+        await made.one_instance(streams(*[b"x" * 50_000] * 200))
         reader, writer = await asyncio.open_connection("127.0.0.1", made.port, limit=1000)
         writer.write(asks(made))
         received = b""
@@ -389,7 +385,7 @@ async def test_client_that_reads_slowly_is_served_on() -> None:
 
 async def test_time_of_the_stream_runs_while_the_client_does_not_read() -> None:
     async with world(stream_timeout_seconds=0.4) as made:
-        await one_instance(made, floods)
+        await made.one_instance(floods)
         reader, writer = await asyncio.open_connection("127.0.0.1", made.port, limit=1000)
         writer.write(asks(made))
         await until(lambda: made.servers["a"].requests)
@@ -402,7 +398,7 @@ async def test_time_of_the_stream_runs_while_the_client_does_not_read() -> None:
 
 async def test_client_of_http_1_0_reads_up_to_the_end_of_the_connection() -> None:
     async with world() as made:
-        await one_instance(made, streams(b"one", b"two"))
+        await made.one_instance(streams(b"one", b"two"))
         answer = await made.raw(asks(made).replace(b" HTTP/1.1\r\n", b" HTTP/1.0\r\nConnection: keep-alive\r\n"))
     assert "transfer-encoding" not in answer.headers
     assert answer.headers["connection"] == "close"
@@ -411,7 +407,7 @@ async def test_client_of_http_1_0_reads_up_to_the_end_of_the_connection() -> Non
 
 async def test_broken_stream_of_http_1_0_ends_with_the_event_too() -> None:
     async with world() as made:
-        await one_instance(made, streams(b"one", end=b"", closes=True))
+        await made.one_instance(streams(b"one", end=b"", closes=True))
         answer = await made.raw(asks(made).replace(b" HTTP/1.1\r\n", b" HTTP/1.0\r\n"))
     told = told_by(answer)
     assert (told.parts, told.fault) == ([b"one"], BROKEN)
@@ -419,7 +415,7 @@ async def test_broken_stream_of_http_1_0_ends_with_the_event_too() -> None:
 
 async def test_connections_are_kept_after_a_stream_on_both_sides() -> None:
     async with world() as made:
-        await one_instance(made, streams(b"x"), streams(b"y"), answers(b"z"))
+        await made.one_instance(streams(b"x"), streams(b"y"), answers(b"z"))
         async with made.connected() as (reader, writer):
             bodies = []
             for _ in range(2):
@@ -433,7 +429,7 @@ async def test_connections_are_kept_after_a_stream_on_both_sides() -> None:
 
 async def test_request_behind_a_stream_is_answered_after_it() -> None:
     async with world() as made:
-        await one_instance(made, streams(b"one", b"two"), answers(b"three"))
+        await made.one_instance(streams(b"one", b"two"), answers(b"three"))
         async with made.connected() as (reader, writer):
             writer.write(asks(made) + made.invocation("ep"))
             told = told_by(await read_answer(reader))
@@ -443,7 +439,7 @@ async def test_request_behind_a_stream_is_answered_after_it() -> None:
 
 async def test_connection_is_closed_after_a_stream_when_the_client_wishes_so() -> None:
     async with world() as made:
-        await one_instance(made, streams(b"x"))
+        await made.one_instance(streams(b"x"))
         async with made.connected() as (reader, writer):
             writer.write(asks(made).replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
             answer = await read_answer(reader)
@@ -454,7 +450,7 @@ async def test_connection_is_closed_after_a_stream_when_the_client_wishes_so() -
 async def test_stopping_gateway_finishes_a_stream() -> None:
     container = Stepwise()
     async with world() as made:
-        await one_instance(made, container)
+        await made.one_instance(container)
         async with made.connected() as (reader, writer):
             writer.write(asks(made))
             await container.send(HEAD + chunk(b"one"))
@@ -470,7 +466,7 @@ async def test_stopping_gateway_finishes_a_stream() -> None:
 async def test_stopping_gateway_says_so_in_a_stream_that_does_not_end() -> None:
     container = Stepwise()
     async with world(speed=100, stream_timeout_seconds=100_000) as made:
-        await one_instance(made, container)
+        await made.one_instance(container)
         async with made.connected() as (reader, writer):
             writer.write(asks(made))
             await container.send(HEAD + chunk(b"one"))
@@ -493,7 +489,7 @@ def policy(effect: str, action: str, resource: str) -> str:
 async def test_permission_is_that_of_invoke_endpoint(action: str, status: int) -> None:
     limited = replace(KEY, policies=(policy("Allow", action, "*"),))
     async with world() as made:
-        await one_instance(made, streams(b"x"))
+        await made.one_instance(streams(b"x"))
         known = made.control.snapshot
         await made.control.publish(replace(known, version=2, keys={KEY.access_key_id: limited}))
         answer = await stream(made)
@@ -516,7 +512,7 @@ async def test_permission_is_that_of_invoke_endpoint(action: str, status: int) -
 )
 async def test_header_that_cannot_be_honoured_is_refused(header: str, value: str, message: str) -> None:
     async with world() as made:
-        await one_instance(made, streams(b"x"))
+        await made.one_instance(streams(b"x"))
         answer = await made.raw(signed(PATH, b"", [(f"x-amzn-sagemaker-{header}", value)], made.port))
         assert not made.servers["a"].requests
     assert (answer.status, answer.headers["x-amzn-errortype"]) == (400, "ValidationError")
@@ -533,7 +529,7 @@ async def test_target_variant_is_served_whatever_its_weight() -> None:
 
 async def test_oversize_body_and_strangers_are_refused_as_everywhere() -> None:
     async with world(invocation_body_bytes=100) as made:
-        await one_instance(made, streams(b"x"))
+        await made.one_instance(streams(b"x"))
         oversize = await stream(made, b"x" * 101)
         stranger = await made.raw(asks(made, b"12")[:-1] + b"3")
         unknown = await made.raw(signed("/endpoints/none/invocations-response-stream", b"", [], made.port))

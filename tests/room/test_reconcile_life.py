@@ -1,37 +1,16 @@
 """An endpoint's whole life in a simulated world, with the texts, the order of things and the time they take."""
 
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.scenes import play
 
 from moorage.aws.errors import ClientFault
 from moorage.engine.contract import InstanceSpec
-from moorage.testing.fake_node import Script, Scripts
+from moorage.testing.fake_node import Script
 from moorage.testing.virtual_time import run_virtually
 from moorage.testing.world import ControlWorld
-
-Play = Callable[[ControlWorld], Awaitable[None]]
-
-
-def play(folder: Path, scene: Play, scripts: Scripts = lambda _spec: Script(), **options: Any) -> None:
-    """Play a scene, then see that nothing more is done and that no instance was stopped in use."""
-
-    async def main() -> None:
-        world = ControlWorld(folder, scripts=scripts, **options)
-        try:
-            await scene(world)
-            await world.pass_time(200.0)
-            calls, versions = list(world.node.calls), len(world.gateway.history)
-            world.reconciler.wake_all()
-            await world.pass_time(200.0)
-            assert (world.node.calls, len(world.gateway.history)) == (calls, versions)
-            assert world.violations == []
-        finally:
-            await world.close()
-
-    run_virtually(main())
 
 
 def test_endpoint_comes_into_service_when_all_instances_are_ready_and_routed_to(tmp_path: Path) -> None:

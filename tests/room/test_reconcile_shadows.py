@@ -1,20 +1,18 @@
 """Shadow variants and data capture in a simulated world: launched, routed to, changed, drained like all others."""
 
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.scenes import Play, play
 
 from moorage.aws.errors import ClientFault
 from moorage.engine.contract import InstanceSpec
 from moorage.routing.snapshot import Endpoint
 from moorage.testing.builders import ACCOUNT, REGION
 from moorage.testing.fake_node import Script, Scripts
-from moorage.testing.virtual_time import run_virtually
 from moorage.testing.world import ControlWorld
 
-Play = Callable[[ControlWorld], Awaitable[None]]
 CAPTURE = {
     "InitialSamplingPercentage": 30,
     "DestinationS3Uri": "s3://captured",
@@ -22,24 +20,14 @@ CAPTURE = {
 }
 
 
-def play(folder: Path, scene: Play, scripts: Scripts = lambda _spec: Script()) -> None:
+def play_shadowed(folder: Path, scene: Play, scripts: Scripts = lambda _spec: Script()) -> None:
     """Play a scene with an endpoint that has a shadow of two instances; nothing is ever stopped in use."""
 
-    async def main() -> None:
-        world = ControlWorld(folder, scripts=scripts, apply_seconds=0.3, drain_seconds=1.0)
-        try:
-            await world.create({"a": 1}, source="old", shadows={"s": 2}, capture=CAPTURE)
-            await scene(world)
-            await world.pass_time(200.0)
-            calls, versions = list(world.node.calls), len(world.gateway.history)
-            world.reconciler.wake_all()
-            await world.pass_time(200.0)
-            assert (world.node.calls, len(world.gateway.history)) == (calls, versions)
-            assert world.violations == []
-        finally:
-            await world.close()
+    async def whole(world: ControlWorld) -> None:
+        await world.create({"a": 1}, source="old", shadows={"s": 2}, capture=CAPTURE)
+        await scene(world)
 
-    run_virtually(main())
+    play(folder, whole, scripts, apply_seconds=0.3, drain_seconds=1.0)
 
 
 def routes(world: ControlWorld) -> list[Endpoint]:
@@ -82,7 +70,7 @@ def test_endpoint_comes_into_service_when_its_shadow_is_ready_too(tmp_path: Path
         assert [variant["CurrentInstanceCount"] for variant in described["ShadowProductionVariants"]] == [2]
         assert described["DataCaptureConfig"]["CaptureStatus"] == "Started"
 
-    play(tmp_path, scene, slow_shadow)
+    play_shadowed(tmp_path, scene, slow_shadow)
 
 
 def test_shadow_that_never_gets_healthy_fails_the_endpoint_and_frees_its_instances(tmp_path: Path) -> None:
@@ -97,7 +85,7 @@ def test_shadow_that_never_gets_healthy_fails_the_endpoint_and_frees_its_instanc
         await world.pass_time(10.0)
         assert (world.node.reports, world.routed) == ({}, frozenset())
 
-    play(tmp_path, scene, scripts)
+    play_shadowed(tmp_path, scene, scripts)
 
 
 def test_dead_shadow_is_replaced_while_the_endpoint_stays_in_service(tmp_path: Path) -> None:
@@ -111,7 +99,7 @@ def test_dead_shadow_is_replaced_while_the_endpoint_stays_in_service(tmp_path: P
         assert [shape(route)[1] for route in routes(world)] == [[("s", 2)], [("s", 1)], [("s", 2)]]
         assert [route.shadows[0].coming for route in routes(world)] == [False, True, False]
 
-    play(tmp_path, scene)
+    play_shadowed(tmp_path, scene)
 
 
 def test_update_switches_variants_shadow_and_capture_in_one_snapshot(tmp_path: Path) -> None:
@@ -134,7 +122,7 @@ def test_update_switches_variants_shadow_and_capture_in_one_snapshot(tmp_path: P
         assert not {"ShadowProductionVariants", "DataCaptureConfig"} & described.keys()
         assert set(world.node.alive) == world.routed
 
-    play(tmp_path, scene)
+    play_shadowed(tmp_path, scene)
 
 
 def test_update_whose_shadow_cannot_start_keeps_everything_as_it_was(tmp_path: Path) -> None:
@@ -152,7 +140,7 @@ def test_update_whose_shadow_cannot_start_keeps_everything_as_it_was(tmp_path: P
         assert (world.routed, len(routes(world))) == (before, 1)
         assert described["DataCaptureConfig"]["CurrentSamplingPercentage"] == 30
 
-    play(tmp_path, scene, scripts)
+    play_shadowed(tmp_path, scene, scripts)
 
 
 def test_shadow_keeps_its_share_and_capacity_and_capture_does_not_when_properties_are_retained(tmp_path: Path) -> None:
@@ -167,7 +155,7 @@ def test_shadow_keeps_its_share_and_capacity_and_capture_does_not_when_propertie
         assert (shadow["CurrentInstanceCount"], shadow["CurrentWeight"]) == (3, 0.25)
         assert "DataCaptureConfig" not in described
 
-    play(tmp_path, scene)
+    play_shadowed(tmp_path, scene)
 
 
 def test_share_of_a_shadow_is_in_force_at_once_and_its_capacity_follows(tmp_path: Path) -> None:
@@ -184,7 +172,7 @@ def test_share_of_a_shadow_is_in_force_at_once_and_its_capacity_follows(tmp_path
         assert set(world.node.alive) == world.routed
         assert (await describe(world))["ProductionVariants"][0]["CurrentInstanceCount"] == 1
 
-    play(tmp_path, scene)
+    play_shadowed(tmp_path, scene)
 
 
 def test_shadow_that_cannot_be_scaled_out_is_rolled_back(tmp_path: Path) -> None:
@@ -198,7 +186,7 @@ def test_shadow_that_cannot_be_scaled_out_is_rolled_back(tmp_path: Path) -> None
         assert described["ShadowProductionVariants"][0]["DesiredInstanceCount"] == 2
         assert "variant s did not pass" in described["FailureReason"]
 
-    play(tmp_path, scene, lambda _spec: next(lives, Script(fails_after=1.0)))
+    play_shadowed(tmp_path, scene, lambda _spec: next(lives, Script(fails_after=1.0)))
 
 
 def test_deletion_drains_the_shadow_too_and_leaves_nothing(tmp_path: Path) -> None:
@@ -208,7 +196,7 @@ def test_deletion_drains_the_shadow_too_and_leaves_nothing(tmp_path: Path) -> No
         await world.until_status(None)
         assert (world.node.reports, world.routed) == ({}, frozenset())
 
-    play(tmp_path, scene)
+    play_shadowed(tmp_path, scene)
 
 
 def test_restarted_control_plane_adopts_the_shadow_without_touching_it(tmp_path: Path) -> None:
@@ -219,7 +207,7 @@ def test_restarted_control_plane_adopts_the_shadow_without_touching_it(tmp_path:
         await world.pass_time(100.0)
         assert (world.node.calls, routes(world)[-1]) == (calls, before)
 
-    play(tmp_path, scene)
+    play_shadowed(tmp_path, scene)
 
 
 def test_no_snapshot_is_made_for_capacity_on_its_way_alone(tmp_path: Path) -> None:
@@ -240,7 +228,7 @@ def test_no_snapshot_is_made_for_capacity_on_its_way_alone(tmp_path: Path) -> No
         coming = [route.shadows[0].coming for route in routes(world)]
         assert coming == [False, True, True, True, False, True, False, True, False]
 
-    play(tmp_path, scene, lambda _spec: next(lives, Script()))
+    play_shadowed(tmp_path, scene, lambda _spec: next(lives, Script()))
 
 
 def test_shadow_counts_for_the_quotas(tmp_path: Path) -> None:
@@ -256,4 +244,4 @@ def test_shadow_counts_for_the_quotas(tmp_path: Path) -> None:
             await ask_for(world, DesiredInstanceCount=5)
         assert fault.value.code == "ResourceLimitExceeded"
 
-    play(tmp_path, scene)
+    play_shadowed(tmp_path, scene)

@@ -1,42 +1,33 @@
 """UpdateEndpoint in a simulated world: what serves when, what is told of it, and what is left."""
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.scenes import Play, play
 
 from moorage.aws.errors import ClientFault
 from moorage.testing.fake_gateway import instances_of
 from moorage.testing.fake_node import Script, Scripts
-from moorage.testing.virtual_time import run_virtually
 from moorage.testing.world import ControlWorld
 
-Play = Callable[[ControlWorld], Awaitable[None]]
 ARN = "arn:aws:sagemaker:us-east-1:000000000000"
 
 
-def play(folder: Path, scene: Play, scripts: Scripts = lambda _spec: Script(), **options: Any) -> None:
+def play_serving(folder: Path, scene: Play, scripts: Scripts = lambda _spec: Script(), **options: Any) -> None:
     """Play a scene with an endpoint of two variants that serves; then see that nothing more is done."""
 
-    async def main() -> None:
-        world = ControlWorld(folder, scripts=scripts, **options)
-        try:
-            await world.create({"a": 2, "b": 1}, source="old")
-            await world.until_status("InService")
-            await scene(world)
-            await world.pass_time(200.0)
-            calls, versions = list(world.node.calls), len(world.gateway.history)
-            world.reconciler.wake_all()
-            await world.pass_time(200.0)
-            assert (world.node.calls, len(world.gateway.history)) == (calls, versions)
-            assert world.violations == []
-            assert set(world.node.alive) == world.routed
-            assert always_served(world)
-        finally:
-            await world.close()
+    async def whole(world: ControlWorld) -> None:
+        await world.create({"a": 2, "b": 1}, source="old")
+        await world.until_status("InService")
+        await scene(world)
 
-    run_virtually(main())
+    def check(world: ControlWorld) -> None:
+        assert set(world.node.alive) == world.routed
+        assert always_served(world)
+
+    play(folder, whole, scripts, check=check, **options)
 
 
 def always_served(world: ControlWorld) -> bool:
@@ -80,7 +71,7 @@ def test_new_fleet_takes_over_whole_in_one_switch(tmp_path: Path) -> None:
         assert "PendingDeploymentSummary" not in described
         assert described["FailureReason"] is None
 
-    play(tmp_path, scene, apply_seconds=0.3, drain_seconds=1.0)
+    play_serving(tmp_path, scene, apply_seconds=0.3, drain_seconds=1.0)
 
 
 def test_update_is_told_step_by_step(tmp_path: Path) -> None:
@@ -109,7 +100,7 @@ def test_update_is_told_step_by_step(tmp_path: Path) -> None:
         await world.until(done)
         assert (await describe(world))["LastDeploymentConfig"] == config
 
-    play(tmp_path, scene, apply_seconds=1.0, drain_seconds=2.0)
+    play_serving(tmp_path, scene, apply_seconds=1.0, drain_seconds=2.0)
     assert steps == [
         ("Updating", ["Launching 2 instance(s)."], None),
         ("Updating", ["Activating traffic on full capacity of 2 instance(s)."], None),
@@ -144,7 +135,7 @@ def test_old_fleet_is_kept_for_the_termination_wait(tmp_path: Path) -> None:
         await world.until_status("InService", seconds=20.0)
         assert not old & set(world.node.alive)
 
-    play(tmp_path, scene)
+    play_serving(tmp_path, scene)
 
 
 def test_failed_update_keeps_old_fleet_serving(tmp_path: Path) -> None:
@@ -160,7 +151,7 @@ def test_failed_update_keeps_old_fleet_serving(tmp_path: Path) -> None:
         assert (world.routed, len(world.gateway.history)) == (old, versions)
         assert set(world.node.alive) == old
 
-    play(tmp_path, scene, after(4, Script(fails_after=3.0)))
+    play_serving(tmp_path, scene, after(4, Script(fails_after=3.0)))
 
 
 def test_next_update_clears_the_failure_reason(tmp_path: Path) -> None:
@@ -175,7 +166,7 @@ def test_next_update_clears_the_failure_reason(tmp_path: Path) -> None:
         await world.until_status("InService")
         assert (await describe(world))["EndpointConfigName"] == "good-config"
 
-    play(tmp_path, scene, lambda _spec: next(lives, Script()))
+    play_serving(tmp_path, scene, lambda _spec: next(lives, Script()))
 
 
 def test_deployment_that_takes_too_long_is_given_up_and_the_old_fleet_takes_over_again(tmp_path: Path) -> None:
@@ -192,7 +183,7 @@ def test_deployment_that_takes_too_long_is_given_up_and_the_old_fleet_takes_over
         assert "MaximumExecutionTimeoutInSeconds of 600 seconds" in described["FailureReason"]
         assert world.routed == old
 
-    play(tmp_path, scene, after(3, Script(ready_after=200.0)))
+    play_serving(tmp_path, scene, after(3, Script(ready_after=200.0)))
 
 
 def test_dead_instances_of_either_fleet_are_replaced_during_an_update(tmp_path: Path) -> None:
@@ -208,7 +199,7 @@ def test_dead_instances_of_either_fleet_are_replaced_during_an_update(tmp_path: 
         assert len(world.routed) == 2
         await world.until_status("InService")
 
-    play(tmp_path, scene)
+    play_serving(tmp_path, scene)
 
 
 def test_retained_variants_keep_what_was_asked_of_them(tmp_path: Path) -> None:
@@ -229,7 +220,7 @@ def test_retained_variants_keep_what_was_asked_of_them(tmp_path: Path) -> None:
             ("c", 1, 1.0),
         ]
 
-    play(tmp_path, scene)
+    play_serving(tmp_path, scene)
 
 
 def test_deployment_config_is_kept_when_asked_and_forgotten_when_not(tmp_path: Path) -> None:
@@ -247,7 +238,7 @@ def test_deployment_config_is_kept_when_asked_and_forgotten_when_not(tmp_path: P
             kept.append((await describe(world))["LastDeploymentConfig"])
         assert kept == [config, config, None]
 
-    play(tmp_path, scene)
+    play_serving(tmp_path, scene)
 
 
 def test_same_configuration_is_deployed_again(tmp_path: Path) -> None:
@@ -258,7 +249,7 @@ def test_same_configuration_is_deployed_again(tmp_path: Path) -> None:
         assert len(world.routed) == 3
         assert not old & world.routed
 
-    play(tmp_path, scene)
+    play_serving(tmp_path, scene)
 
 
 def test_update_needs_the_deployed_configuration_and_an_endpoint_that_serves(tmp_path: Path) -> None:
@@ -281,7 +272,7 @@ def test_update_needs_the_deployed_configuration_and_an_endpoint_that_serves(tmp
         gone = await refused(world, "UpdateEndpoint", EndpointConfigName="old-config")
         assert gone == f'Could not find endpoint configuration "{ARN}:endpoint-config/new-config".'
 
-    play(tmp_path, scene)
+    play_serving(tmp_path, scene)
 
 
 def test_both_fleets_count_for_the_quotas(tmp_path: Path) -> None:
@@ -300,4 +291,4 @@ def test_both_fleets_count_for_the_quotas(tmp_path: Path) -> None:
         await world.ask("UpdateEndpoint", EndpointName="ep", EndpointConfigName="new-config")
         await world.until_status("InService")
 
-    play(tmp_path, scene)
+    play_serving(tmp_path, scene)

@@ -325,6 +325,10 @@ class World:
     async def invoke(self, endpoint: str, body: bytes = b"", **headers: str) -> Answer:
         return await self.raw(self.invocation(endpoint, body, **headers))
 
+    async def one_instance(self, *scripts: Script) -> None:
+        """Start with one endpoint, ``ep``, of one instance, ``a``."""
+        await self.start(endpoint("ep", variant("v1", await self.instance("a", *scripts))))
+
     def invocation(self, endpoint: str, body: bytes = b"", **headers: str) -> bytes:
         """Make the bytes of a signed invocation; ``content_type`` in ``headers`` is Content-Type."""
         fields = [(name.replace("_", "-").lower(), value) for name, value in headers.items()]

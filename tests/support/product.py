@@ -146,6 +146,18 @@ class Moorage:
         pairs = [line.removeprefix("export ").split("=", 1) for line in lines if line.startswith("export ")]
         return {name: value.strip("'\"") for name, value in pairs}
 
+    def aws(self, home: Path, *arguments: str) -> str:
+        """Run the AWS CLI v1 with our exports and a home of its own; gives what it prints."""
+        return subprocess.run(
+            [str(Path(sys.executable).with_name("aws")), *arguments],
+            env={**os.environ, **self.exports(), "HOME": str(home), "AWS_PAGER": ""},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+        ).stdout
+
     def client(self, service: str, **config: Any) -> Any:
         """Make a plain boto3 client with nothing changed but the environment's values."""
         exports = self.exports()
