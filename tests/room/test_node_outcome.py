@@ -3,7 +3,7 @@
 import pytest
 
 from moorage.engine.contract import Failure, InstanceState
-from moorage.engine.launcher import Exit
+from moorage.engine.exit import Exit
 from moorage.node.outcome import Ended, Outcome, judge
 
 KILLED = Exit(-9, out_of_memory=False)

@@ -14,8 +14,9 @@ from pathlib import Path
 from moorage.base.clock import Clock, SystemClock
 from moorage.engine.cgroups import Cgroups, find_hierarchies
 from moorage.engine.environments import Environment
-from moorage.engine.launch import Engine, Launch
-from moorage.engine.launcher import Exit, Launcher, Running
+from moorage.engine.exit import Exit
+from moorage.engine.launch import Engine, ServingLaunch
+from moorage.engine.launcher import Launcher, Running
 from moorage.engine.ping import NoAnswer, ping
 from moorage.engine.process import PlainProcess
 from moorage.engine.sandbox import Sandbox
@@ -70,7 +71,7 @@ async def until(condition: Callable[[], bool], what: str) -> None:
 class Instance:
     """A started container."""
 
-    launch: Launch
+    launch: ServingLaunch
     running: Running
 
     @property
@@ -144,7 +145,7 @@ class Bench:
         """Start an instance of a model."""
         self.count += 1
         name = f"i-{self.count:017x}"
-        launch = Launch(
+        launch = ServingLaunch(
             instance_id=name,
             environment=environment,
             model=model,

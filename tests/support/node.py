@@ -17,9 +17,11 @@ from moorage.engine.built_folder import lay_over
 from moorage.engine.contract import ContainerSpec, InstanceReport, InstanceSpec, InstanceState
 from moorage.engine.environments import Environment, EnvironmentFailure
 from moorage.engine.images import BuiltinImage
+from moorage.engine.launch import Progress
 from moorage.node.agent import Agent
+from moorage.node.engines import Engines
 from moorage.node.life import Life, Surroundings
-from moorage.node.preparation import Places, Preparation, Progress
+from moorage.node.preparation import Places, Preparation
 from moorage.node.reports import Reports
 
 IMAGE = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-scikit-learn:1.2-1-cpu-py3"
@@ -131,7 +133,7 @@ async def node(engine: str, folder: Path, limits: Limits = QUICK) -> AsyncIterat
         places = Places(made.sockets, folder / "logs")
         preparation = Preparation(BareEnvironments(), LaidOutArtifacts(folder / "models"), places, 2)
         reports = Reports()
-        around = Surroundings(preparation, made.launcher, reports, SystemClock(), limits)
+        around = Surroundings(preparation, Engines(made.launcher), reports, SystemClock(), limits)
         agent = Agent(reports, lambda spec: Life(spec, places.log(spec), around))
         server = await link.listen(made.sockets / "node.sock", agent.serve)
         try:

@@ -32,6 +32,18 @@ class ContainerSpec:
     """The user's environment variables."""
     model_data_url: str | None
     """``s3://bucket/key`` of a ``.tar.gz``, or None: an empty model folder."""
+    resolved_image: str | None = None
+    """``repository@sha256:digest`` that this deployment runs, once known: all its instances run the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class CoreDumps:
+    """Where the core files of a model that crashes go (CoreDumpConfig)."""
+
+    destination: str
+    """``s3://bucket/prefix``."""
+    kms_key: str | None = None
+    """ARN of the key that they are encrypted with; None: they are not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +60,18 @@ class InstanceSpec:
     containers: tuple[ContainerSpec, ...]
     startup_timeout_seconds: float
     """From the container's start to the first 200 of ``/ping``."""
+    download_timeout_seconds: float = 3600.0
+    """For the download and extraction of the model data."""
+    network_isolation: bool = False
+    """No network from inside (EnableNetworkIsolation of the model or of the configuration)."""
+    volume_gib: int | None = None
+    """Size of the instance's volume (VolumeSizeInGB); None: its disk is not bounded by the configuration."""
+    kms_key: str | None = None
+    """ARN of the key that the volume is encrypted with (KmsKeyId); None: it is not."""
+    core_dumps: CoreDumps | None = None
+    """None: a crash leaves no core file."""
+    shell_access: bool = False
+    """``moorage exec`` may open a shell in it (EnableSSMAccess)."""
 
     def to_message(self) -> dict[str, Any]:
         """Give the JSON form."""
@@ -57,7 +81,8 @@ class InstanceSpec:
     def from_message(cls, message: Mapping[str, Any]) -> "InstanceSpec":
         """Read the JSON form."""
         containers = tuple(ContainerSpec(**container) for container in message["containers"])
-        return cls(**{**message, "containers": containers})
+        core_dumps = CoreDumps(**message["core_dumps"]) if message.get("core_dumps") else None
+        return cls(**{**message, "containers": containers, "core_dumps": core_dumps})
 
 
 class InstanceState(StrEnum):
@@ -98,6 +123,8 @@ class Failure(StrEnum):
     """Killed at the instance type's memory limit."""
     CAPACITY = "Capacity"
     """This machine cannot hold it."""
+    UNSUPPORTED = "Unsupported"
+    """No engine of this machine keeps a promise of the configuration; the message names it and says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +138,10 @@ class InstanceReport:
     since: float
     """When it came into this state, in seconds since the epoch."""
     address: str | None = None
-    """``unix:PATH`` or ``host:port`` of the first container, once there is one."""
+    """Where the first container answers, once there is one: ``unix:PATH``, ``host:port`` or ``dial:PATH`` (a socket
+    that hands out connections into the container's network namespace; ``engine.dial``)."""
+    engine: str = ""
+    """``docker``, ``sandbox`` or ``process``."""
     pid: int | None = None
     """Process id on this machine."""
     resolved_images: tuple[str, ...] = ()

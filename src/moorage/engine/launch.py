@@ -1,33 +1,92 @@
-"""What an engine is asked to start, and what an engine is."""
+"""What an engine is asked to start, and what an engine is.
 
-from collections.abc import Mapping
+There are two kinds of launches. A built-in image is a serving stack in an environment: its instances are forked from a
+warm process (``launcher``, over the engines ``sandbox`` and ``process``). Any other image is run as it is, by an
+``ImageEngine``: the Docker API, or the unpacked root file system in the sandbox.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from moorage.engine.environments import Environment
+from moorage.engine.exit import Exit
+
+Progress = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """One container whose environment and model are there."""
+    """One container, all of whose parts are there."""
 
     instance_id: str
-    environment: Environment
     model: Path | None
     """Folder of the extracted artefact; None: the container has no model data."""
     variables: Mapping[str, str]
-    threads: int
-    """Of numerical libraries."""
     memory_bytes: int
     vcpus: float
     socket: Path
-    """Where the instance will answer."""
+    """Where the instance will answer, or be dialled."""
     log: Path
+    isolated: bool = False
+    """No network."""
+    volume: Path | None = None
+    """Folder of this machine that is the instance's disk: all that it may write is there. None: memory."""
+    core_bytes: int = 0
+    """Largest core file that a crash may leave in the working folder, which is in the volume; 0: none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServingLaunch(Launch):
+    """A container of a built-in image."""
+
+    environment: Environment
+    threads: int
+    """Of numerical libraries."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageLaunch(Launch):
+    """A container of any other image."""
+
+    image: str
+    """``repository@sha256:digest``, as ``ImageEngine.ensure`` gave it."""
+    hostname: str
+    gpus: int = 0
+    arguments: tuple[str, ...] = ("serve",)
+    """In place of the image's CMD; its ENTRYPOINT stays (data-plane.md section 7.1)."""
 
 
 class LaunchFailed(Exception):
     """The container could not be started; the text is for people."""
+
+
+class ImageFailure(Exception):
+    """An image cannot be had; the text is for people."""
+
+
+class Container(Protocol):
+    """A container that was started."""
+
+    @property
+    def pid(self) -> int:
+        """Process id of its first process on this machine."""
+
+    @property
+    def address(self) -> str:
+        """Where it answers (``contract.InstanceReport.address``)."""
+
+    @property
+    def ended(self) -> "asyncio.Future[Exit]":
+        """How it ended, once nothing of it is left."""
+
+    def terminate(self) -> None:
+        """Ask it to end (SIGTERM)."""
+
+    async def kill(self) -> None:
+        """End all of it (SIGKILL)."""
 
 
 class Engine(Protocol):
@@ -47,8 +106,25 @@ class Engine(Protocol):
     def zygote_command(self, environment: Environment) -> list[str]:
         """Give the command of an environment's zygote, without its arguments."""
 
-    def order(self, launch: Launch, *, bounded: bool) -> dict[str, Any]:
+    def order(self, launch: ServingLaunch, *, bounded: bool) -> dict[str, Any]:
         """Give the zygote's order to fork this instance; ``bounded``: a control group limits its memory."""
 
     def release(self, instance_id: str) -> None:
         """Take back what an instance that has ended had."""
+
+
+class ImageEngine(Protocol):
+    """Runs OCI images as they are."""
+
+    @property
+    def name(self) -> str:
+        """``docker`` or ``sandbox``."""
+
+    async def ensure(self, image: str, progress: Progress) -> str:
+        """Have an image on this machine, pulled if need be; gives ``repository@sha256:digest``. Raises ImageFailure."""
+
+    async def launch(self, launch: ImageLaunch) -> Container:
+        """Start a container; raises LaunchFailed."""
+
+    async def close(self) -> None:
+        """Clean up after the last containers, which whoever calls has ended before."""

@@ -8,14 +8,14 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from moorage.base.tasks import Tasks
 from moorage.engine import trees
 from moorage.engine.cgroups import Cgroup, Cgroups, GroupLimits
-from moorage.engine.launch import Engine, Launch, LaunchFailed
+from moorage.engine.exit import Exit
+from moorage.engine.launch import Engine, LaunchFailed, ServingLaunch
 from moorage.engine.logs import open_log
 from moorage.engine.zygote import ZygoteGone, Zygotes
 
@@ -28,31 +28,12 @@ _BACKLOG = 1024
 _CLEANING_SECONDS = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Exit:
-    """How a container's first process ended."""
-
-    code: int
-    """Exit code, or minus the signal that ended it."""
-    out_of_memory: bool
-    """The kernel killed at the instance's memory limit."""
-
-    def __str__(self) -> str:
-        if self.out_of_memory:
-            return "killed at the memory limit of the instance"
-        if self.code >= 0:
-            return f"ended with exit code {self.code}"
-        try:
-            return f"killed by {signal.Signals(-self.code).name}"
-        except ValueError:
-            return f"killed by signal {-self.code}"
-
-
 class Running:
     """A container that was started; ``ended`` tells how it ended, once nothing of it is left."""
 
-    def __init__(self, pid: int, gate: int, group: Cgroup, *, ends_as_one: bool) -> None:
+    def __init__(self, pid: int, gate: int, group: Cgroup, socket: Path, *, ends_as_one: bool) -> None:
         self.pid = pid
+        self.address = f"unix:{socket}"
         self._descriptor = os.pidfd_open(pid)
         self._gate = gate
         self._group = group
@@ -118,7 +99,7 @@ class Launcher:
         self._zygotes = zygotes
         self._tasks = Tasks()
 
-    async def launch(self, launch: Launch) -> Running:
+    async def launch(self, launch: ServingLaunch) -> Running:
         """Start a container; the model's code runs when this returns. Raises LaunchFailed."""
         limits = GroupLimits(launch.memory_bytes, launch.vcpus, PROCESSES_OF_ONE)
         try:
@@ -130,7 +111,7 @@ class Launcher:
         except BaseException:
             await self._clean(launch, group)
             raise
-        running = Running(pid, gate, group, ends_as_one=self._engine.ends_as_one)
+        running = Running(pid, gate, group, launch.socket, ends_as_one=self._engine.ends_as_one)
         self._tasks.start(f"watch {launch.instance_id}", self._watch(launch, running, group))
         try:
             await asyncio.to_thread(group.join, pid)
@@ -142,7 +123,7 @@ class Launcher:
         running.open_gate()
         return running
 
-    async def _fork(self, launch: Launch) -> tuple[int, int]:
+    async def _fork(self, launch: ServingLaunch) -> tuple[int, int]:
         """Fork the container's process; gives its id and the gate that it waits at."""
         bounded = "memory" in self._cgroups.controllers
         try:
@@ -162,7 +143,9 @@ class Launcher:
         finally:
             os.close(output)
 
-    async def _fork_once(self, launch: Launch, order: dict[str, Any], listener: int, output: int) -> tuple[int, int]:
+    async def _fork_once(
+        self, launch: ServingLaunch, order: dict[str, Any], listener: int, output: int
+    ) -> tuple[int, int]:
         # A gate for each attempt: what an attempt forked that failed finds its own closed, and ends.
         reader, gate = os.pipe()
         try:
@@ -174,7 +157,7 @@ class Launcher:
         finally:
             os.close(reader)
 
-    async def _watch(self, launch: Launch, running: Running, group: Cgroup) -> None:
+    async def _watch(self, launch: ServingLaunch, running: Running, group: Cgroup) -> None:
         end = await running.wait()
         self._zygotes.release(launch.environment, launch.threads)
         try:
@@ -182,7 +165,7 @@ class Launcher:
         finally:  # not before: whoever hears of the end may use the name, and so the socket, anew
             running.ended.set_result(end)
 
-    async def _clean(self, launch: Launch, group: Cgroup) -> None:
+    async def _clean(self, launch: ServingLaunch, group: Cgroup) -> None:
         await asyncio.to_thread(self._engine.release, launch.instance_id)
         if not await asyncio.to_thread(group.remove):
             log.warning("the control group of %s is still in use", launch.instance_id)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from moorage.engine.environments import Environment
-from moorage.engine.launch import Launch
+from moorage.engine.launch import ServingLaunch
 from moorage.engine.sandbox import SERVING_FOLDER
 
 
@@ -32,7 +32,7 @@ class PlainProcess:
         """Give the command of an environment's zygote, without its arguments."""
         return [str(environment.python), "-I", "-X", "utf8", str(SERVING_FOLDER / "__main__.py")]
 
-    def order(self, launch: Launch, *, bounded: bool) -> dict[str, Any]:
+    def order(self, launch: ServingLaunch, *, bounded: bool) -> dict[str, Any]:
         """Give the zygote's order to fork this instance; ``bounded``: a control group limits its memory."""
         model = launch.model
         if model is None:

@@ -12,14 +12,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from moorage.engine.environments import Environment
-from moorage.engine.launch import Launch
+from moorage.engine.launch import ServingLaunch
+from moorage.engine.variables import HOSTNAME
 from moorage.serving.isolation import CAPABILITIES, MODEL_FOLDER
 
 SERVING_FOLDER = Path(__file__).parents[1] / "serving"
 """Where the built-in model server's files are."""
-
-HOSTNAME = "container-0.local"
-"""Host name of a single container (data-plane.md section 7.1)."""
 
 _SERVING = "/opt/moorage/serving"
 _MODELS = "/opt/moorage/models"
@@ -76,7 +74,7 @@ class Sandbox:
         """Give the view for that check."""
         return self._view(None, (), memory_bytes=2**20, uid=_FIRST_UID if as_root else None)
 
-    def order(self, launch: Launch, *, bounded: bool) -> dict[str, Any]:
+    def order(self, launch: ServingLaunch, *, bounded: bool) -> dict[str, Any]:
         """Give the zygote's order to fork this instance; ``bounded``: a control group limits its memory."""
         model = None if launch.model is None else f"{_MODELS}/{launch.model.relative_to(self._models)}"
         uid = self._uids.take(launch.instance_id) if self._uids else None

@@ -6,6 +6,9 @@ from pathlib import Path
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LOKY_MAX_CPU_COUNT")
 """What numerical libraries ask for the number of their threads; without them each takes the whole machine."""
 
+HOSTNAME = "container-0.local"
+"""Host name of a single container (data-plane.md section 7.1)."""
+
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -22,12 +25,12 @@ def count_threads(given: Mapping[str, str], vcpus: int, machine_cpus: int) -> in
 
 def make_variables(given: Mapping[str, str], *, region: str, python: Path, threads: int) -> dict[str, str]:
     """Lay the user's variables over those that every container gets."""
-    return {
-        **base_variables(python, threads),
-        "AWS_REGION": region,
-        "AWS_DEFAULT_REGION": region,
-        **given,
-    }
+    return {**base_variables(python, threads), **container_variables(given, region=region)}
+
+
+def container_variables(given: Mapping[str, str], *, region: str) -> dict[str, str]:
+    """Lay the user's variables over those that the service gives every container, whatever its image."""
+    return {"AWS_REGION": region, "AWS_DEFAULT_REGION": region, **given}
 
 
 def base_variables(python: Path, threads: int) -> dict[str, str]:

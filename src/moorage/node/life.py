@@ -16,12 +16,12 @@ from moorage.base.clock import Clock
 from moorage.base.settings import Limits
 from moorage.base.tasks import Tasks
 from moorage.engine.contract import ENDED, Failure, InstanceReport, InstanceSpec, InstanceState
-from moorage.engine.launch import Launch, LaunchFailed
-from moorage.engine.launcher import Exit
+from moorage.engine.exit import Exit
+from moorage.engine.launch import Container, Launch, LaunchFailed, Progress
 from moorage.engine.logs import open_log, read_tail
 from moorage.engine.ping import NoAnswer, ping
 from moorage.node.outcome import Ended, Outcome, judge
-from moorage.node.preparation import CannotPrepare, Preparation, Progress
+from moorage.node.preparation import CannotPrepare, Preparation
 from moorage.node.reports import Reports
 
 log = logging.getLogger(__name__)
@@ -39,21 +39,8 @@ _KILLED_SECONDS = 30.0
 _OK = 200
 
 
-class Container(Protocol):
-    """A container that was started (``engine.launcher.Running``)."""
-
-    pid: int
-    ended: "asyncio.Future[Exit]"
-
-    def terminate(self) -> None:
-        """Ask it to end."""
-
-    async def kill(self) -> None:
-        """End all of it."""
-
-
 class Launcher(Protocol):
-    """What starts containers (``engine.launcher.Launcher``)."""
+    """What starts containers (``node.engines.Engines``)."""
 
     async def launch(self, launch: Launch) -> Container:
         """Start a container; raises LaunchFailed."""
@@ -133,19 +120,18 @@ class Life:
             return Outcome(InstanceState.FAILED, launch.failure, str(launch))
         self._change(InstanceState.STARTING, message="")
         container = await self._launcher.launch(launch)
-        address = f"unix:{launch.socket}"
-        self._change(InstanceState.STARTING, pid=container.pid, address=address)
-        return await self._run_container(container, address)
+        self._change(InstanceState.STARTING, pid=container.pid, address=container.address)
+        return await self._run_container(container)
 
     async def _prepare(self) -> Launch | CannotPrepare:
         descriptor = await asyncio.to_thread(open_log, self._log)
         try:
-            launch, image = await self._preparation.prepare(self._spec, self._progress, self._installs(descriptor))
+            launch, resolved = await self._preparation.prepare(self._spec, self._progress, self._installs(descriptor))
         except CannotPrepare as fault:
             return fault
         finally:
             os.close(descriptor)
-        self._report = replace(self._report, resolved_images=(image.resolved,))
+        self._report = replace(self._report, resolved_images=(resolved,))
         return launch
 
     def _progress(self, line: str) -> None:
@@ -160,7 +146,8 @@ class Life:
 
         return tell
 
-    async def _run_container(self, container: Container, address: str) -> Outcome:
+    async def _run_container(self, container: Container) -> Outcome:
+        address = container.address
         becoming_ready = self._tasks.start("become ready", self._become_ready(address))
         await self._first(becoming_ready, container.ended)
         was_ready = becoming_ready.done() and becoming_ready.result()

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from moorage.engine.contract import Failure, InstanceState
-from moorage.engine.launcher import Exit
+from moorage.engine.exit import Exit
 
 
 class Ended(Enum):

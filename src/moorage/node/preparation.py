@@ -1,7 +1,6 @@
 """What an instance needs before it can start: an environment, the model, variables, a place for its log."""
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -12,11 +11,9 @@ from moorage.engine.artifacts import ArtifactFailure
 from moorage.engine.contract import ContainerSpec, Failure, InstanceSpec
 from moorage.engine.environments import Environment, EnvironmentFailure
 from moorage.engine.images import BuiltinImage
-from moorage.engine.launch import Launch
+from moorage.engine.launch import ImageEngine, ImageFailure, ImageLaunch, Launch, Progress, ServingLaunch
 from moorage.engine.logs import log_path
-from moorage.engine.variables import count_threads, make_variables
-
-Progress = Callable[[str], None]
+from moorage.engine.variables import HOSTNAME, container_variables, count_threads, make_variables
 
 
 class CannotPrepare(Exception):
@@ -66,45 +63,91 @@ class Places:
 class Preparation:
     """Gets what an instance needs."""
 
-    def __init__(self, environments: Environments, artifacts: Artifacts, places: Places, machine_cpus: int) -> None:
+    def __init__(
+        self,
+        environments: Environments,
+        artifacts: Artifacts,
+        places: Places,
+        machine_cpus: int,
+        image_engine: ImageEngine | None = None,
+    ) -> None:
+        """``image_engine`` runs what is not built in; None: nothing does."""
         self._environments = environments
         self._artifacts = artifacts
         self._places = places
         self._machine_cpus = machine_cpus
+        self._image_engine = image_engine
 
-    async def prepare(self, spec: InstanceSpec, progress: Progress, installs: Progress) -> tuple[Launch, BuiltinImage]:
+    async def prepare(self, spec: InstanceSpec, progress: Progress, installs: Progress) -> tuple[Launch, str]:
         """Get everything for an instance's container; raises CannotPrepare.
 
-        ``progress`` is told how far it is, ``installs`` what pip says of the model's own requirements.
+        ``progress`` is told how far it is, ``installs`` what pip says of the model's own requirements. The second
+        value names what the image's URI stands for: ``repository@sha256:digest``.
         """
         container = only_container(spec)
-        image = resolve(container)
-        resources = resources_of(spec)
+        image = images.resolve(container.image)
         try:
-            environment, model = await asyncio.gather(
-                self._environments.ensure(image, progress), self._model(container, progress)
-            )
-        except EnvironmentFailure as fault:
+            if image is not None:
+                return await self._prepare_serving(spec, container, image, progress, installs), image.resolved
+            return await self._prepare_image(spec, container, progress)
+        except (EnvironmentFailure, ImageFailure) as fault:
             raise CannotPrepare(Failure.IMAGE, str(fault)) from fault
         except ArtifactFailure as fault:
             raise CannotPrepare(Failure.ARTIFACT, str(fault)) from fault
+
+    async def _prepare_serving(
+        self,
+        spec: InstanceSpec,
+        container: ContainerSpec,
+        image: BuiltinImage,
+        progress: Progress,
+        installs: Progress,
+    ) -> ServingLaunch:
+        resources = resources_of(spec)
+        environment, model = await asyncio.gather(
+            self._environments.ensure(image, progress), self._model(container, progress)
+        )
         environment = await self._with_requirements(environment, model, installs)
         threads = count_threads(container.environment, resources.vcpus, self._machine_cpus)
-        variables = make_variables(
-            container.environment, region=spec.region, python=environment.python, threads=threads
-        )
-        launch = Launch(
+        return ServingLaunch(
             instance_id=spec.instance_id,
             environment=environment,
             model=model,
-            variables=variables,
+            variables=make_variables(
+                container.environment, region=spec.region, python=environment.python, threads=threads
+            ),
             threads=threads,
             memory_bytes=resources.memory_mib * 2**20,
             vcpus=resources.vcpus,
             socket=self._places.socket(spec),
             log=self._places.log(spec),
+            isolated=spec.network_isolation,
         )
-        return launch, image
+
+    async def _prepare_image(
+        self, spec: InstanceSpec, container: ContainerSpec, progress: Progress
+    ) -> tuple[ImageLaunch, str]:
+        engine = self._image_engine
+        if engine is None:
+            raise ImageFailure(f"Requested image {container.image} not found.")
+        resources = resources_of(spec)
+        resolved, model = await asyncio.gather(
+            engine.ensure(container.resolved_image or container.image, progress), self._model(container, progress)
+        )
+        launch = ImageLaunch(
+            instance_id=spec.instance_id,
+            image=resolved,
+            model=model,
+            variables=container_variables(container.environment, region=spec.region),
+            memory_bytes=resources.memory_mib * 2**20,
+            vcpus=resources.vcpus,
+            gpus=resources.accelerators,
+            hostname=HOSTNAME,
+            socket=self._places.socket(spec),
+            log=self._places.log(spec),
+            isolated=spec.network_isolation,
+        )
+        return launch, resolved
 
     async def _model(self, container: ContainerSpec, progress: Progress) -> Path | None:
         url, submitted = container.model_data_url, submitted_code(container)
@@ -134,14 +177,6 @@ def submitted_code(container: ContainerSpec) -> str | None:
     """Give the URI of code beside the artefact, as the SageMaker SDK submits it (data-plane.md section 9.1)."""
     submitted = container.environment.get("SAGEMAKER_SUBMIT_DIRECTORY", "")
     return submitted if submitted.startswith("s3://") else None
-
-
-def resolve(container: ContainerSpec) -> BuiltinImage:
-    """Give the built-in image of a container; raises CannotPrepare."""
-    image = images.resolve(container.image)
-    if image is None:
-        raise CannotPrepare(Failure.IMAGE, f"Requested image {container.image} not found.")
-    return image
 
 
 def resources_of(spec: InstanceSpec) -> InstanceType:

@@ -16,14 +16,14 @@ from moorage.engine.commands import Runner, run_plainly
 from moorage.engine.contract import InstanceSpec
 from moorage.engine.environments import Environments
 from moorage.engine.installer import Installer
-from moorage.engine.launch import Engine, Launch, LaunchFailed
+from moorage.engine.launch import Container, Engine, ImageEngine, LaunchFailed, ServingLaunch
 from moorage.engine.launcher import Launcher
 from moorage.engine.probe import EngineUnavailable, Machine, choose_engine, probe
 from moorage.engine.process import PlainProcess
 from moorage.engine.sandbox import Sandbox
 from moorage.engine.zygote import Zygotes
-from moorage.node import life
 from moorage.node.agent import Agent
+from moorage.node.engines import Engines
 from moorage.node.life import Life, Surroundings
 from moorage.node.preparation import Places, Preparation
 from moorage.node.reports import Reports
@@ -50,16 +50,18 @@ async def _run(settings: Settings, clock: Clock, stop: asyncio.Event) -> None:
     machine = await asyncio.to_thread(probe)
     places = Places(settings.run_dir / "i", settings.data_dir / "logs")
     cgroups = await asyncio.to_thread(_clean, settings, places)
-    launcher = await _make_launcher(settings, machine, cgroups, clock)
+    image_engine = _make_image_engine(settings, machine)
+    engines = Engines(await _make_launcher(settings, machine, cgroups, clock), image_engine)
     store = FolderStore(settings.data_dir / "objects", clock, SystemIds())
     preparation = Preparation(
         Environments(settings.environments, clock, runner=_make_runner(settings, machine)),
         Artifacts(store, settings.data_dir / "models", settings.limits, clock),
         places,
         machine.cpus,
+        image_engine,
     )
     reports = Reports()
-    surroundings = Surroundings(preparation, launcher, reports, clock, settings.limits)
+    surroundings = Surroundings(preparation, engines, reports, clock, settings.limits)
 
     def make_life(spec: InstanceSpec) -> Life:
         return Life(spec, places.log(spec), surroundings)
@@ -69,7 +71,7 @@ async def _run(settings: Settings, clock: Clock, stop: asyncio.Event) -> None:
     await stop.wait()
     await agent.close(settings.limits.stop_grace_seconds + _AFTER_GRACE_SECONDS)
     server.close()
-    await launcher.close()
+    await engines.close()
     store.close()
 
 
@@ -93,6 +95,10 @@ async def _make_launcher(settings: Settings, machine: Machine, cgroups: Cgroups,
         log.warning("instances run in the engine %s: %s", engine.name, machine.sandbox_fault or "as it was set")
     zygotes = Zygotes(engine, clock, settings.data_dir / "logs" / "zygotes")
     return Launcher(engine, cgroups, zygotes)
+
+
+def _make_image_engine(_settings: Settings, _machine: Machine) -> ImageEngine | None:
+    return None
 
 
 def _make_runner(settings: Settings, machine: Machine) -> Runner:
@@ -124,7 +130,7 @@ class NoEngine:
     def __init__(self, reason: str) -> None:
         self._reason = reason
 
-    async def launch(self, launch: Launch) -> life.Container:
+    async def launch(self, launch: ServingLaunch) -> Container:
         """Refuse; raises LaunchFailed."""
         raise LaunchFailed(f"{launch.instance_id} cannot be started. {self._reason}")
 

@@ -1,0 +1,24 @@
+"""How a container ended."""
+
+import signal
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a container's first process ended."""
+
+    code: int
+    """Exit code, or minus the signal that ended it."""
+    out_of_memory: bool
+    """The kernel killed at the instance's memory limit."""
+
+    def __str__(self) -> str:
+        if self.out_of_memory:
+            return "killed at the memory limit of the instance"
+        if self.code >= 0:
+            return f"ended with exit code {self.code}"
+        try:
+            return f"killed by {signal.Signals(-self.code).name}"
+        except ValueError:
+            return f"killed by signal {-self.code}"
