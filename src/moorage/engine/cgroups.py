@@ -106,8 +106,8 @@ def parse_own_groups(text: str) -> dict[str, str]:
 
 def parse_sharing(text: str) -> dict[str, str]:
     """Read which controllers of version 1 share a hierarchy with each: ``cpu`` does with ``cpuacct``, mostly."""
-    lists = [line.split(":", 2)[1] for line in text.splitlines()]
-    return {controller: together for together in lists for controller in together.split(",") if controller in CONTROLLERS}
+    hierarchies = [line.split(":", 2)[1] for line in text.splitlines()]
+    return {name: together for together in hierarchies for name in together.split(",") if name in CONTROLLERS}
 
 
 def _make_parent(root: Path, own: str, name: str) -> Path | None:

@@ -10,19 +10,23 @@ Pasta ends with the command that it runs, and this command, ``cat``, ends with t
 that is killed leaves nothing. The namespace is held by descriptors of its maker's.
 """
 
+import asyncio
 import contextlib
 import ipaddress
+import logging
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import IO
 
 from moorage.base.clock import SystemClock
 from moorage.engine.trees import read_processes
+
+log = logging.getLogger(__name__)
 
 _RULES = Path(__file__).with_name("network_rules.py")
 
@@ -115,10 +119,17 @@ class OutsideNetwork:
         users = () if self._users is None else (f"--user={folder}/{self._users}", "--preserve-credentials")
         return ["nsenter", *users, f"--net={folder}/{self._network}"]
 
-    @property
-    def works(self) -> bool:
-        """The way to the outside is still there."""
-        return self._process.poll() is None
+    async def ended(self) -> None:
+        """Wait until pasta has ended: from then on there is no way to the outside."""
+        loop = asyncio.get_running_loop()
+        end = loop.create_future()
+        descriptor = os.pidfd_open(self._process.pid)
+        loop.add_reader(descriptor, end.set_result, None)
+        try:
+            await end
+        finally:
+            loop.remove_reader(descriptor)
+            os.close(descriptor)
 
     def close(self) -> None:
         """End it; blocks. Who still lives in the namespace is alone then."""
@@ -126,6 +137,47 @@ class OutsideNetwork:
         os.close(self._network)
         if self._users is not None:
             os.close(self._users)
+
+
+class SharedNetwork:
+    """The network of all instances of an installation that may have one."""
+
+    def __init__(self, clock: SystemClock, *, as_root: bool) -> None:
+        """Make it; blocks. Raises NetworkUnavailable."""
+        self._clock = clock
+        self._as_root = as_root
+        self._current = OutsideNetwork.open(clock, as_root=as_root)
+        self._made_anew: Callable[[], Awaitable[None]] | None = None
+
+    def tell(self, made_anew: Callable[[], Awaitable[None]]) -> None:
+        """Say what is to be done when the network has been made anew."""
+        self._made_anew = made_anew
+
+    def enter(self) -> list[str]:
+        """Give the beginning of a command that runs in the network."""
+        return self._current.enter()
+
+    async def keep(self) -> None:
+        """Make it anew whenever pasta has ended; returns when that cannot be done.
+
+        What runs then keeps its namespace, from which nothing is reached any more: never the machine's own network.
+        """
+        while True:
+            await self._current.ended()
+            log.error("pasta has ended: the instances that run now have no network until they are replaced")
+            try:
+                anew = await asyncio.to_thread(OutsideNetwork.open, self._clock, as_root=self._as_root)
+            except NetworkUnavailable as fault:
+                log.error("instances have no network until Moorage is started again: %s", fault)
+                return
+            before, self._current = self._current, anew
+            await asyncio.to_thread(before.close)
+            if self._made_anew is not None:
+                await self._made_anew()
+
+    def close(self) -> None:
+        """End it; blocks."""
+        self._current.close()
 
 
 def resolver_settings() -> str | None:
@@ -140,8 +192,8 @@ def resolver_settings() -> str | None:
 
 
 def _reachable_servers(text: str) -> list[str]:
-    servers = [line.split()[1] for line in text.splitlines() if line.startswith("nameserver ") and len(line.split()) > 1]
-    return [server for server in servers if not _is_local(server)]
+    lines = [line.split() for line in text.splitlines()]
+    return [words[1] for words in lines if len(words) > 1 and words[0] == "nameserver" and not _is_local(words[1])]
 
 
 def _is_local(server: str) -> bool:
@@ -164,7 +216,7 @@ def _start_pasta(pasta: str, said: IO[bytes], *, as_root: bool) -> "subprocess.P
 def _wait_for_holder(process: "subprocess.Popen[bytes]", clock: SystemClock) -> int:
     """Wait for the process that pasta runs in the namespace, and for its network; raises OSError."""
     deadline = clock.monotonic() + _READY_SECONDS
-    own = os.readlink("/proc/self/ns/net")
+    own = Path("/proc/self/ns/net").readlink()
     while clock.monotonic() < deadline:
         if process.poll() is not None:
             raise OSError(f"pasta ended with exit code {process.returncode}")
@@ -172,7 +224,7 @@ def _wait_for_holder(process: "subprocess.Popen[bytes]", clock: SystemClock) -> 
             if entry.parent == process.pid and not entry.dead:
                 with contextlib.suppress(OSError):
                     holder = Path(f"/proc/{entry.pid}")
-                    if os.readlink(holder / "ns/net") != own and _has_network(holder):
+                    if (holder / "ns/net").readlink() != own and _has_network(holder):
                         return entry.pid
         clock.pause(_PAUSE_SECONDS)
     raise OSError(f"pasta made no network in {_READY_SECONDS:g} seconds")

@@ -12,6 +12,7 @@ is reached and this machine is not (``network.py``), or, where that cannot be ha
 import os
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
@@ -49,6 +50,19 @@ class Network(Protocol):
         """Give the beginning of a command that runs in the network."""
 
 
+@dataclass(frozen=True)
+class Shared:
+    """What all instances have in common."""
+
+    network: Network | None = None
+    """Where those are that may have one; None: the machine's."""
+    groups: Mapping[str, str] = field(default_factory=dict)
+    """The control groups that an instance sees its limits in (``Cgroups.visible``)."""
+
+
+NOTHING_SHARED = Shared()
+
+
 class Sandbox:
     """Runs instances in bubblewrap and namespaces of their own."""
 
@@ -62,19 +76,14 @@ class Sandbox:
         models: Path,
         scratch: Path,
         as_root: bool,
-        network: Network | None = None,
-        groups: Mapping[str, str] | None = None,
+        shared: Shared = NOTHING_SHARED,
     ) -> None:
-        """``network`` is where instances are that may have one; None: the machine's.
-
-        ``groups`` are the control groups that an instance sees its limits in (``Cgroups.visible``).
-        """
         self._bubblewrap = bubblewrap
         self._models = models
         self._scratch = scratch
         self._as_root = as_root
-        self._network = network
-        self._groups = dict(groups or {})
+        self._network = shared.network
+        self._groups = dict(shared.groups)
         block = zlib.crc32(bytes(scratch)) % 8192
         self._uids = UserIds(_FIRST_UID + block * _UIDS_OF_ONE) if as_root else None
 
@@ -86,8 +95,9 @@ class Sandbox:
             (self._scratch / name).write_text(text, encoding="utf-8")
         resolver = self._scratch / _RESOLVER
         resolver.unlink(missing_ok=True)
-        if self._network is not None and (text := resolver_settings()) is not None:
-            resolver.write_text(text, encoding="utf-8")
+        servers = None if self._network is None else resolver_settings()
+        if servers is not None:
+            resolver.write_text(servers, encoding="utf-8")
 
     def zygote_command(self, environment: Environment) -> list[str]:
         """Give the command of an environment's zygote, without its arguments; looks at the machine's folders."""
@@ -158,7 +168,6 @@ class Sandbox:
             *("--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/"),
             "--",
         ]
-
 
     def _enter_network(self) -> list[str]:
         if self._network is None:
