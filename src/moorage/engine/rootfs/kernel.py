@@ -3,6 +3,7 @@
 Numbers from 424 on are the same on all architectures. Every call raises OSError.
 """
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -32,7 +33,12 @@ _PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL =
 _CAPABILITY_VERSION_3 = 0x20080522
 _MOST_CAPABILITIES = 64
 
+_TRIES = 1000
+
 _SIOCSIFFLAGS, _IFF_UP = 0x8914, 1
+_RTM_NEWRULE, _FRA_DST, _FRA_PRIORITY, _FR_ACT_UNREACHABLE = 32, 1, 6, 7
+_NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_EXCL, _NLM_F_CREATE = 1, 4, 0x200, 0x400
+_BEFORE_ALL_TABLES = 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -93,13 +99,30 @@ def open_in_root(root: int, path: str, flags: int, mode: int = 0) -> int:
     """Open a path as if the folder were the root: no link leads out of it."""
     how = struct.pack("=QQQ", flags | os.O_CLOEXEC, mode, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
     name = ctypes.c_char_p(os.fsencode(path))
-    return _syscall(f"openat2 {path!r}", _SYS_OPENAT2, root, name, how, len(how))
+    for _try in range(_TRIES):
+        with contextlib.suppress(BlockingIOError):  # somebody renamed something just now, and the path has a ``..``
+            return _syscall(f"openat2 {path!r}", _SYS_OPENAT2, root, name, how, len(how))
+    raise BlockingIOError(f"{path!r} could not be opened")
 
 
 def raise_loopback() -> None:
     """Let ``lo`` of this network namespace work."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sh", b"lo", _IFF_UP))
+
+
+def refuse_link_local() -> None:
+    """Let nothing of this network namespace reach 169.254.0.0/16, whatever routes there are or will be (rtnetlink)."""
+    address = struct.pack("=HH4s", 8, _FRA_DST, socket.inet_aton("169.254.0.0"))
+    priority = struct.pack("=HHI", 8, _FRA_PRIORITY, _BEFORE_ALL_TABLES)
+    rule = struct.pack("=BBBBBBBBI", socket.AF_INET, 16, 0, 0, 0, 0, 0, _FR_ACT_UNREACHABLE, 0)
+    body = rule + address + priority
+    flags = _NLM_F_REQUEST | _NLM_F_ACK | _NLM_F_CREATE | _NLM_F_EXCL
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as link:
+        link.sendto(struct.pack("=IHHII", 16 + len(body), _RTM_NEWRULE, flags, 1, 0) + body, (0, 0))
+        (number,) = struct.unpack_from("=i", link.recv(4096), 16)
+    if number:
+        raise OSError(-number, f"link-local addresses could not be refused: {os.strerror(-number)}")
 
 
 def allow_inspection() -> None:

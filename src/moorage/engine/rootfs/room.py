@@ -151,6 +151,9 @@ def _make_user_namespace(first_id: int) -> int:
     holder = os.fork()
     if holder == 0:
         os.close(let_go)
+        os.setgroups([])
+        os.setresgid(first_id, first_id, first_id)
+        os.setresuid(first_id, first_id, first_id)  # whose it is then: what serves its network runs as that user
         kernel.unshare(kernel.CLONE_NEWUSER)
         os.write(told, b"1")
         os.read(hold, 1)
@@ -252,6 +255,7 @@ def _build_view(order: Order, mounts: Mounts) -> None:
     for path, text in order.files.items():
         _write_file(path, text)
     kernel.raise_loopback()
+    kernel.refuse_link_local()
     _set_hostname(order.hostname)
 
 
