@@ -108,7 +108,7 @@ async def _first_bytes(reader: int) -> bytes:
     """Wait for what is said first; empty when nothing is, in time or ever."""
     loop = asyncio.get_running_loop()
     came: asyncio.Future[None] = loop.create_future()
-    loop.add_reader(reader, lambda: came.done() or came.set_result(None))
+    loop.add_reader(reader, _note, came)
     try:
         async with asyncio.timeout(_READY_SECONDS):
             await came
@@ -117,6 +117,11 @@ async def _first_bytes(reader: int) -> bytes:
         return b""
     finally:
         loop.remove_reader(reader)
+
+
+def _note(came: "asyncio.Future[None]") -> None:
+    if not came.done():
+        came.set_result(None)
 
 
 def _last_line(said: bytes) -> str:

@@ -29,7 +29,8 @@ _MOVE_MOUNT_F_EMPTY_PATH = 4
 _MNT_DETACH = 2
 _RESOLVE_NO_MAGICLINKS, _RESOLVE_IN_ROOT = 0x02, 0x10
 
-_PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 4, 24, 47, 4
+_PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 4, 24, 38
+_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 _CAPABILITY_VERSION_3 = 0x20080522
 _MOST_CAPABILITIES = 64
 
@@ -123,6 +124,11 @@ def refuse_link_local() -> None:
         (number,) = struct.unpack_from("=i", link.recv(4096), 16)
     if number:
         raise OSError(-number, f"link-local addresses could not be refused: {os.strerror(-number)}")
+
+
+def forbid_new_privileges() -> None:
+    """Let no program that is started from here gain anything by setuid bits or file capabilities."""
+    _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl")
 
 
 def allow_inspection() -> None:

@@ -53,10 +53,14 @@ class _Stream(Protocol):
         """Give at most so many bytes."""
 
 
-def unpack(
-    packed: IO[bytes], folder: Path, diff_id: str, limits: LayerLimits, interrupt: Interrupt,
+def unpack(  # noqa: PLR0913, PLR0917 - what, where to, and how far
+    packed: IO[bytes],
+    folder: Path,
+    diff_id: str,
+    limits: LayerLimits,
+    interrupt: Interrupt,
     told: Callable[[int], None],
-) -> None:  # fmt: skip
+) -> None:
     """Unpack a layer into an empty folder; ``told`` hears the bytes of each file.
 
     Raises UnusableImage, Interrupted; OSError when the disk fails or is full.
@@ -313,7 +317,7 @@ class _Unpacking:
             with self._folder_path(folder) as path:
                 if path is not None:
                     wanted = stat.S_IMODE(mode) & 0o1777
-                    os.chmod(path, wanted if self._as_root else wanted | stat.S_IRWXU)
+                    Path(path).chmod(wanted if self._as_root else wanted | stat.S_IRWXU)
 
     @contextmanager
     def _folder_path(self, folder: str) -> Iterator[str | None]:

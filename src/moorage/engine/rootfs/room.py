@@ -20,6 +20,7 @@ import json
 import os
 import select
 import signal
+import socket
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -60,6 +61,8 @@ class Order:
     """Folder for all that the container writes; None: memory."""
     memory_bytes: int
     """Half of it is the size of a disk in memory, and of /dev/shm."""
+    limit_bytes: int | None
+    """Limit for each process, where there is no cgroup to limit them all."""
     model: str | None
     first_id: int | None
     """First of the user ids on this machine that are the container's; None: an ordinary user starts it."""
@@ -247,16 +250,16 @@ def _build_view(order: Order, mounts: Mounts) -> None:
     _attach_in(mounts.system, _SYSTEM_FOLDER)
     if mounts.model is None:
         _make_folder(_MODEL_FOLDER)
-        os.chmod(_MODEL_FOLDER, 0o777)
+        Path(_MODEL_FOLDER).chmod(0o777)
     else:
         _attach_in(mounts.model, _MODEL_FOLDER)
-    _make_folder("/tmp")
-    os.chmod("/tmp", 0o1777)
+    _make_folder("/tmp")  # noqa: S108 - the container's own, as all that follows
+    Path("/tmp").chmod(0o1777)  # noqa: S108
     for path, text in order.files.items():
         _write_file(path, text)
     kernel.raise_loopback()
     kernel.refuse_link_local()
-    _set_hostname(order.hostname)
+    socket.sethostname(order.hostname)
 
 
 def _mount_aside(kind: str, flags: int) -> int:
@@ -274,7 +277,7 @@ def _attach_in(mount: int, folder: str) -> None:
 
 
 def _make_folder(folder: str) -> None:
-    os.makedirs(folder, mode=0o755, exist_ok=True)
+    Path(folder).mkdir(mode=0o755, parents=True, exist_ok=True)
 
 
 def _make_devices(order: Order, devices: Mapping[str, int]) -> None:
@@ -294,8 +297,8 @@ def _make_devices(order: Order, devices: Mapping[str, int]) -> None:
     Path("/dev/pts").mkdir()
     flags = kernel.MS_NOSUID | kernel.MS_NOEXEC
     kernel.mount("devpts", "/dev/pts", "devpts", flags, "newinstance,ptmxmode=0666,mode=0620")
-    Path("/dev/shm").mkdir()
-    kernel.mount("tmpfs", "/dev/shm", "tmpfs", _PRIVATE, f"mode=1777,size={order.memory_bytes // 2}")
+    Path("/dev/shm").mkdir()  # noqa: S108
+    kernel.mount("tmpfs", "/dev/shm", "tmpfs", _PRIVATE, f"mode=1777,size={order.memory_bytes // 2}")  # noqa: S108
 
 
 def _write_file(path: str, text: str) -> None:
@@ -304,12 +307,6 @@ def _write_file(path: str, text: str) -> None:
     file.unlink(missing_ok=True)
     file.write_text(text, encoding="utf-8")
     file.chmod(0o644)
-
-
-def _set_hostname(name: str) -> None:
-    import socket  # noqa: PLC0415
-
-    socket.sethostname(name)
 
 
 def _pass(gate: int, order: Order) -> None:
@@ -325,8 +322,8 @@ def _pass(gate: int, order: Order) -> None:
         os.setresgid(order.gid, order.gid, order.gid)
         os.setresuid(order.uid, order.uid, order.uid)
     kernel.keep_capabilities(kept)
-    isolation._prctl(38, 1)
-    isolation.limit_resources(None)
+    kernel.forbid_new_privileges()
+    isolation.limit_resources(order.limit_bytes)
     isolation.die_with_parent()
     poll = select.poll()
     poll.register(gate, 0)
@@ -336,7 +333,7 @@ def _pass(gate: int, order: Order) -> None:
 
 def _enter_folder(order: Order) -> None:
     """Go to the image's WORKDIR, as a container engine does: it makes the folder, which is the user's then."""
-    if not os.path.isdir(order.folder):
+    if not Path(order.folder).is_dir():
         _make_folder(order.folder)
         os.chown(order.folder, order.uid, order.gid)
     os.chdir(order.folder)
@@ -352,7 +349,7 @@ def _start(order: Order) -> int:
     os.umask(0o022)
     program = order.arguments[0]
     try:
-        os.execvpe(program, list(order.arguments), dict(order.environment))
+        os.execvpe(program, list(order.arguments), dict(order.environment))  # noqa: S606
     except FileNotFoundError:
         reason, code = "it is not there (or its interpreter is not)", NOT_FOUND
     except OSError as fault:
