@@ -5,7 +5,6 @@ import os
 import secrets
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from tests.support.engines import (
     processes_that_say,
     until,
 )
+from tests.support.ordinary_user import run_again_as_ordinary_user
 from tests.support.product import descendants
 
 from moorage.engine.commands import Command
@@ -380,43 +380,4 @@ async def test_installer_leaves_no_dead_process_behind(sandbox: Bench) -> None:
 @needs_root
 @needs_sandbox
 def test_all_this_holds_for_an_ordinary_user(tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    home.mkdir()
-    os.chown(home, ORDINARY_UID, ORDINARY_UID)
-    tests = Path(__file__).parents[1]
-    command = [
-        *as_ordinary_user(tests.parent, Path(sys.prefix), Path(sys.base_prefix), home),
-        *("env", f"HOME={home}", sys.executable, "-m", "pytest", "-q"),
-        *("-p", "no:cacheprovider", "-n", "0", f"--basetemp={home}/t", __file__),
-    ]
-    said = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tests.parent)
-    assert said.returncode == 0, said.stdout + said.stderr
-
-
-ORDINARY_UID = 54_321
-
-
-def as_ordinary_user(*needed: Path) -> list[str]:
-    """Make the beginning of a command that runs as an ordinary user who can reach the given folders.
-
-    They may lie below folders that are root's alone: those are covered, in a mount namespace of its own.
-    """
-    closed = {next(iter(parents)) for path in needed if (parents := _closed_parents(path))}
-    words = ["bwrap", "--dev-bind", "/", "/"]
-    for folder in closed:
-        words += ["--perms", "0755", "--tmpfs", str(folder)]
-    made: set[Path] = set()
-    for path in sorted(needed):
-        for parent in reversed(path.parents):
-            if parent not in made and any(parent.is_relative_to(folder) and parent != folder for folder in closed):
-                made.add(parent)
-                words += ["--perms", "0755", "--dir", str(parent)]
-        words += ["--bind", str(path), str(path)]
-    for capability in ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP"):
-        words += ["--cap-add", capability]
-    identity = ("--reuid", str(ORDINARY_UID), "--regid", str(ORDINARY_UID), "--clear-groups")
-    return [*words, "setpriv", *identity, "--inh-caps=-all", "--bounding-set=-all", "--no-new-privs"]
-
-
-def _closed_parents(path: Path) -> list[Path]:
-    return [parent for parent in reversed(path.parents) if not parent.stat().st_mode & 0o001]
+    run_again_as_ordinary_user(__file__, tmp_path / "home")
