@@ -141,6 +141,7 @@ class Bench:
         memory_mib: int = 512,
         variables: dict[str, str] | None = None,
         environment: Environment = BARE,
+        isolated: bool = False,
     ) -> Instance:
         """Start an instance of a model."""
         self.count += 1
@@ -155,6 +156,7 @@ class Bench:
             vcpus=1,
             socket=self.sockets / f"{name}.sock",
             log=self.folder / "logs" / f"{name}.log",
+            isolated=isolated,
         )
         instance = Instance(launch, await self.launcher.launch(launch))
         self.instances.append(instance)

@@ -27,13 +27,11 @@ from tests.support.registry import Registry
 
 from moorage.base.settings import cache_dir
 
-_LAYOUT = "1"
+_LAYOUT = "2"
 """Goes up when layers are made differently."""
 
 _VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
-_NOT_NEEDED = frozenset(
-    {"site-packages", "test", "tests", "idlelib", "tkinter", "turtledemo", "lib2to3", "ensurepip", "__pycache__"}
-)
+_NOT_NEEDED = frozenset({"site-packages", "test", "tests", "idlelib", "tkinter", "turtledemo", "lib2to3", "ensurepip"})
 _TREES = ("dev", "etc", "proc", "sys", "root", "run", "var/log", "var/cache", "home", "opt/ml/model", "opt/program")
 _OF_WHEELS = (
     "libgcc_s.so.1", "libstdc++.so.6", "librt.so.1", "libdl.so.2", "libpthread.so.0", "libutil.so.1", "libresolv.so.2",

@@ -13,6 +13,7 @@ from moorage.engine.environments import Environment, EnvironmentFailure
 from moorage.engine.images import BuiltinImage
 from moorage.engine.launch import ImageEngine, ImageFailure, ImageLaunch, Launch, Progress, ServingLaunch
 from moorage.engine.logs import log_path
+from moorage.engine.promises import Refusals, asked_for
 from moorage.engine.variables import HOSTNAME, container_variables, count_threads, make_variables
 
 
@@ -164,6 +165,15 @@ class Preparation:
             return await self._environments.overlay(environment, requirements, installs)
         except EnvironmentFailure as fault:
             raise CannotPrepare(Failure.START, str(fault)) from fault
+
+
+def refuse_unkept(spec: InstanceSpec, refusals: Refusals) -> None:
+    """Refuse what the engine cannot keep that would run an instance; raises CannotPrepare."""
+    is_serving = images.resolve(only_container(spec).image) is not None
+    refused = refusals.serving if is_serving else refusals.images or {}
+    for member in asked_for(spec):
+        if member in refused:
+            raise CannotPrepare(Failure.UNSUPPORTED, f"{member}: {refused[member]}")
 
 
 def only_container(spec: InstanceSpec) -> ContainerSpec:

@@ -20,8 +20,9 @@ from moorage.engine.dial import Dialler
 from moorage.engine.launch import ImageLaunch, LaunchFailed, Progress
 from moorage.engine.launcher import PROCESSES_OF_ONE, Running
 from moorage.engine.logs import open_log
-from moorage.engine.network import NoNetwork, give_way_out, resolver_file
+from moorage.engine.network import NetworkUnavailable
 from moorage.engine.programs import program
+from moorage.engine.rootfs.network import give_way_out, resolver_file
 from moorage.engine.rootfs.pull import Images
 from moorage.engine.rootfs.room import IDS, Order
 from moorage.engine.rootfs.store import ImageStore, KnownImage
@@ -147,7 +148,7 @@ class UnpackedImages:
             return
         try:
             outbound = await give_way_out(running.pid, first_id)
-        except NoNetwork as fault:
+        except NetworkUnavailable as fault:
             os.write(output, f"This container cannot reach any network: {fault}\n".encode())
         else:
             around.push_async_callback(outbound.close)

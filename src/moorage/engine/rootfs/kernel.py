@@ -37,9 +37,6 @@ _MOST_CAPABILITIES = 64
 _TRIES = 1000
 
 _SIOCSIFFLAGS, _IFF_UP = 0x8914, 1
-_RTM_NEWRULE, _FRA_DST, _FRA_PRIORITY, _FR_ACT_UNREACHABLE = 32, 1, 6, 7
-_NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_EXCL, _NLM_F_CREATE = 1, 4, 0x200, 0x400
-_BEFORE_ALL_TABLES = 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -110,20 +107,6 @@ def raise_loopback() -> None:
     """Let ``lo`` of this network namespace work."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sh", b"lo", _IFF_UP))
-
-
-def refuse_link_local() -> None:
-    """Let nothing of this network namespace reach 169.254.0.0/16, whatever routes there are or will be (rtnetlink)."""
-    address = struct.pack("=HH4s", 8, _FRA_DST, socket.inet_aton("169.254.0.0"))
-    priority = struct.pack("=HHI", 8, _FRA_PRIORITY, _BEFORE_ALL_TABLES)
-    rule = struct.pack("=BBBBBBBBI", socket.AF_INET, 16, 0, 0, 0, 0, 0, _FR_ACT_UNREACHABLE, 0)
-    body = rule + address + priority
-    flags = _NLM_F_REQUEST | _NLM_F_ACK | _NLM_F_CREATE | _NLM_F_EXCL
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as link:
-        link.sendto(struct.pack("=IHHII", 16 + len(body), _RTM_NEWRULE, flags, 1, 0) + body, (0, 0))
-        (number,) = struct.unpack_from("=i", link.recv(4096), 16)
-    if number:
-        raise OSError(-number, f"link-local addresses could not be refused: {os.strerror(-number)}")
 
 
 def forbid_new_privileges() -> None:

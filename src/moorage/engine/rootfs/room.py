@@ -27,8 +27,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from moorage.engine import network_rules
 from moorage.engine.rootfs import kernel
-from moorage.serving import isolation
+from moorage.serving import isolation, seccomp
 
 IDS = 65_536
 """User ids of one container, when root starts it: as many as a container engine gives."""
@@ -258,7 +259,7 @@ def _build_view(order: Order, mounts: Mounts) -> None:
     for path, text in order.files.items():
         _write_file(path, text)
     kernel.raise_loopback()
-    kernel.refuse_link_local()
+    network_rules.refuse_link_local()
     socket.sethostname(order.hostname)
 
 
@@ -323,6 +324,8 @@ def _pass(gate: int, order: Order) -> None:
         os.setresuid(order.uid, order.uid, order.uid)
     kernel.keep_capabilities(kept)
     kernel.forbid_new_privileges()
+    if seccomp.is_available():
+        seccomp.install()
     isolation.limit_resources(order.limit_bytes)
     isolation.die_with_parent()
     poll = select.poll()
