@@ -257,7 +257,7 @@ class Cgroup:
         counters = memory / "memory.oom_control" if memory else None
         if counters is None and self._version2 is not None:
             counters = self._version2 / "memory.events"
-        return _read_counter(counters, "oom_kill") if counters else 0
+        return read_out_of_memory_kills(counters) if counters else 0
 
     def members(self) -> set[int]:
         """Give the processes of the group."""
@@ -291,6 +291,26 @@ class Cgroup:
             except OSError:
                 return False
         return True
+
+
+def find_out_of_memory_counter(pid: int, proc: Path = Path("/proc")) -> Path | None:
+    """Find the file that counts the kills at the memory limit of a process's group; None where there is none."""
+    try:
+        mounts = parse_mounts((proc / "self/mounts").read_text(encoding="utf-8"))
+        groups = parse_own_groups((proc / str(pid) / "cgroup").read_text(encoding="utf-8"))
+    except OSError:
+        return None
+    for controller, name in (("memory", "memory.oom_control"), ("", "memory.events")):
+        if controller in mounts and controller in groups:
+            counter = mounts[controller] / groups[controller].lstrip("/") / name
+            if counter.exists():
+                return counter
+    return None
+
+
+def read_out_of_memory_kills(counter: Path) -> int:
+    """Read what ``find_out_of_memory_counter`` has found; 0 where the group is gone."""
+    return _read_counter(counter, "oom_kill")
 
 
 def _read_counter(path: Path, name: str) -> int:
