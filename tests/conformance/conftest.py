@@ -32,7 +32,7 @@ async def engine(
     request: pytest.FixtureRequest, tmp_path: Path, network: OutsideNetwork | None
 ) -> AsyncIterator[Bench]:
     """Have each engine; a test of a promise runs on those that keep it here."""
-    _skip_what_is_not_kept(request.node, request.param)
+    _skip_unless_kept(request.node, request.param)
     async with bench(request.param, tmp_path, network=network) as made:
         yield made
 
@@ -42,13 +42,12 @@ async def sandbox(
     request: pytest.FixtureRequest, tmp_path: Path, network: OutsideNetwork | None
 ) -> AsyncIterator[Bench]:
     """Have the sandbox, for what only it has."""
-    _skip_what_is_not_kept(request.node, "sandbox")
+    _skip_unless_kept(request.node, "sandbox")
     async with bench("sandbox", tmp_path, network=network) as made:
         yield made
 
 
-def _skip_what_is_not_kept(item: pytest.Item, engine: str) -> None:
-    promise_table.note(item, engine)
+def _skip_unless_kept(item: pytest.Item, engine: str) -> None:
     if engine == "sandbox" and MACHINE.sandbox_fault:
         pytest.skip(f"no sandbox: {MACHINE.sandbox_fault}")
     for promise in promise_table.promises_of(item):

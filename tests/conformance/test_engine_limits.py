@@ -1,4 +1,4 @@
-"""The limits of the instance type, tried from inside a model: memory, processors, processes; who is harmed, who is not."""
+"""The limits of the instance type, tried from inside a model: memory, processors, processes; and who is harmed."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a model reaches by the network, tried from inside; each address is tried from the machine first, where it answers."""
+"""What a model reaches by the network, tried from inside; and from the machine first, where each address answers."""
 
 import asyncio
 import os
@@ -46,7 +46,7 @@ def attempt(address: tuple[str, int]) -> str:
 
 
 @contextmanager
-def listening(family: socket.AddressFamily, address: object) -> Iterator[socket.socket]:
+def listening(family: socket.AddressFamily, address: tuple[str, int] | str) -> Iterator[socket.socket]:
     with closing(socket.socket(family, socket.SOCK_STREAM)) as listener:
         listener.bind(address)
         listener.listen()

@@ -1,5 +1,7 @@
-"""What a model can do to others and to the machine, tried from inside: see, signal and trace them, become somebody else,
-mount, make namespaces, ask the kernel for what no model needs."""
+"""What a model can do to others and to the machine, tried from inside.
+
+See, signal and trace them; become somebody else; mount, make namespaces, ask the kernel for what no model needs.
+"""
 
 import os
 import stat
@@ -19,7 +21,8 @@ CALL = "(lambda libc: (libc.syscall(*{arguments}), ctypes.get_errno()))(ctypes.C
 
 async def call(instance: Instance, *arguments: int) -> tuple[int, int]:
     """Let a model make a system call; gives what it returned and the error's number."""
-    return eval(await instance.ask(CALL.format(arguments=arguments)))
+    returned, error = eval(await instance.ask(CALL.format(arguments=arguments)))
+    return returned, error
 
 
 @pytest.mark.promise("processes")
@@ -156,7 +159,7 @@ async def test_call_by_another_processors_convention_ends_only_the_process_that_
 
 
 BUSY = """
-import multiprocessing, multiprocessing.shared_memory, threading, concurrent.futures, asyncio, ssl, sqlite3, tempfile, mmap
+import asyncio, concurrent.futures, mmap, multiprocessing, multiprocessing.shared_memory, sqlite3, ssl, threading
 
 def work():
     with concurrent.futures.ThreadPoolExecutor(4) as pool:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from tests.support import promise_table
 
 from moorage.engine.contract import ContainerSpec, CoreDumps, InstanceSpec
 from moorage.engine.machine import ENGINES, Machine, Need
@@ -92,3 +93,17 @@ def test_specification_asks_for_what_it_makes_use_of() -> None:
             SPEC, network_isolation=True, volume_gib=1, kms_key="k", core_dumps=CoreDumps("s3://b/p"), shell_access=True
         )
     ) == ("EnableNetworkIsolation", "VolumeSizeInGB", "KmsKeyId", "CoreDumpConfig", "EnableSSMAccess")
+
+
+def test_the_reference_has_the_table_of_promises() -> None:
+    assert promise_table.page_table() in promise_table.PAGE.read_text(encoding="utf-8"), (
+        "docs/reference/engines.md is behind: python -m tests.support.promise_table"
+    )
+
+
+SHOWN_LATER = {"volume-size", "volume-key", "core-dumps", "shell"}
+"""Promises without a test so far. A list that may only shrink."""
+
+
+def test_every_promise_is_shown_by_a_test() -> None:
+    assert {promise for promise, tests in promise_table.shown_by().items() if not tests} == SHOWN_LATER

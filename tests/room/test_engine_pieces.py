@@ -1,13 +1,14 @@
 """The pure pieces of the engines."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from moorage.engine import cgroups, network, probe
 from moorage.engine.cgroups import Cgroups, GroupLimits, Hierarchies
-from moorage.engine.ping import parse_status
 from moorage.engine.machine import Machine, Need
+from moorage.engine.ping import parse_status
 from moorage.engine.probe import EngineUnavailable, choose_engine, judge_core_pattern
 from moorage.engine.sandbox import UserIds, make_bind_arguments, make_settings_files
 from moorage.engine.trees import ProcessEntry, parse_stat, tree_of
@@ -135,6 +136,48 @@ def test_limits_of_version_2_are_written(tmp_path: Path) -> None:
         "cpu.max": "150000 100000",
         "pids.max": "99",
     }
+
+
+@pytest.fixture
+def version2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Have a hierarchy of version 2 as a systemd machine has one; gives its root. Files do as the kernel's do."""
+    really_write, really_make = Path.write_text, Path.mkdir
+
+    def write(path: Path, text: str, encoding: str | None = None) -> int:
+        if path.name == "cgroup.subtree_control" and path.exists():
+            text = " ".join(sorted({*path.read_text().split(), text.removeprefix("+")}))
+        return really_write(path, text, encoding)
+
+    def make(path: Path, *arguments: Any, **options: Any) -> None:
+        really_make(path, *arguments, **options)
+        for name in ("cgroup.procs", "cgroup.subtree_control", "memory.events"):
+            path.joinpath(name).touch()
+
+    monkeypatch.setattr(Path, "write_text", write)
+    monkeypatch.setattr(Path, "mkdir", make)
+    (tmp_path / "v2").mkdir()
+    (tmp_path / "v2" / "moorage.service").mkdir()
+    return tmp_path / "v2"
+
+
+def test_version_2_is_found_below_the_own_group_and_does_all(tmp_path: Path, version2: Path) -> None:
+    proc = tmp_path / "proc"
+    proc.mkdir()
+    (proc / "mounts").write_text(f"cgroup2 {version2} cgroup2 rw,nosuid 0 0\n")
+    (proc / "cgroup").write_text("0::/moorage.service\n")
+    groups = Cgroups(cgroups.find_hierarchies("moorage-x", proc))
+    assert groups.controllers == set(cgroups.CONTROLLERS)
+    assert groups.visible == {"": ""}
+    group = groups.make("i-1", LIMITS)
+    folder = version2 / "moorage.service" / "moorage-x" / "i-1"
+    assert (folder / "memory.max").read_text() == "1073741824"
+    group.join(4711)
+    assert (folder / "cgroup.procs").read_text() == "4711"
+    (folder / "memory.events").write_text("oom_kill 1\n")
+    assert group.out_of_memory_kills() == 1
+    (folder / "cgroup.procs").write_text("")
+    group.kill()
+    assert (folder / "cgroup.kill").read_text() == "1"
 
 
 def test_kills_at_the_limit_are_counted_in_both_versions(tmp_path: Path) -> None:
