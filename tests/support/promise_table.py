@@ -1,8 +1,9 @@
 """The table of promises and engines: who is judged to keep what, and the tests that show it.
 
-A test marked ``promise("id")`` runs on each engine (its parameter ``engine``, else the sandbox) that keeps that promise
-on this machine and is skipped, with the reason, on the others. At the end of a run with such tests the table is printed;
-``docs/reference/engines.md`` has the one that holds everywhere, written anew by ``python -m tests.support.promise_table``.
+A test marked ``promise("id")`` runs on each engine (its parameter ``engine``, else the sandbox) that keeps that
+promise on this machine and is skipped, with the reason, on the others. At the end of a run with such tests the table
+is printed; ``docs/reference/engines.md`` has the one that holds everywhere, written anew by
+``python -m tests.support.promise_table``.
 """
 
 import ast
