@@ -149,10 +149,14 @@ class Settings:
     """Account of the first key."""
 
     engine: str = "auto"
-    """``auto``, ``sandbox`` or ``process``: how instances are run."""
+    """``auto``, ``docker``, ``sandbox`` or ``process``: how instances are run."""
 
     environments_dir: Path | None = None
     """Where the environments of built-in images are kept; None is the user's cache folder."""
+
+    registry_mirrors: Mapping[str, str] = field(default_factory=dict)
+    """By the pattern of a container registry's host, such as ``*.dkr.ecr.*.amazonaws.com``: the one that is asked in
+    its place; users keep the URIs that they have on AWS."""
 
     event_webhook: str = ""
     """URL that events of endpoints are posted to; empty: none."""
@@ -236,6 +240,14 @@ def _read_quotas(text: str) -> dict[str, int]:
     return found
 
 
+def _read_mirrors(text: str) -> dict[str, str]:
+    """Read the JSON object of registries' hosts."""
+    found = json.loads(text)
+    if not isinstance(found, dict) or not all(type(mirror) is str and mirror for mirror in found.values()):
+        raise ValueError(text)
+    return found
+
+
 def _read_whole_number(text: str) -> int:
     if (value := int(text)) < 0:
         raise ValueError(text)
@@ -292,6 +304,7 @@ def _read_token(text: str) -> str:
 
 _READERS: Mapping[str, Callable[[str], Any]] = {
     "quotas": _read_quotas,
+    "registry_mirrors": _read_mirrors,
     "port": _read_port,
     "gateways": _read_gateways,
     "account": _read_account,
@@ -305,6 +318,10 @@ _READERS_OF_KINDS: Mapping[type, Callable[[str], Any]] = {
     Path: _read_path,
 }
 _WANTED: Mapping[Callable[[str], Any], str] = {
+    _read_mirrors: (
+        "a JSON object of patterns of hosts and the registries in their place, such as "
+        '{"*.dkr.ecr.*.amazonaws.com": "localhost:5000"}'
+    ),
     _read_whole_number: "a whole number, not below 0",
     _read_number: "a number, not below 0",
     _read_port: "a whole number from 0 to 65535",

@@ -34,6 +34,7 @@ class NodeLink:
         self._link: Link | None = None
         self._reports: dict[EndpointKey, dict[str, InstanceReport]] = {}
         self._known = False
+        self._runs_images = True
         self._told: set[tuple[str, str]] = set()
         self._wake: Wake = lambda _keys: None
 
@@ -50,6 +51,11 @@ class NodeLink:
     def known(self) -> bool:
         """Whether the node agent has said, completely, what runs; before that nothing is decided."""
         return self._known
+
+    @property
+    def runs_images(self) -> bool:
+        """Whether images that are not built in can be run; believed until the node agent says otherwise."""
+        return self._runs_images
 
     def reports_of(self, key: EndpointKey) -> Mapping[str, InstanceReport]:
         """Give what was last reported of an endpoint's instances."""
@@ -90,6 +96,7 @@ class NodeLink:
         reports = [InstanceReport.from_message(entry) for entry in message["instances"]]
         if message["complete"]:
             self._reports = {}
+            self._runs_images = bool(message.get("runs_images"))
         for report in reports:
             self._reports.setdefault(_key_of(report), {})[report.instance_id] = report
         if message["complete"]:

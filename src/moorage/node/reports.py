@@ -19,22 +19,25 @@ class Listener:
 @dataclass(frozen=True, slots=True)
 class _Told:
     reports: tuple[InstanceReport, ...]
-    refuses: Mapping[str, str] | None = None
-    """None: what is told are changes."""
+    about: Message | None = None
+    """Of the machine; None: what is told are changes."""
 
     def to_message(self) -> Message:
         reports = [report.to_message() for report in self.reports]
-        if self.refuses is None:
+        if self.about is None:
             return {"op": "report", "complete": False, "instances": reports}
-        return {"op": "report", "complete": True, "instances": reports, "refuses": dict(self.refuses)}
+        return {"op": "report", "complete": True, "instances": reports, **self.about}
 
 
 class Reports:
     """The newest report of each instance."""
 
-    def __init__(self, refuses: Mapping[str, str] | None = None) -> None:
-        """``refuses``: the API's members that no engine here can do, and why (``engine.promises``)."""
-        self._refuses = dict(refuses or {})
+    def __init__(self, refuses: Mapping[str, str] | None = None, *, runs_images: bool = False) -> None:
+        """``refuses``: the API's members that no engine here can do, and why (``engine.promises``).
+
+        ``runs_images``: an engine here runs images that are not built in.
+        """
+        self._about: Message = {"refuses": dict(refuses or {}), "runs_images": runs_images}
         self._reports: dict[str, InstanceReport] = {}
         self._listeners: set[Listener] = set()
         self._closed = False
@@ -65,7 +68,7 @@ class Reports:
         listener = Listener()
         self._listeners.add(listener)
         try:
-            yield _Told(tuple(self._reports.values()), self._refuses).to_message()
+            yield _Told(tuple(self._reports.values()), self._about).to_message()
             while listener.changed or not self._closed:
                 await listener.wake.wait()
                 listener.wake.clear()

@@ -7,12 +7,14 @@ import os
 import resource
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import orjson
 
-from moorage.base.clock import Clock
+from moorage.base.clock import Clock, SystemClock
 from moorage.base.tasks import Tasks
+from moorage.engine.credentials import config_file
 from moorage.engine.dial import Dialler
 from moorage.engine.docker.api import Api, DaemonGone, DaemonRefused
 from moorage.engine.docker.configuration import (
@@ -26,6 +28,7 @@ from moorage.engine.docker.configuration import (
     writable_folders,
 )
 from moorage.engine.docker.container import DockerContainer, Process
+from moorage.engine.docker.daemon import Daemon, NoDaemon, find_daemon
 from moorage.engine.docker.images import Images
 from moorage.engine.docker.network import Network
 from moorage.engine.docker.output import write_output
@@ -40,6 +43,22 @@ _CREATE_SECONDS = 600.0
 _CLEANING_SECONDS = 10.0
 _NO_GPU = ("could not select device driver", "nvidia-container", "unknown or invalid runtime", "cdi device")
 """Words of a daemon that cannot give a container what it asks of GPUs."""
+
+
+def make_docker_engine(
+    daemon: Daemon, run_dir: Path, mirrors: Mapping[str, str], clock: Clock, credentials: Path | None = None
+) -> "DockerEngine":
+    """Make the engine of the installation with this folder of sockets."""
+    api = Api(daemon)
+    images = Images(api, mirrors=mirrors, credentials=credentials or config_file(os.environ))
+    return DockerEngine(api, images, run_dir.name.removeprefix("moorage-"), clock)
+
+
+def remove_leftovers(run_dir: Path) -> None:
+    """Remove the containers that an installation which was killed has left, as far as that can be done. Blocks."""
+    with contextlib.suppress(NoDaemon):
+        engine = make_docker_engine(find_daemon(os.environ), run_dir, {}, SystemClock())
+        asyncio.run(engine.prepare())
 
 
 class DockerEngine:
