@@ -89,7 +89,7 @@ class UnpackedImages:
             layers=self._store.layers(known),
             stage=self._stage,
             first_id=first_id,
-            bounded="memory" in self._cgroups.controllers,
+            cgroups=self._cgroups,
             resolver="" if launch.isolated else await asyncio.to_thread(resolver_file),
         )
         output = await asyncio.to_thread(open_log, launch.log)
@@ -199,10 +199,10 @@ def make_order(  # noqa: PLR0913 - what an order says
     layers: list[Path],
     stage: Path,
     first_id: int | None,
-    bounded: bool,
+    cgroups: Cgroups,
     resolver: str,
 ) -> Order:
-    """Say what container is to be made, purely; ``bounded``: a control group limits its memory."""
+    """Say what container is to be made."""
     environment = {"PATH": _PATH, "HOME": image.home, **image.environment, "HOSTNAME": launch.hostname}
     arguments = (*image.entrypoint, *launch.arguments)
     if not arguments:
@@ -212,7 +212,7 @@ def make_order(  # noqa: PLR0913 - what an order says
         layers=tuple(str(layer) for layer in layers),
         disk=None if launch.volume is None else str(launch.volume),
         memory_bytes=launch.memory_bytes,
-        limit_bytes=None if bounded else launch.memory_bytes,
+        limit_bytes=None if "memory" in cgroups.controllers else launch.memory_bytes,
         model=None if launch.model is None else str(launch.model),
         first_id=first_id,
         uid=image.uid,
@@ -228,6 +228,7 @@ def make_order(  # noqa: PLR0913 - what an order says
         environment={**environment, **launch.variables},
         folder=image.folder,
         core_bytes=launch.core_bytes,
+        control_groups=cgroups.visible,
     )
 
 
