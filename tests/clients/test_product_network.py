@@ -47,5 +47,5 @@ def deployment(
 @pytest.mark.parametrize("path", ["/", "/endpoints/caller/invocations"])
 def test_model_without_a_key_gets_nothing_from_moorages_own_port(deployment: Deployment, path: str) -> None:
     said, _variant = deployment.invoke("caller", json.dumps(f"{deployment.moorage.server()['url']}{path}"))
-    assert any(words in said for words in ("Connection refused", "MissingAuthenticationToken", "Missing Authentication"))
+    assert any(words in said for words in ("refused", "MissingAuthenticationToken", "Missing Authentication Token"))
     assert json.loads(said)[0] in {0, 400, 403}

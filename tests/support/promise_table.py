@@ -1,8 +1,9 @@
 """The table of promises and engines: who is judged to keep what, and the tests that show it.
 
-A test marked ``promise("id")`` runs on each engine (its parameter ``engine``, else the sandbox) that keeps that
-promise on this machine and is skipped, with the reason, on the others. At the end of a run with such tests the table
-is printed; ``docs/reference/engines.md`` has the one that holds everywhere, written anew by
+A test marked ``promise("id")`` tries a promise on an engine: the one that the mark names (``engine="docker"``), else
+its parameter ``engine`` or ``any_engine``, else the sandbox. With a fixture of ``tests/conformance/conftest.py`` it runs on
+the engines that keep the promise on this machine and is skipped, with the reason, on the others. At the end of a run
+the table is printed; ``docs/reference/engines.md`` has the one that holds everywhere, written anew by
 ``python -m tests.support.promise_table``.
 """
 
@@ -25,19 +26,20 @@ _HEADS = ("An instance can rely on this", "Asked for by", "docker", "sandbox", "
 
 def pytest_configure(config: pytest.Config) -> None:
     """Make the mark known."""
-    config.addinivalue_line("markers", "promise(id): shows that an engine keeps this promise (engine.promises)")
+    config.addinivalue_line("markers", "promise(id, engine): shows that an engine keeps this promise (engine.promises)")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Write down, where it travels with a test's report, which promises it tries on which engine."""
     for item in items:
-        for promise in promises_of(item):
-            item.user_properties.append((_PROPERTY, f"{promise} {_engine_of(item)}"))
+        for mark in item.iter_markers("promise"):
+            engine = mark.kwargs.get("engine") or _engine_of(item)
+            item.user_properties.append((_PROPERTY, f"{mark.args[0]} {engine}"))
 
 
 def _engine_of(item: pytest.Item) -> str:
     parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-    return str(parameters.get("engine", "sandbox"))
+    return str(parameters.get("engine") or parameters.get("any_engine", "sandbox"))
 
 
 def promises_of(item: pytest.Item) -> list[str]:
