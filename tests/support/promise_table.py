@@ -1,9 +1,9 @@
 """The table of promises and engines: who is judged to keep what, and the tests that show it.
 
 A test marked ``promise("id")`` tries a promise on an engine: the one that the mark names (``engine="docker"``), else
-its parameter ``engine`` or ``any_engine``, else the sandbox. With a fixture of ``tests/conformance/conftest.py`` it runs on
-the engines that keep the promise on this machine and is skipped, with the reason, on the others. At the end of a run
-the table is printed; ``docs/reference/engines.md`` has the one that holds everywhere, written anew by
+its parameter ``engine`` or ``any_engine``, else the sandbox. With a fixture of ``tests/conformance/conftest.py`` it
+runs on the engines that keep the promise on this machine and is skipped, with the reason, on the others. At the end of
+a run the table is printed; ``docs/reference/engines.md`` has the one that holds everywhere, written anew by
 ``python -m tests.support.promise_table``.
 """
 
