@@ -111,9 +111,6 @@ class DockerContainer:
         """Wait for its end, clean up after it, and then tell: whoever hears of it may use its name anew."""
         state = await self._wait()
         await asyncio.wait([output], timeout=_OUTPUT_SECONDS)
-        output.cancel()
-        if self._process is not None:
-            self._process.close()
         try:
             await clean()
         finally:

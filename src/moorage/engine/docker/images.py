@@ -237,6 +237,7 @@ def _explain(where: Reference, said: str) -> str:
     elif "refused" in low or "no such host" in low or "timeout" in low or "http response to https" in low:
         advice = (
             f" Look whether the registry {where.registry} answers this machine; another one can stand in for it "
-            "(MOORAGE_REGISTRY_MIRRORS), and one without TLS must be allowed in the daemon's insecure-registries."
+            "(MOORAGE_REGISTRY_MIRRORS), and one without TLS must be allowed: insecure-registries of "
+            "/etc/docker/daemon.json, insecure=true in podman's /etc/containers/registries.conf."
         )
     return f"The image {where} could not be pulled: {said.rstrip('.')}.{advice}"
