@@ -16,7 +16,7 @@ from moorage.base.clock import Clock, SystemClock
 from moorage.base.tasks import Tasks
 from moorage.engine.credentials import config_file
 from moorage.engine.dial import Dialler
-from moorage.engine.docker.api import Api, DaemonGone, DaemonRefused
+from moorage.engine.docker.api import CALL_SECONDS, Api, DaemonGone, DaemonRefused
 from moorage.engine.docker.configuration import (
     INSTALLATION_LABEL,
     PORT,
@@ -39,8 +39,8 @@ from moorage.engine.logs import open_log
 
 log = logging.getLogger(__name__)
 
-_CREATE_SECONDS = 600.0
-"""For a container to be created: what its image has is copied to its volume."""
+_COPY_SECONDS = 600.0
+"""For a container with a volume to be created: what its image has is copied there."""
 
 _CLEANING_SECONDS = 10.0
 _NO_GPU = ("could not select device driver", "nvidia-container", "unknown or invalid runtime", "cdi device")
@@ -175,7 +175,8 @@ class DockerEngine:
     ) -> tuple[DockerContainer, "asyncio.Task[None]"]:
         """Create, attach, start; gives what writes the log too. ``undo`` takes what is to be done at its end."""
         query = {"name": f"moorage-{launch.instance_id}"}
-        created = await self._api.call("POST", "/containers/create", query=query, body=body, seconds=_CREATE_SECONDS)
+        seconds = _COPY_SECONDS if launch.volume else CALL_SECONDS
+        created = await self._api.call("POST", "/containers/create", query=query, body=body, seconds=seconds)
         path = f"/containers/{created['Id']}"
         async with contextlib.AsyncExitStack() as attempt:
             attempt.push_async_callback(self._remove, path)
@@ -220,7 +221,7 @@ class DockerEngine:
         query = {"stream": "1", "stdout": "1", "stderr": "1"}
         try:
             descriptor = await asyncio.to_thread(open_log, launch.log)
-            async with self._api.stream("POST", f"{path}/attach", query) as pieces:
+            async with self._api.stream("POST", f"{path}/attach", query=query) as pieces:
                 attached.set_result(None)
                 await write_output(pieces, descriptor)
         except (DaemonGone, DaemonRefused, OSError) as fault:
