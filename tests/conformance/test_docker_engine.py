@@ -59,6 +59,7 @@ async def test_variables_are_those_of_the_launch_over_those_of_the_image(engine:
     assert await running.ask("socket.gethostname()") == "'container-0.local'"
 
 
+@pytest.mark.promise("model-read-only", engine="docker")
 async def test_model_folder_is_there_and_read_only(engine: ImageBench, image: str) -> None:
     running = await engine.ready(image, model=engine.model(weights="42"))
     assert await running.ask("open('/opt/ml/model/weights').read()") == "'42'"
@@ -107,6 +108,7 @@ async def test_exit_code_or_signal_is_told(engine: ImageBench, image: str, fate:
     assert (end.code, end.out_of_memory) == (code, False)
 
 
+@pytest.mark.promise("ends-whole", engine="docker")
 async def test_container_that_ignores_sigterm_is_killed(engine: ImageBench, image: str) -> None:
     running = await engine.ready(
         image, variables={"BEFORE_SERVING": "signal.signal(signal.SIGTERM, lambda *_: print('no', flush=True))"}
@@ -133,6 +135,7 @@ async def test_command_that_the_image_does_not_have_fails_with_the_daemons_words
 # --- limits
 
 
+@pytest.mark.promise("memory", engine="docker")
 async def test_memory_beyond_the_limit_ends_the_container_and_is_told(engine: ImageBench, image: str) -> None:
     running = await engine.ready(image, memory_bytes=64 * 2**20)
     asyncio.get_running_loop().create_task(swallow(running.ask("len(b'x' * 200_000_000)")))
@@ -157,6 +160,7 @@ async def test_instance_type_may_be_larger_than_the_machine(engine: ImageBench, 
     assert await running.ask("1") == "1"
 
 
+@pytest.mark.promise("privileges", engine="docker")
 async def test_container_can_get_no_privileges_and_has_those_that_servers_need(engine: ImageBench, image: str) -> None:
     running = await engine.ready(image)
     status = read_status(eval(await running.ask("open('/proc/self/status').read()")))
@@ -217,6 +221,7 @@ async def test_crash_leaves_its_core_file_in_the_volume(engine: ImageBench, imag
 # --- network
 
 
+@pytest.mark.promise("no-network", engine="docker")
 async def test_container_has_no_network_where_it_is_isolated_and_answers_all_the_same(
     engine: ImageBench, image: str
 ) -> None:
@@ -236,6 +241,7 @@ async def test_link_local_addresses_are_unreachable_from_inside(engine: ImageBen
 
 
 @needs_root
+@pytest.mark.promise("link-local", engine="docker")
 async def test_link_local_addresses_are_unreachable_from_the_first_instruction_on(
     engine: ImageBench, image: str
 ) -> None:
@@ -258,6 +264,7 @@ async def test_siblings_do_not_reach_each_other(engine: ImageBench, image: str) 
     assert await first.ask("1") == "1"
 
 
+@pytest.mark.promise("loopback", engine="docker")
 async def test_what_listens_on_the_loopback_of_the_machine_is_not_reached(engine: ImageBench, image: str) -> None:
     running = await engine.ready(image)
     gateway = running.container.address.rpartition(".")[0] + ".1"

@@ -19,7 +19,7 @@ from moorage.engine.launch import Engine, ServingLaunch
 from moorage.engine.launcher import Launcher, Running
 from moorage.engine.ping import NoAnswer, ping
 from moorage.engine.process import PlainProcess
-from moorage.engine.sandbox import Sandbox
+from moorage.engine.sandbox import Network, Sandbox, Shared
 from moorage.engine.variables import make_variables
 from moorage.engine.zygote import Zygotes
 from moorage.serving.isolation import adopt_orphans
@@ -108,6 +108,13 @@ class Instance:
                 await writer.wait_closed()
         return answer.partition(b"\r\n\r\n")[2].decode()
 
+    @property
+    def instance_id(self) -> str:
+        return self.launch.instance_id
+
+    async def kill(self) -> None:
+        await self.running.kill()
+
     async def end(self) -> Exit:
         """Wait until it has ended."""
         return await asyncio.wait_for(asyncio.shield(self.running.ended), DEADLINE_SECONDS)
@@ -139,6 +146,7 @@ class Bench:
         model: Path | None,
         *,
         memory_mib: int = 512,
+        vcpus: float = 1,
         variables: dict[str, str] | None = None,
         environment: Environment = BARE,
         isolated: bool = False,
@@ -153,7 +161,7 @@ class Bench:
             variables=make_variables(variables or {}, region="eu-north-1", python=PYTHON, threads=1),
             threads=1,
             memory_bytes=memory_mib * 2**20,
-            vcpus=1,
+            vcpus=vcpus,
             socket=self.sockets / f"{name}.sock",
             log=self.folder / "logs" / f"{name}.log",
             isolated=isolated,
@@ -162,29 +170,40 @@ class Bench:
         self.instances.append(instance)
         return instance
 
-    async def ready(self, code: str = OBEDIENT, name: str = "model") -> Instance:
+    async def ready(
+        self,
+        code: str = OBEDIENT,
+        name: str = "model",
+        *,
+        memory_mib: int = 512,
+        vcpus: float = 1,
+        isolated: bool = False,
+    ) -> Instance:
         """Start an instance of new code and wait until it is ready."""
-        instance = await self.start(self.model(code, name))
+        model = self.model(code, name)
+        instance = await self.start(model, memory_mib=memory_mib, vcpus=vcpus, isolated=isolated)
         return await instance.is_ready()
 
 
-def make_engine(name: str, folder: Path) -> Engine:
+def make_engine(name: str, folder: Path, shared: Shared) -> Engine:
     """Make an engine whose models, sockets and logs are in a folder."""
     if name == "sandbox":
         bubblewrap = shutil.which("bwrap") or "bwrap"
         models, scratch = folder / "models", folder / "sandbox"
-        return Sandbox(bubblewrap, models=models, scratch=scratch, as_root=os.getuid() == 0)
+        return Sandbox(bubblewrap, models=models, scratch=scratch, as_root=os.getuid() == 0, shared=shared)
     return PlainProcess(scratch=folder / "instances")
 
 
 @asynccontextmanager
-async def bench(name: str, folder: Path, clock: Clock | None = None) -> AsyncIterator[Bench]:
+async def bench(
+    name: str, folder: Path, clock: Clock | None = None, network: Network | None = None
+) -> AsyncIterator[Bench]:
     """Have an engine; what still runs at the end is killed."""
     adopt_orphans()
-    engine = make_engine(name, folder)
+    cgroups = Cgroups(find_hierarchies(f"moorage-test-{os.getpid()}-{folder.name}"))
+    engine = make_engine(name, folder, Shared(network, cgroups.visible))
     engine.prepare()
     (folder / "models").mkdir(exist_ok=True)
-    cgroups = Cgroups(find_hierarchies(f"moorage-test-{os.getpid()}-{folder.name}"))
     zygotes = Zygotes(engine, clock or SystemClock(), folder / "logs" / "zygotes")
     sockets = Path(tempfile.mkdtemp(prefix="moorage-"))
     made = Bench(folder, sockets, engine, cgroups, zygotes, Launcher(engine, cgroups, zygotes))

@@ -1,10 +1,11 @@
 """A node agent with a bare environment, and a control plane's end of its link."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from tests.support.engines import BARE, DEADLINE_SECONDS, bench
 
@@ -18,6 +19,7 @@ from moorage.engine.contract import ContainerSpec, InstanceReport, InstanceSpec,
 from moorage.engine.environments import Environment, EnvironmentFailure
 from moorage.engine.images import BuiltinImage
 from moorage.engine.launch import Progress
+from moorage.engine.promises import NOTHING_REFUSED, Refusals
 from moorage.node.agent import Agent
 from moorage.node.engines import Engines
 from moorage.node.life import Life, Surroundings
@@ -67,6 +69,18 @@ class LaidOutArtifacts:
         return folder
 
 
+def make_spec(
+    name: str,
+    model: str = "model",
+    seconds: float = 20.0,
+    image: str = IMAGE,
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> InstanceSpec:
+    """Make a specification of an instance of one of the laid-out models."""
+    container = ContainerSpec("primary", image, dict(environment), f"s3://models/{model}")
+    return InstanceSpec(name, "000000000000", "us-east-1", "ep", "v1", "ml.m5.large", (container,), seconds)
+
+
 @dataclass
 class ControlEnd:
     """What a control plane does with a node agent, and hears of it."""
@@ -74,6 +88,7 @@ class ControlEnd:
     models: Path
     link: link.Link
     reports: dict[str, list[InstanceReport]] = field(default_factory=dict)
+    refuses: dict[str, str] = field(default_factory=dict)
     heard: asyncio.Event = field(default_factory=asyncio.Event)
 
     def model(self, name: str, code: str, requirements: str | None = None) -> None:
@@ -86,8 +101,9 @@ class ControlEnd:
     async def launch(
         self, name: str, *, model: str = "model", seconds: float = 20.0, image: str = IMAGE, **environment: str
     ) -> None:
-        container = ContainerSpec("primary", image, environment, f"s3://models/{model}")
-        spec = InstanceSpec(name, "000000000000", "us-east-1", "ep", "v1", "ml.m5.large", (container,), seconds)
+        await self.ask_for(make_spec(name, model, seconds, image, environment))
+
+    async def ask_for(self, spec: InstanceSpec) -> None:
         await self.link.send({"op": "launch", "spec": spec.to_message()})
 
     async def order(self, op: str, name: str) -> None:
@@ -95,6 +111,7 @@ class ControlEnd:
 
     async def hear(self) -> None:
         async for message in self.link.messages():
+            self.refuses.update(message.get("refuses", {}))
             for entry in message["instances"]:
                 report = InstanceReport.from_message(entry)
                 self.reports.setdefault(report.instance_id, []).append(report)
@@ -127,13 +144,15 @@ async def call(socket: Path, models: Path) -> AsyncIterator[ControlEnd]:
 
 
 @asynccontextmanager
-async def node(engine: str, folder: Path, limits: Limits = QUICK) -> AsyncIterator[Path]:
+async def node(
+    engine: str, folder: Path, limits: Limits = QUICK, refusals: Refusals = NOTHING_REFUSED
+) -> AsyncIterator[Path]:
     """Have a node agent in this process; gives its socket."""
     async with bench(engine, folder) as made:
         places = Places(made.sockets, folder / "logs")
         preparation = Preparation(BareEnvironments(), LaidOutArtifacts(folder / "models"), places, 2)
-        reports = Reports()
-        around = Surroundings(preparation, Engines(made.launcher), reports, SystemClock(), limits)
+        reports = Reports(refusals.by_all)
+        around = Surroundings(preparation, Engines(made.launcher), reports, SystemClock(), limits, refusals)
         agent = Agent(reports, lambda spec: Life(spec, places.log(spec), around))
         server = await link.listen(made.sockets / "node.sock", agent.serve)
         try:

@@ -21,13 +21,21 @@ _ERROR = 2
 
 def main() -> None:
     """Set the rules; exits with a reason when one cannot be set."""
+    try:
+        refuse_link_local()
+    except OSError as fault:
+        sys.exit(str(fault))
+
+
+def refuse_link_local() -> None:
+    """Set the rules; raises OSError when one cannot be set."""
     for network in _REFUSED:
         if ":" in network and not Path("/proc/net/if_inet6").exists():
             continue
         try:
             _refuse(network)
         except OSError as fault:
-            sys.exit(f"{network} could not be refused: {fault}")
+            raise OSError(fault.errno, f"{network} could not be refused: {fault.strerror}") from fault
 
 
 def _refuse(network: str) -> None:

@@ -99,7 +99,7 @@ PROMISES = (
     ),
     Promise(
         id="privileges",
-        text="an instance has no privileges and can get none",
+        text="an instance has no privileges over the machine and can get none",
         docker=ALWAYS,
         sandbox=ALWAYS,
         process=With((Need.ORDINARY_USER,)),
