@@ -1,9 +1,11 @@
 """A node agent with a bare environment, and a control plane's end of its link."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from tests.support.engines import BARE, DEADLINE_SECONDS, bench
@@ -11,18 +13,24 @@ from tests.support.engines import BARE, DEADLINE_SECONDS, bench
 from moorage.base import link
 from moorage.base.clock import SystemClock
 from moorage.base.files import write_whole
+from moorage.base.ids import SystemIds
 from moorage.base.settings import Limits
-from moorage.engine.artifacts import ArtifactFailure
+from moorage.base.tasks import Tasks
+from moorage.engine.artifacts import ArtifactFailure, Artifacts
 from moorage.engine.built_folder import lay_over
 from moorage.engine.contract import ContainerSpec, InstanceReport, InstanceSpec, InstanceState
 from moorage.engine.environments import Environment, EnvironmentFailure
 from moorage.engine.images import BuiltinImage
 from moorage.engine.launch import Progress
+from moorage.engine.logs import say
 from moorage.node.agent import Agent
+from moorage.node.disks import Disks
+from moorage.node.dumps import Dumps
 from moorage.node.engines import Engines
 from moorage.node.life import Life, Surroundings
 from moorage.node.preparation import Places, Preparation
 from moorage.node.reports import Reports
+from moorage.objects.folder import FolderStore
 
 IMAGE = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-scikit-learn:1.2-1-cpu-py3"
 QUICK = replace(Limits(), ping_interval_seconds=0.1, ping_timeout_seconds=0.5, stop_grace_seconds=0.5)
@@ -48,8 +56,15 @@ class LaidOutArtifacts:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.released: list[str] = []
 
-    async def fetch(self, url: str, progress: Progress) -> Path:
+    def at(self, _folder: Path) -> "LaidOutArtifacts":
+        return self
+
+    def release(self, holder: str) -> None:
+        self.released.append(holder)
+
+    async def fetch(self, url: str, progress: Progress, _holder: str) -> Path:
         progress(f"fetching {url}")
         name = url.removeprefix("s3://models/")
         if name == "slow":
@@ -59,12 +74,17 @@ class LaidOutArtifacts:
             raise ArtifactFailure(f"There is no model data at {url}.")
         return folder
 
-    async def with_code(self, model: Path | None, code: Path) -> Path:
+    async def with_code(self, model: Path | None, code: Path, _holder: str) -> Path:
         name = f"{model.parent.name if model else ''}+{code.parent.name}"
         folder = self._folder / name / "content"
         folder.parent.mkdir()
         await asyncio.to_thread(lay_over, model, code, folder)
         return folder
+
+
+def spec_of(name: str, container: ContainerSpec, startup_seconds: float = 20.0) -> InstanceSpec:
+    """Describe an instance that nothing is promised of."""
+    return InstanceSpec(name, "000000000000", "us-east-1", "ep", "v1", "ml.m5.large", (container,), startup_seconds)
 
 
 @dataclass
@@ -87,7 +107,9 @@ class ControlEnd:
         self, name: str, *, model: str = "model", seconds: float = 20.0, image: str = IMAGE, **environment: str
     ) -> None:
         container = ContainerSpec("primary", image, environment, f"s3://models/{model}")
-        spec = InstanceSpec(name, "000000000000", "us-east-1", "ep", "v1", "ml.m5.large", (container,), seconds)
+        await self.send(spec_of(name, container, seconds))
+
+    async def send(self, spec: InstanceSpec) -> None:
         await self.link.send({"op": "launch", "spec": spec.to_message()})
 
     async def order(self, op: str, name: str) -> None:
@@ -127,20 +149,34 @@ async def call(socket: Path, models: Path) -> AsyncIterator[ControlEnd]:
 
 
 @asynccontextmanager
-async def node(engine: str, folder: Path, limits: Limits = QUICK) -> AsyncIterator[Path]:
+async def node(
+    engine: str, folder: Path, limits: Limits = QUICK, *, artifacts: Artifacts | None = None
+) -> AsyncIterator[Path]:
     """Have a node agent in this process; gives its socket."""
     async with bench(engine, folder) as made:
         places = Places(made.sockets, folder / "logs")
-        preparation = Preparation(BareEnvironments(), LaidOutArtifacts(folder / "models"), places, 2)
+        clock = SystemClock()
+        store = FolderStore(folder / "objects", clock, SystemIds())
+        volumes = made.volumes
+        leftovers = await asyncio.to_thread(volumes.names)
+        disks = Disks(volumes, Dumps(store, clock, limits), clock, limits, as_root=os.geteuid() == 0)
+        laid_out = LaidOutArtifacts(folder / "models")
+        preparation = Preparation(
+            BareEnvironments(), artifacts or laid_out, places, 2, disks=disks, confined=engine != "process"
+        )
         reports = Reports()
-        around = Surroundings(preparation, Engines(made.launcher), reports, SystemClock(), limits)
+        around = Surroundings(preparation, Engines(made.launcher), disks, reports, clock, limits)
         agent = Agent(reports, lambda spec: Life(spec, places.log(spec), around))
         server = await link.listen(made.sockets / "node.sock", agent.serve)
+        tasks = Tasks()
+        tasks.start("leftovers", disks.leave_leftovers(leftovers, lambda spec: partial(say, places.log(spec))))
         try:
             yield made.sockets / "node.sock"
         finally:
             await agent.close(DEADLINE_SECONDS)
             server.close()
+            await tasks.close()
+            store.close()
 
 
 async def _serve(engine: str, folder: Path) -> None:

@@ -84,6 +84,21 @@ class Limits:
     artifact_files: int = 200_000
     """Largest number of members of one archive."""
 
+    models_kept_seconds: float = 604_800.0
+    """Age since its last use at which an extracted artefact that no instance uses is removed (7 days)."""
+
+    disk_reserve_bytes: int = 2 * 2**30
+    """Free room on the data folder's disk below which such artefacts are removed at once, the oldest first."""
+
+    core_dump_bytes: int = 4 * 2**30
+    """Largest core file; never larger than the instance's memory or its volume."""
+
+    core_dumps_per_instance: int = 5
+    """Core files of one instance that are put into its bucket; further ones are removed."""
+
+    core_dumps_per_hour: int = 20
+    """Core files of one variant's instances within an hour; further ones are removed."""
+
     events_kept: int = 10_000
     """Events of endpoints in the journal, which is the webhook's back-log too; older ones go."""
 

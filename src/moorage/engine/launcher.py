@@ -99,6 +99,11 @@ class Launcher:
         self._zygotes = zygotes
         self._tasks = Tasks()
 
+    @property
+    def name(self) -> str:
+        """Name of its engine."""
+        return self._engine.name
+
     async def launch(self, launch: ServingLaunch) -> Running:
         """Start a container; the model's code runs when this returns. Raises LaunchFailed."""
         limits = GroupLimits(launch.memory_bytes, launch.vcpus, PROCESSES_OF_ONE)

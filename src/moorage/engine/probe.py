@@ -155,7 +155,13 @@ def _version(bubblewrap: str) -> str:
 def _try_sandbox(bubblewrap: str, *, as_root: bool) -> str:
     """Do all that an instance does before its model's code runs; gives what went wrong, empty when nothing did."""
     with tempfile.TemporaryDirectory(prefix="moorage-probe-") as folder:
-        sandbox = Sandbox(bubblewrap, models=Path(folder, "models"), scratch=Path(folder, "etc"), as_root=as_root)
+        sandbox = Sandbox(
+            bubblewrap,
+            models=Path(folder, "models"),
+            volumes=Path(folder, "volumes"),
+            scratch=Path(folder, "etc"),
+            as_root=as_root,
+        )
         sandbox.prepare()
         python = Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
         view = json.dumps(sandbox.check_view(as_root=as_root))

@@ -12,6 +12,7 @@ from typing import Any
 from moorage.engine.environments import Environment
 from moorage.engine.launch import ServingLaunch
 from moorage.engine.sandbox import SERVING_FOLDER
+from moorage.engine.volumes import Volume
 
 
 class PlainProcess:
@@ -34,13 +35,17 @@ class PlainProcess:
 
     def order(self, launch: ServingLaunch, *, bounded: bool) -> dict[str, Any]:
         """Give the zygote's order to fork this instance; ``bounded``: a control group limits its memory."""
-        model = launch.model
+        model, working = launch.model, launch.variables["HOME"]
+        if launch.volume is not None:
+            working = str(Volume(launch.volume).temporary)
         if model is None:
             model = self._scratch / launch.instance_id
             model.mkdir(exist_ok=True)
         return {
             "environment": dict(launch.variables),
             "model_dir": str(model),
+            "working_dir": working,
+            "core_bytes": launch.core_bytes,
             "memory_bytes": None if bounded else launch.memory_bytes,
             "view": None,
         }

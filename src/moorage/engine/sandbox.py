@@ -1,9 +1,10 @@
 """The ``sandbox`` engine: what bubblewrap lets a zygote see, and what an instance makes of that for itself.
 
 Two steps, because a fork is fast and bubblewrap's start is not. Bubblewrap gives the zygote a view of the machine in
-which there is nothing of Moorage but the extracted models, in a folder that each instance covers before it gives up
-its privileges (``serving/isolation.py``). Started by root, an instance becomes a user that nobody else is; started
-by an ordinary user it stays that user, in a user namespace without capabilities. The network is the machine's.
+which there is nothing of Moorage but the extracted models and the instances' volumes, in folders that each instance
+covers or takes away before it gives up its privileges (``serving/isolation.py``). Started by root, an instance becomes
+a user that nobody else is; started by an ordinary user it stays that user, in a user namespace without capabilities.
+The network is the machine's.
 """
 
 import zlib
@@ -21,6 +22,7 @@ SERVING_FOLDER = Path(__file__).parents[1] / "serving"
 
 _SERVING = "/opt/moorage/serving"
 _MODELS = "/opt/moorage/models"
+_VOLUMES = "/opt/moorage/volumes"
 _SYSTEM_FOLDERS = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 _SETTINGS_FILES = (
     "alternatives", "ca-certificates", "ca-certificates.conf", "crypto-policies", "fonts", "gai.conf", "host.conf",
@@ -40,9 +42,10 @@ class Sandbox:
     name = "sandbox"
     ends_as_one = True
 
-    def __init__(self, bubblewrap: str, *, models: Path, scratch: Path, as_root: bool) -> None:
+    def __init__(self, bubblewrap: str, *, models: Path, volumes: Path, scratch: Path, as_root: bool) -> None:
         self._bubblewrap = bubblewrap
         self._models = models
+        self._volumes = volumes
         self._scratch = scratch
         block = zlib.crc32(bytes(scratch)) % 8192
         self._uids = UserIds(_FIRST_UID + block * _UIDS_OF_ONE) if as_root else None
@@ -50,6 +53,7 @@ class Sandbox:
     def prepare(self) -> None:
         """Write the few files of ``/etc`` that differ from the machine's; blocks."""
         self._models.mkdir(parents=True, exist_ok=True)
+        self._volumes.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._scratch.mkdir(parents=True, exist_ok=True)
         for name, text in make_settings_files(_read("/etc/hosts")).items():
             (self._scratch / name).write_text(text, encoding="utf-8")
@@ -76,14 +80,17 @@ class Sandbox:
 
     def order(self, launch: ServingLaunch, *, bounded: bool) -> dict[str, Any]:
         """Give the zygote's order to fork this instance; ``bounded``: a control group limits its memory."""
-        model = None if launch.model is None else f"{_MODELS}/{launch.model.relative_to(self._models)}"
+        model = None if launch.model is None else self._seen(launch.model)
+        volume = None if launch.volume is None else self._seen(launch.volume)
         uid = self._uids.take(launch.instance_id) if self._uids else None
         folders = (launch.environment.python.parent.parent, *launch.environment.folders)
         return {
             "environment": dict(launch.variables),
             "model_dir": MODEL_FOLDER,
+            "working_dir": "/tmp",  # noqa: S108 - the private one
+            "core_bytes": launch.core_bytes,
             "memory_bytes": None if bounded else launch.memory_bytes,
-            "view": self._view(model, folders, memory_bytes=launch.memory_bytes, uid=uid),
+            "view": self._view(model, folders, memory_bytes=launch.memory_bytes, uid=uid, volume=volume),
         }
 
     def release(self, instance_id: str) -> None:
@@ -91,11 +98,25 @@ class Sandbox:
         if self._uids:
             self._uids.give_back(instance_id)
 
+    def _seen(self, path: Path) -> str:
+        """Say where a zygote sees a model or a volume."""
+        if path.is_relative_to(self._volumes):
+            return f"{_VOLUMES}/{path.relative_to(self._volumes)}"
+        return f"{_MODELS}/{path.relative_to(self._models)}"
+
     def _view(
-        self, model: str | None, folders: Iterable[Path], *, memory_bytes: int, uid: int | None
+        self,
+        model: str | None,
+        folders: Iterable[Path],
+        *,
+        memory_bytes: int,
+        uid: int | None,
+        volume: str | None = None,
     ) -> dict[str, Any]:
         return {
             "hidden": [_MODELS],
+            "removed": [_VOLUMES],
+            "volume": volume,
             "kept": [str(folder) for folder in folders if folder.is_relative_to("/tmp")],  # noqa: S108
             "model": model,
             "temporary_bytes": memory_bytes // 2,
@@ -114,6 +135,7 @@ class Sandbox:
             *make_system_arguments(),
             *make_settings_arguments(self._scratch),
             *make_bind_arguments(binds),
+            *("--bind", str(self._volumes), _VOLUMES),
             *make_folder_arguments([MODEL_FOLDER]),
             *("--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/"),
             "--",

@@ -29,6 +29,7 @@ from typing import Protocol
 
 from moorage.engine import fscrypt, mounts
 from moorage.engine.built_folder import remove_tree
+from moorage.kms.faults import KeyUnusable
 
 GIB = 2**30
 
@@ -61,10 +62,10 @@ class Keys(Protocol):
     """What is needed of a key ring (``kms.ring.KeyRing``)."""
 
     def data_key(self, key: str, context: Mapping[str, str]) -> SealedKey:
-        """Make a key under the key of an id, alias or ARN; raises VolumeRefused."""
+        """Make a key under the key of an id, alias or ARN; raises KeyUnusable."""
 
     def open(self, sealed: bytes, context: Mapping[str, str]) -> bytes:
-        """Give the key that was sealed; raises VolumeRefused."""
+        """Give the key that was sealed; raises KeyUnusable."""
 
 
 class VolumeRefused(Exception):
@@ -110,11 +111,16 @@ class Volume:
         """Core files that were found and are out of the instance's reach."""
         return self.folder / "cores"
 
+    def writable(self) -> list[Path]:
+        """Give the folders that the instance can write to: those above, and what its engine has added."""
+        own = {self.artifacts, self.cores}
+        return [path for path in self.folder.iterdir() if path not in own and path.is_dir() and not path.is_symlink()]
+
 
 class Volumes:
     """The volumes of one installation on this machine. Its methods block."""
 
-    def __init__(self, folder: Path, keys: Keys | None = None) -> None:
+    def __init__(self, folder: Path, keys: Keys) -> None:
         self._folder = folder
         self._keys = keys
         self._identifiers: dict[str, bytes] = {}
@@ -135,6 +141,10 @@ class Volumes:
         """Name the instances that have a volume here."""
         return sorted(path.name for path in self._folder.iterdir()) if self._folder.is_dir() else []
 
+    def has(self, name: str) -> bool:
+        """Say whether an instance has a volume here."""
+        return (self._folder / name).is_dir()
+
     def note(self, name: str) -> bytes:
         """Give what was kept with a volume; empty when it was never finished."""
         try:
@@ -145,8 +155,8 @@ class Volumes:
     def make(self, name: str, wanted: Wanted) -> Volume:
         """Make an instance's volume; raises VolumeRefused, OSError (the machine's disk is full), leaving nothing."""
         place = self._folder / name
+        place.mkdir(mode=0o700)
         try:
-            place.mkdir(mode=0o700)
             (place / "disk").mkdir(mode=0o755)
             if wanted.size_bytes is not None:
                 self._make_disk(name, wanted.size_bytes, wanted.key)
@@ -158,6 +168,8 @@ class Volumes:
         return volume
 
     def _make_disk(self, name: str, size_bytes: int, key: str | None) -> None:
+        if os.geteuid() != 0:
+            raise VolumeRefused(why_not_bounded())
         place = self._folder / name
         disk = place / "disk"
         sealed = self._make_key(name, key) if key else None
@@ -171,11 +183,10 @@ class Volumes:
     def open(self, name: str) -> Volume:
         """Mount the volume of an earlier run again; raises VolumeRefused, OSError."""
         place = self._folder / name
-        if (place / "image").exists() and not os.path.ismount(place / "disk"):  # noqa: PTH114 - no link is followed
+        if (place / "image").exists() and not os.path.ismount(place / "disk"):
             mounts.mount_image(place / "image", place / "disk", "ext4", _FLAGS, _OPTIONS)
         if (place / "key").exists() and name not in self._identifiers:
-            plaintext = self._ring().open((place / "key").read_bytes(), _context(name))
-            self._identifiers[name] = fscrypt.add_key(place / "disk", plaintext)
+            self._identifiers[name] = fscrypt.add_key(place / "disk", self._open_key(name))
         return Volume(place / "disk" / "data")
 
     def remove(self, name: str) -> None:
@@ -183,7 +194,7 @@ class Volumes:
         place = self._folder / name
         (place / "key").unlink(missing_ok=True)
         identifier = self._identifiers.pop(name, None)
-        if os.path.ismount(place / "disk"):  # noqa: PTH114
+        if os.path.ismount(place / "disk"):
             with contextlib.suppress(OSError):
                 _stop_writing(place / "disk")
             if identifier:
@@ -193,17 +204,26 @@ class Volumes:
         remove_tree(place)
 
     def _make_key(self, name: str, key: str) -> SealedKey:
-        return self._ring().data_key(key, _context(name))
+        try:
+            return self._keys.data_key(key, _context(name))
+        except KeyUnusable as fault:
+            raise VolumeRefused(f"The volume cannot be encrypted with the key {key}: {fault}") from fault
 
-    def _ring(self) -> Keys:
-        if self._keys is None:
-            raise VolumeRefused("A volume cannot be encrypted here: this installation has no key ring.")
-        return self._keys
+    def _open_key(self, name: str) -> bytes:
+        try:
+            return self._keys.open((self._folder / name / "key").read_bytes(), _context(name))
+        except KeyUnusable as fault:
+            raise VolumeRefused(f"The volume of {name} cannot be read: {fault}") from fault
 
 
-def unmount_volumes(folder: Path) -> None:
-    """Unmount the volumes that an installation that was killed has left mounted, so that its folder can go."""
-    mounts.unmount_below(folder)
+def unmount_volumes(data_dir: Path) -> None:
+    """Unmount what an installation that was killed has left mounted, so that its folder can go."""
+    mounts.unmount_below(volumes_folder(data_dir))
+
+
+def volumes_folder(data_dir: Path) -> Path:
+    """Say where the volumes of an installation are."""
+    return data_dir / "volumes"
 
 
 def why_not_bounded() -> str:
@@ -235,7 +255,8 @@ def _try(*, encrypted: bool) -> str:
         except VolumeRefused as fault:
             return str(fault)
         except OSError as fault:
-            return f"A file system in a file cannot be had here: {fault.strerror or fault}. It needs loop devices and ext4."
+            said = fault.strerror or str(fault)
+            return f"A file system in a file cannot be had here ({said}): it needs loop devices and ext4."
         finally:
             mounts.unmount_below(disk)
     return ""

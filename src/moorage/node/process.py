@@ -10,6 +10,7 @@ from moorage.base.clock import Clock, SystemClock
 from moorage.base.ids import SystemIds
 from moorage.base.process import run_process
 from moorage.base.settings import Settings
+from moorage.base.tasks import Tasks
 from moorage.engine.artifacts import Artifacts
 from moorage.engine.cgroups import Cgroups, groups_of
 from moorage.engine.commands import Runner, run_plainly
@@ -18,15 +19,21 @@ from moorage.engine.environments import Environments
 from moorage.engine.installer import Installer
 from moorage.engine.launch import Container, Engine, ImageEngine, LaunchFailed, ServingLaunch
 from moorage.engine.launcher import Launcher
+from moorage.engine.logs import say
 from moorage.engine.probe import EngineUnavailable, Machine, choose_engine, probe
 from moorage.engine.process import PlainProcess
 from moorage.engine.sandbox import Sandbox
+from moorage.engine.volumes import Volumes, volumes_folder
 from moorage.engine.zygote import Zygotes
+from moorage.kms.ring import open_ring
 from moorage.node.agent import Agent
+from moorage.node.disks import Disks
+from moorage.node.dumps import Dumps
 from moorage.node.engines import Engines
 from moorage.node.life import Life, Surroundings
 from moorage.node.preparation import Places, Preparation
 from moorage.node.reports import Reports
+from moorage.node.upkeep import keep_house
 from moorage.objects.folder import FolderStore
 from moorage.serving.isolation import adopt_orphans
 
@@ -50,28 +57,41 @@ async def _run(settings: Settings, clock: Clock, stop: asyncio.Event) -> None:
     machine = await asyncio.to_thread(probe)
     places = Places(settings.run_dir / "i", settings.data_dir / "logs")
     cgroups = await asyncio.to_thread(_clean, settings, places)
+    volumes = Volumes(volumes_folder(settings.data_dir), open_ring(settings, clock, SystemIds()))
+    await asyncio.to_thread(volumes.prepare)
+    leftovers = await asyncio.to_thread(volumes.names)
     image_engine = _make_image_engine(settings, machine)
-    engines = Engines(await _make_launcher(settings, machine, cgroups, clock), image_engine)
+    launcher = await _make_launcher(settings, machine, cgroups, clock)
+    engines = Engines(launcher, image_engine)
     store = FolderStore(settings.data_dir / "objects", clock, SystemIds())
+    artifacts = Artifacts(store, settings.data_dir / "models", settings.limits, clock)
+    disks = Disks(volumes, Dumps(store, clock, settings.limits), clock, settings.limits, as_root=machine.as_root)
     preparation = Preparation(
         Environments(settings.environments, clock, runner=_make_runner(settings, machine)),
-        Artifacts(store, settings.data_dir / "models", settings.limits, clock),
+        artifacts,
         places,
         machine.cpus,
         image_engine,
+        disks=disks,
+        confined=launcher.name != "process",
     )
     reports = Reports()
-    surroundings = Surroundings(preparation, engines, reports, clock, settings.limits)
+    surroundings = Surroundings(preparation, engines, disks, reports, clock, settings.limits)
 
     def make_life(spec: InstanceSpec) -> Life:
         return Life(spec, places.log(spec), surroundings)
 
     agent = Agent(reports, make_life)
     server = await link.listen(settings.run_dir / "node.sock", agent.serve)
+    tasks = Tasks()
+    tasks.start("leftover volumes", disks.leave_leftovers(leftovers, lambda spec: partial(say, places.log(spec))))
+    tasks.start("upkeep", keep_house(artifacts, settings.data_dir, settings.limits, clock))
     await stop.wait()
     await agent.close(settings.limits.stop_grace_seconds + _AFTER_GRACE_SECONDS)
     server.close()
+    await tasks.close()
     await engines.close()
+    await asyncio.to_thread(volumes.close)
     store.close()
 
 
@@ -118,6 +138,7 @@ def make_engine(name: str, settings: Settings, machine: Machine) -> Engine:
         return Sandbox(
             _bubblewrap(),
             models=settings.data_dir / "models",
+            volumes=volumes_folder(settings.data_dir),
             scratch=settings.run_dir / _SCRATCH,
             as_root=machine.as_root,
         )
@@ -126,6 +147,8 @@ def make_engine(name: str, settings: Settings, machine: Machine) -> Engine:
 
 class NoEngine:
     """Stands for an engine that was asked for and cannot be had: each launch fails and says why."""
+
+    name = "none"
 
     def __init__(self, reason: str) -> None:
         self._reason = reason

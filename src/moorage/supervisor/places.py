@@ -18,6 +18,7 @@ from moorage.base.data_dir import EPHEMERAL_PREFIX, Lock, ephemeral_folders, rea
 from moorage.base.files import write_whole
 from moorage.base.settings import run_dir_of
 from moorage.engine.cgroups import remove_groups
+from moorage.engine.volumes import unmount_volumes
 
 _LOG_BYTES = 10 * 2**20
 _LEAST_ROOM_BYTES = 4 * 2**20
@@ -101,6 +102,7 @@ def sweep_ephemeral_folders() -> None:
         with contextlib.suppress(OSError):
             if (folder / "lock").exists() and (held := try_lock(folder)):
                 remove_groups(run_dir_of(folder))
+                unmount_volumes(folder)
                 remove_folder(run_dir_of(folder))
                 remove_folder(folder)
                 held.release()
