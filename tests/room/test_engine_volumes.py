@@ -3,6 +3,7 @@
 import errno
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -157,7 +158,7 @@ def test_key_is_gone_from_the_kernel_with_the_volume_though_somebody_still_holds
     held = os.open(volume.folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         volumes.remove("i-1")
-        with pytest.raises(OSError, match="Required key not available|Input/output error"):
+        with pytest.raises(OSError, match=r"not available|not permitted|Input/output error"):
             os.open("tmp/x", os.O_RDONLY, dir_fd=held)
     finally:
         os.close(held)
@@ -170,7 +171,7 @@ def test_volume_of_a_full_machine_fails_with_the_reason_and_leaves_nothing(tmp_p
     (tmp_path / "small").mkdir()
     mounts.mount(Path("none"), tmp_path / "small", "tmpfs", 0, "size=64k")
     try:
-        with pytest.raises(OSError, match="No space left|could not"):
+        with pytest.raises(OSError, match=r"No space left|could not"):
             small.make("i-1", Wanted(GIB))
         assert small.names() == []
     finally:
@@ -193,8 +194,10 @@ def test_many_volumes_are_made_at_once(volumes: Volumes, tmp_path: Path) -> None
         "volumes = Volumes(Path(sys.argv[1]), None)\n"
         "for number in range(5): volumes.make(f'{sys.argv[2]}-{number}', Wanted(2**24))\n"
     )
-    python = str(Path(os.sys.executable))
-    makers = [subprocess.Popen([python, "-c", code, str(volumes_folder(tmp_path)), str(number)]) for number in range(4)]
+    makers = [
+        subprocess.Popen([sys.executable, "-c", code, str(volumes_folder(tmp_path)), str(number)])
+        for number in range(4)
+    ]
     assert [maker.wait(60) for maker in makers] == [0] * 4
     assert len(set(loop_devices(tmp_path))) == 20
 

@@ -173,11 +173,14 @@ class Bench:
         variables: dict[str, str] | None = None,
         environment: Environment = BARE,
         volume: Wanted | None = None,
+        made: tuple[str, Path] | None = None,
         core_bytes: int = 0,
     ) -> Instance:
-        """Start an instance of a model."""
+        """Start an instance of a model; ``made`` is the name and the folder of a volume that is there already."""
         self.count += 1
-        name = f"i-{self.count:017x}"
+        name, disk = made or (f"i-{self.count:017x}", None)
+        if volume is not None:
+            disk = self.volumes.make(name, volume).folder
         launch = ServingLaunch(
             instance_id=name,
             environment=environment,
@@ -188,7 +191,7 @@ class Bench:
             vcpus=1,
             socket=self.sockets / f"{name}.sock",
             log=self.folder / "logs" / f"{name}.log",
-            volume=self.volumes.make(name, volume).folder if volume else None,
+            volume=disk,
             core_bytes=core_bytes,
         )
         instance = Instance(launch, await self.launcher.launch(launch))

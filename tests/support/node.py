@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -58,8 +59,10 @@ class LaidOutArtifacts:
         self._folder = folder
         self.released: list[str] = []
 
-    def at(self, _folder: Path) -> "LaidOutArtifacts":
-        return self
+    def at(self, folder: Path) -> "LaidOutArtifacts":
+        """Copy what is laid out to where it is asked for: an artefact that is extracted there."""
+        shutil.copytree(self._folder, folder)
+        return LaidOutArtifacts(folder)
 
     def release(self, holder: str) -> None:
         self.released.append(holder)
