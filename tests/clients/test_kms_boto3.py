@@ -76,10 +76,9 @@ def test_a_wrong_context_a_changed_byte_and_another_key_decrypt_nothing(kms: Any
     blob = kms.encrypt(KeyId=key["KeyId"], Plaintext=b"secret", EncryptionContext={"a": "b"})["CiphertextBlob"]
     for wrong in ({"a": "c"}, {}, {"a": "b", "c": "d"}):
         assert error_of(kms.decrypt, CiphertextBlob=blob, EncryptionContext=wrong)[0] == "InvalidCiphertextException"
+    right = {"EncryptionContext": {"a": "b"}}
     changed = blob[:-1] + bytes([blob[-1] ^ 1])
-    assert (
-        error_of(kms.decrypt, CiphertextBlob=changed, EncryptionContext={"a": "b"})[0] == "InvalidCiphertextException"
-    )
+    assert error_of(kms.decrypt, CiphertextBlob=changed, **right)[0] == "InvalidCiphertextException"
     assert error_of(kms.decrypt, CiphertextBlob=b"nothing of ours")[0] == "InvalidCiphertextException"
     other = kms.create_key()["KeyMetadata"]["KeyId"]
     assert error_of(kms.decrypt, CiphertextBlob=blob, KeyId=other, **right) == (

@@ -16,7 +16,7 @@ from moorage.neighbours.keys import AccessKeys
 from moorage.neighbours.kms.app import kms_app
 from moorage.neighbours.s3.app import S3App
 from moorage.neighbours.sts.app import StsApp
-from moorage.objects.folder import FolderStore
+from moorage.objects.folder import FolderStore, open_store
 
 _FINISH_SECONDS = 10
 """For the requests in flight when the process is told to stop."""
@@ -41,7 +41,7 @@ async def serve(settings: Settings, listener: socket.socket, stop: asyncio.Event
     ids = SystemIds()
     tasks = Tasks()
     keys = AccessKeys(settings, clock)
-    store = FolderStore(settings.data_dir / "objects", clock, ids)
+    store = open_store(settings, clock, ids)
     app = Front(
         {
             "s3": S3App(store, keys, clock, ids, region=settings.region),
