@@ -11,7 +11,7 @@ import pytest
 
 from moorage.base import files
 from moorage.base.ids import CountingIds, SystemIds
-from moorage.kms import keyfiles
+from moorage.kms import cipher, keyfiles
 from moorage.kms.faults import (
     AliasExists,
     InvalidCiphertext,
@@ -125,9 +125,10 @@ def test_the_wrapping_key_can_lie_elsewhere_and_nothing_opens_without_it(tmp_pat
     assert not (tmp_path / "kms" / "master.key").exists()
     taken = elsewhere.read_bytes()
     elsewhere.unlink()
-    for act in (lambda r: r.open(sealed), lambda r: r.create_key(HOME)):
+    without = KeyRing(tmp_path / "kms", clock, SystemIds(), elsewhere)
+    for act in (lambda: without.open(sealed), lambda: without.create_key(HOME)):
         with pytest.raises(RingUnusable, match="put it back"):
-            act(KeyRing(tmp_path / "kms", clock, SystemIds(), elsewhere))
+            act()
     elsewhere.write_bytes(base64.b64encode(bytes(32)))
     with pytest.raises(RingUnusable, match="not the one"):
         KeyRing(tmp_path / "kms", clock, SystemIds(), elsewhere).open(sealed)
@@ -159,7 +160,7 @@ def test_a_deleted_key_is_gone_after_its_days_and_can_be_kept_before(
     alias = ring.create_alias("alias/models", key)
     with pytest.raises(KeyNotPendingDeletion):
         ring.cancel_deletion(key)
-    assert ring.schedule_deletion(key, 7).deletion_at == clock.at + 7 * DAY_SECONDS
+    assert ring.schedule_deletion(key, 7 * DAY_SECONDS).deletion_at == clock.at + 7 * DAY_SECONDS
     with pytest.raises(KeyPendingDeletion):
         ring.open(sealed)
     with pytest.raises(KeyPendingDeletion):
@@ -167,7 +168,7 @@ def test_a_deleted_key_is_gone_after_its_days_and_can_be_kept_before(
     assert ring.cancel_deletion(key).state is KeyState.DISABLED
     ring.enable(key)
     assert ring.open(sealed) == b"secret"
-    ring.schedule_deletion(key, 7)
+    ring.schedule_deletion(key, 7 * DAY_SECONDS)
     clock.at += 7 * DAY_SECONDS
     with pytest.raises(NoSuchKey):
         ring.cancel_deletion(key)
@@ -217,7 +218,7 @@ def test_keys_of_services_are_made_once_and_cannot_be_changed(ring: KeyRing, aga
     made = ring.find("alias/aws/s3", HOME)
     assert again().find(HOME.arn("alias/aws/s3")) == made
     assert ring.find("alias/aws/sagemaker", HOME) != made
-    for change in (ring.disable, ring.enable, lambda key: ring.schedule_deletion(key, 7)):
+    for change in (ring.disable, ring.enable, lambda key: ring.schedule_deletion(key, 7 * DAY_SECONDS)):
         with pytest.raises(KeyManagedByService):
             change(made)
     with pytest.raises(NoSuchAlias):
@@ -249,6 +250,16 @@ def test_two_processes_make_keys_at_once_and_all_of_them_stay(tmp_path: Path, ag
     assert len(ring.aliases(HOME)) == 21
 
 
+def use(ring: KeyRing, sealed: list[bytes]) -> None:
+    """Change much, and seal with each key."""
+    for _ in range(3):
+        key = ring.create_key(HOME)
+        sealed.append(ring.seal(key.key_id, b"secret"))
+        ring.create_alias(f"alias/{key.key_id}", key)
+        ring.disable(key)
+        ring.enable(key)
+
+
 class Killed(BaseException):
     """The process ends here."""
 
@@ -271,12 +282,7 @@ def test_a_crash_at_any_write_leaves_a_ring_that_works(tmp_path: Path, monkeypat
         ring = KeyRing(folder, Moment(), CountingIds())
         sealed: list[bytes] = []
         with pytest.raises(Killed):
-            for _ in range(3):
-                key = ring.create_key(HOME)
-                sealed.append(ring.seal(key.key_id, b"secret"))
-                ring.create_alias(f"alias/{key.key_id}", key)
-                ring.disable(key)
-                ring.enable(key)
+            use(ring, sealed)
         after = KeyRing(folder, Moment(), SystemIds())
         writes = 1_000
         for key in after.keys(HOME):
@@ -289,10 +295,10 @@ def test_a_crash_at_any_write_leaves_a_ring_that_works(tmp_path: Path, monkeypat
 
 def test_without_the_library_it_says_what_to_install(ring: KeyRing, monkeypatch: pytest.MonkeyPatch) -> None:
     key = ring.create_key(HOME)
-    keyfiles.cipher._aead.cache_clear()
+    cipher._aead.cache_clear()
     monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.ciphers.aead", None)
     with pytest.raises(KeyUnusable, match=r"pip install 'moorage\[kms\]'"):
         ring.data_key(key.key_id)
     monkeypatch.undo()
-    keyfiles.cipher._aead.cache_clear()
+    cipher._aead.cache_clear()
     assert len(ring.data_key(key.key_id).plaintext) == 32

@@ -34,7 +34,7 @@ from moorage.control.publish import Publisher
 from moorage.control.reconcile import Reconciler, World
 from moorage.engine import images
 from moorage.objects.faults import NoSuchBucket, NoSuchKey, UnusableUri
-from moorage.objects.folder import FolderStore
+from moorage.objects.folder import open_store
 from moorage.objects.store import ObjectStore, parse_s3_uri
 from moorage.routing.snapshot import Snapshot
 from moorage.state.events import Retention
@@ -87,7 +87,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         tasks.start("gateways to be met", publisher.meet(reconciler.wake_all))
         tasks.start("link to the node agent", node.run(reconciler.wake_all))
         tasks.start("metrics", ledger.run())
-        objects = FolderStore(settings.data_dir / "objects", clock, ids)
+        objects = open_store(settings, clock, ids)
         stack.callback(objects.close)
         services = Services(
             store,

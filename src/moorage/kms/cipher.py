@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from moorage.kms.faults import InvalidCiphertext, RingUnusable
+from moorage.kms.faults import InvalidCiphertext, LibraryMissing
 
 KEY_BYTES = 32
 NONCE_BYTES = 12
@@ -52,7 +52,7 @@ def _aead() -> Any:
     try:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415 - 10 MB that most never need
     except ImportError as fault:
-        raise RingUnusable("Encryption needs the library cryptography: pip install 'moorage[kms]'.") from fault
+        raise LibraryMissing("Encryption needs the library cryptography: pip install 'moorage[kms]'.") from fault
     return AESGCM
 
 

@@ -43,3 +43,7 @@ class InvalidCiphertext(KeyUnusable):
 
 class RingUnusable(KeyUnusable):
     """No key can be used: the library, the wrapping key or the folder is missing."""
+
+
+class LibraryMissing(RingUnusable):
+    """There is nothing to encrypt with."""

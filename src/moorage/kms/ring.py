@@ -9,7 +9,7 @@ threads at once: the state of a key is read anew each time it is used.
 """
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -36,7 +36,7 @@ DAY_SECONDS = 86_400.0
 
 _VERSION = b"\x01"
 _HEAD_BYTES = len(_VERSION) + 16 + cipher.SALT_BYTES + cipher.NONCE_BYTES
-_NO_CONTEXT: Mapping[str, str] = {}
+_NOTHING: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,23 +68,23 @@ class KeyRing:
 
     # What keys are used for
 
-    def data_key(self, key: str, context: Mapping[str, str] = _NO_CONTEXT, home: Home | None = None) -> DataKey:
+    def data_key(self, key: str, context: Mapping[str, str] = _NOTHING, home: Home | None = None) -> DataKey:
         """Make a data key of 32 bytes; ``key`` is an id, alias or ARN (see ``find``)."""
         plaintext = secrets.token_bytes(cipher.KEY_BYTES)
         found = self.usable(key, home)
         return DataKey(plaintext, self._seal(found, plaintext, context), found)
 
     def seal(
-        self, key: str, plaintext: bytes, context: Mapping[str, str] = _NO_CONTEXT, home: Home | None = None
+        self, key: str, plaintext: bytes, context: Mapping[str, str] = _NOTHING, home: Home | None = None
     ) -> bytes:
         """Encrypt something small; see ``data_key``."""
         return self._seal(self.usable(key, home), plaintext, context)
 
-    def open(self, sealed: bytes, context: Mapping[str, str] = _NO_CONTEXT) -> bytes:
+    def open(self, sealed: bytes, context: Mapping[str, str] = _NOTHING) -> bytes:
         """Decrypt what ``seal`` made, or the sealed form of a data key. Raises KeyUnusable."""
         return self.unseal(sealed, context).plaintext
 
-    def unseal(self, sealed: bytes, context: Mapping[str, str] = _NO_CONTEXT) -> Opened:
+    def unseal(self, sealed: bytes, context: Mapping[str, str] = _NOTHING) -> Opened:
         """Decrypt, and tell by which key; raises InvalidCiphertext, NoSuchKey, KeyDisabled, KeyPendingDeletion."""
         key = self.key_of(sealed)
         _check_usable(key)
@@ -158,9 +158,14 @@ class KeyRing:
         """Describe a key otherwise; raises KeyManagedByService, KeyPendingDeletion."""
         self._change(key, lambda now: replace(_changeable(now), description=description))
 
-    def set_tags(self, key: Key, tags: Mapping[str, str]) -> None:
-        """Give a key these tags and no others; raises KeyManagedByService, KeyPendingDeletion."""
-        self._change(key, lambda now: replace(_changeable(now), tags=dict(tags)))
+    def change_tags(self, key: Key, add: Mapping[str, str] = _NOTHING, remove: Collection[str] = ()) -> None:
+        """Add tags and take others away; raises KeyManagedByService, KeyPendingDeletion."""
+
+        def changed(now: Key) -> Key:
+            tags = {**_changeable(now).tags, **add}
+            return replace(now, tags={name: value for name, value in tags.items() if name not in remove})
+
+        self._change(key, changed)
 
     def enable(self, key: Key) -> None:
         """Let a key be used again; raises KeyManagedByService, KeyPendingDeletion."""
@@ -170,9 +175,9 @@ class KeyRing:
         """Let a key not be used; raises KeyManagedByService, KeyPendingDeletion."""
         self._change(key, lambda now: replace(_changeable(now), state=KeyState.DISABLED))
 
-    def schedule_deletion(self, key: Key, days: int) -> Key:
-        """Have a key destroyed in some days: until then it cannot be used, and this can be cancelled."""
-        deletion_at = self._now() + days * DAY_SECONDS
+    def schedule_deletion(self, key: Key, seconds: float) -> Key:
+        """Have a key destroyed after a time: until then it cannot be used, and this can be cancelled."""
+        deletion_at = self._now() + seconds
         return self._change(
             key, lambda now: replace(_changeable(now), state=KeyState.PENDING_DELETION, deletion_at=deletion_at)
         )

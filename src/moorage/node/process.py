@@ -34,7 +34,7 @@ from moorage.node.life import Life, Surroundings
 from moorage.node.preparation import Places, Preparation
 from moorage.node.reports import Reports
 from moorage.node.upkeep import keep_house
-from moorage.objects.folder import FolderStore
+from moorage.objects.folder import open_store
 from moorage.serving.isolation import adopt_orphans
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ async def _run(settings: Settings, clock: Clock, stop: asyncio.Event) -> None:
     image_engine = _make_image_engine(settings, machine)
     launcher = await _make_launcher(settings, machine, cgroups, clock)
     engines = Engines(launcher, image_engine)
-    store = FolderStore(settings.data_dir / "objects", clock, SystemIds())
+    store = open_store(settings, clock, SystemIds())
     artifacts = Artifacts(store, settings.data_dir / "models", settings.limits, clock)
     disks = Disks(volumes, Dumps(store, clock, settings.limits), clock, settings.limits, as_root=machine.as_root)
     preparation = Preparation(
