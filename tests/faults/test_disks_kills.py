@@ -10,16 +10,14 @@ from pathlib import Path
 
 import pytest
 from tests.support.engines import until
-from tests.support.node import IMAGE, call, node, spec_of
+from tests.support.node import call, make_spec, node
+from tests.support.objects import store_in
 
-from moorage.base.clock import SystemClock
-from moorage.base.ids import SystemIds
 from moorage.engine import cores, mounts
 from moorage.engine.cgroups import Cgroups, find_hierarchies
-from moorage.engine.contract import ContainerSpec, CoreDumps, InstanceState
+from moorage.engine.contract import CoreDumps, InstanceState
 from moorage.engine.probe import probe
 from moorage.engine.volumes import why_not_encrypted
-from moorage.objects.folder import FolderStore
 
 TESTS = Path(__file__).parents[1]
 WHY_NOT = probe().sandbox_fault or why_not_encrypted() or cores.why_not_found()
@@ -35,7 +33,7 @@ def model_fn(folder):
 @pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
 @pytest.mark.parametrize("key", [None, "alias/mine"])
 async def test_disks_of_a_killed_node_agent_are_removed_and_core_files_saved(key: str | None, tmp_path: Path) -> None:
-    store = FolderStore(tmp_path / "objects", SystemClock(), SystemIds())
+    store = store_in(tmp_path)
     await store.create_bucket("dumps", account="000000000000", region="us-east-1")
     code = f"from support.node import main; main('sandbox', {str(tmp_path)!r})"
     agent = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(TESTS)})
@@ -44,9 +42,8 @@ async def test_disks_of_a_killed_node_agent_are_removed_and_core_files_saved(key
         socket = Path((tmp_path / "ready").read_text(encoding="utf-8"))
         async with call(socket, tmp_path / "models") as control:
             control.model("model", A_CHILD_CRASHES)
-            container = ContainerSpec("primary", IMAGE, {}, "s3://models/model")
-            spec = replace(spec_of("i-1", container), kms_key=key, core_dumps=CoreDumps("s3://dumps/d"))
-            await control.send(spec)
+            spec = replace(make_spec("i-1"), kms_key=key, core_dumps=CoreDumps("s3://dumps/d"))
+            await control.ask_for(spec)
             starting = await control.comes_to("i-1", InstanceState.STARTING)
             await until(
                 lambda: "a child has crashed" in Path(starting.log_path).read_text(encoding="utf-8"), "a child crashes"

@@ -131,12 +131,18 @@ def test_files_are_found_by_the_machines_pattern(
 @pytest.mark.parametrize(
     ("pattern", "said"),
     [
-        ("|/usr/share/apport/apport -p%p", "are handed to a program of the machine (/usr/share/apport/apport)"),
-        ("/var/crash/core.%p", "go to a folder of the machine (/var/crash/core.%p)"),
+        ("|/usr/share/apport/apport -p%p", "the kernel hands core files to a program (core_pattern |/usr/share/apport"),
+        ("/var/crash/core.%p", "the kernel writes core files elsewhere (core_pattern /var/crash/core.%p)"),
     ],
 )
-def test_machine_that_takes_cores_away_is_refused_with_advice(tmp_path: Path, pattern: str, said: str) -> None:
-    reason = cores.why_not_found(machine(tmp_path, pattern))
-    assert said in reason
-    assert "sysctl kernel.core_pattern=core" in reason
-    assert "leave CoreDumpConfig out" in reason
+def test_machine_that_takes_cores_away_is_named(tmp_path: Path, pattern: str, said: str) -> None:
+    assert said in cores.why_not_found(machine(tmp_path, pattern))
+
+
+@needs_cores
+def test_cores_of_folders_below_are_found_when_they_are_asked_for(folders: tuple[Path, Path]) -> None:
+    (below := folders[0] / "app" / "work").mkdir(parents=True)
+    crash(below)
+    assert take(folders) == []
+    (core,) = cores.take(*folders, cores.file_names(), below=True)
+    assert core.path.parent == folders[1]

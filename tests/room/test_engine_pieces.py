@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from moorage.engine import cgroups, probe
+from moorage.engine import cgroups, network, probe
 from moorage.engine.cgroups import Cgroups, GroupLimits, Hierarchies
+from moorage.engine.machine import Machine, Need
 from moorage.engine.ping import parse_status
-from moorage.engine.probe import EngineUnavailable, Machine, choose_engine, make_promises
+from moorage.engine.probe import EngineUnavailable, choose_engine
 from moorage.engine.sandbox import UserIds, make_bind_arguments, make_settings_files
 from moorage.engine.trees import ProcessEntry, parse_stat, tree_of
 from moorage.engine.variables import count_threads, make_variables
@@ -16,7 +17,7 @@ LIMITS = GroupLimits(memory_bytes=2**30, vcpus=1.5, processes=99)
 
 
 def machine(fault: str = "") -> Machine:
-    return Machine("process" if fault else "sandbox", "0.8.0", fault, frozenset(), 0, "3.11", 2, 2**34, ())
+    return Machine({Need.SANDBOX: fault} if fault else {}, "0.8.0", 0, "3.11", 2, 2**34)
 
 
 def test_threads_are_the_vcpus_as_far_as_the_machine_has_them() -> None:
@@ -101,6 +102,15 @@ def test_own_groups_are_found() -> None:
     assert cgroups.parse_own_groups("4:cpu,cpuacct:/a\n0::/b:c\n") == {"cpu": "/a", "cpuacct": "/a", "": "/b:c"}
 
 
+def test_instance_is_shown_the_hierarchies_that_limit_it() -> None:
+    shared = cgroups.parse_sharing("5:cpu,cpuacct:/\n9:memory:/\n1:name=systemd:/\n0::/\n")
+    assert shared == {"cpu": "cpu,cpuacct", "memory": "memory"}
+    version1 = {"cpu": Path("/c"), "memory": Path("/m")}
+    assert Hierarchies(version1, Path("/u"), frozenset(), shared).visible == shared
+    assert Hierarchies({}, Path("/u"), frozenset({"memory"})).visible == {"": ""}
+    assert Hierarchies({}, Path("/u"), frozenset()).visible == {}
+
+
 def test_limits_of_version_1_are_written(tmp_path: Path) -> None:
     parents = {name: tmp_path / name for name in cgroups.CONTROLLERS}
     for folder in parents.values():
@@ -147,14 +157,20 @@ def test_engine_that_does_not_work_here_is_refused_with_the_reason() -> None:
         choose_engine("docker", machine())
 
 
-def test_whatever_does_not_hold_has_advice() -> None:
-    everything = frozenset(cgroups.CONTROLLERS)
-    assert [promise.name for promise in make_promises("", everything, as_root=True) if promise.advice] == []
-    poor = make_promises("bubblewrap is not installed", frozenset(), as_root=False)
-    assert all(promise.advice for promise in poor if not promise.process)
+def test_name_servers_on_the_machines_own_loopback_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub, upstream = tmp_path / "stub", tmp_path / "upstream"
+    stub.write_text("nameserver 127.0.0.53\noptions edns0\nsearch example.org\n")
+    upstream.write_text("# from the router\nnameserver 192.168.1.1\nnameserver fe80::1%eth0\nnameserver\n\n")
+    monkeypatch.setattr(network, "_RESOLVER_FILES", (str(stub), str(tmp_path / "none")))
+    assert network.resolver_settings() is None
+    monkeypatch.setattr(network, "_RESOLVER_FILES", (str(stub), str(upstream)))
+    assert network.resolver_settings() == "# from the router\nnameserver 192.168.1.1\n"
 
 
 def test_probe_says_what_is_true_here() -> None:
     found = probe.probe()
     assert found.engine == ("process" if found.sandbox_fault else "sandbox")
     assert found.cpus >= 1
+    assert (Need.ROOT in found.lacks, Need.ORDINARY_USER in found.lacks) == (not found.as_root, found.as_root)

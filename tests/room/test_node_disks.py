@@ -13,26 +13,30 @@ from typing import Any
 
 import pytest
 from tests.support.engines import OBEDIENT, OneKey, until
-from tests.support.node import IMAGE, QUICK, ControlEnd, call, node, spec_of
+from tests.support.machine import MACHINE
+from tests.support.node import IMAGE, QUICK, ControlEnd, call, make_spec, node
+from tests.support.objects import store_in
 
 from moorage.base.clock import SystemClock
 from moorage.base.ids import SystemIds
 from moorage.base.settings import Limits
-from moorage.engine import cores, mounts
+from moorage.engine import mounts
 from moorage.engine.artifacts import Artifacts
 from moorage.engine.contract import ContainerSpec, CoreDumps, Failure, InstanceSpec, InstanceState
-from moorage.engine.probe import probe
-from moorage.engine.volumes import GIB, Volumes, why_not_bounded, why_not_encrypted
+from moorage.engine.machine import Machine, Need
+from moorage.engine.promises import Refusals, refusals
+from moorage.engine.volumes import GIB, Volumes
+from moorage.kms.records import Home
+from moorage.kms.ring import KeyRing
 from moorage.node.disks import Disks
 from moorage.node.dumps import Dumps
 from moorage.node.upkeep import keep_room
 from moorage.objects.folder import FolderStore
 from moorage.objects.store import Description, ObjectInfo
 
-MACHINE = probe()
-NO_DISK = MACHINE.sandbox_fault or why_not_bounded()
-NO_SECRET = MACHINE.sandbox_fault or why_not_encrypted()
-NO_CORES = cores.why_not_found()
+NO_DISK = MACHINE.sandbox_fault or MACHINE.lacks.get(Need.VOLUME, "")
+NO_SECRET = MACHINE.sandbox_fault or MACHINE.lacks.get(Need.ENCRYPTION, "")
+NO_CORES = MACHINE.lacks.get(Need.CORE_FILES, "")
 needs_disk = pytest.mark.skipif(bool(NO_DISK), reason=NO_DISK)
 needs_encryption = pytest.mark.skipif(bool(NO_SECRET), reason=NO_SECRET)
 needs_cores = pytest.mark.skipif(bool(NO_CORES), reason=NO_CORES)
@@ -44,6 +48,7 @@ READY, STOPPED, EXITED, FAILED = (
     InstanceState.FAILED,
 )
 PRIMARY = ContainerSpec("primary", IMAGE, {}, "s3://models/model")
+NO_KEY = "arn:aws:kms:us-east-1:000000000000:alias/none"
 DUMPS = CoreDumps("s3://dumps/of/mine")
 
 CRASHES_WHILE_LOADING = "import ctypes\ndef model_fn(d):\n    ctypes.string_at(0)\n"
@@ -68,8 +73,8 @@ class Scene:
     async def launch(self, name: str, model: str = OBEDIENT, **promises: Any) -> InstanceSpec:
         self.control.model(name, model)
         container = replace(PRIMARY, model_data_url=f"s3://models/{name}")
-        spec = replace(spec_of(name, container), **promises)
-        await self.control.send(spec)
+        spec = replace(make_spec(name), **{"containers": (container,), **promises})
+        await self.control.ask_for(spec)
         return spec
 
     async def keys(self) -> list[str]:
@@ -92,10 +97,11 @@ class Scene:
 
 
 @asynccontextmanager
-async def scene(engine: str, folder: Path, limits: Limits = QUICK) -> AsyncIterator[Scene]:
-    store = FolderStore(folder / "objects", SystemClock(), SystemIds())
+async def scene(engine: str, folder: Path, limits: Limits = QUICK, machine: Machine = MACHINE) -> AsyncIterator[Scene]:
+    store = store_in(folder)
     await store.create_bucket("dumps", account="000000000000", region="us-east-1")
-    async with node(engine, folder, limits) as socket, call(socket, folder / "models") as control:
+    refused = Refusals(refusals(machine, engine))
+    async with node(engine, folder, limits, refused) as socket, call(socket, folder / "models") as control:
         yield Scene(control, store, folder)
     store.close()
 
@@ -149,27 +155,24 @@ async def test_name_can_be_used_anew_with_a_disk_of_its_own(sandbox: Scene) -> N
     await sandbox.control.order("stop", "i-1")
     await sandbox.control.comes_to("i-1", STOPPED)
     await sandbox.control.order("forget", "i-1")
-    await sandbox.control.send(spec)
+    await sandbox.control.ask_for(spec)
     await until(lambda: sandbox.control.reports["i-1"][-1].state is READY, "it runs again")
     assert sandbox.left == ["i-1"]
 
 
-@pytest.mark.parametrize("promise", [{"volume_gib": 1}, {"kms_key": "alias/mine"}])
-async def test_engine_without_confinement_refuses_a_disk_by_name(tmp_path: Path, promise: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("promise", "member"), [({"volume_gib": 1}, "VolumeSizeInGB"), ({"kms_key": "alias/mine"}, "KmsKeyId")]
+)
+async def test_engine_without_confinement_refuses_a_disk_by_name(
+    tmp_path: Path, promise: dict[str, Any], member: str
+) -> None:
     async with scene("process", tmp_path) as made:
         await made.launch("i-1", **promise)
         report = await made.control.comes_to("i-1", FAILED)
+        assert made.left == []
     assert report.failure is Failure.UNSUPPORTED
-    assert report.message.startswith("The engine process cannot keep ")
-    assert ("VolumeSizeInGB" in report.message) == ("volume_gib" in promise)
-
-
-async def test_ordinary_user_is_told_why_there_is_no_disk(sandbox: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    await sandbox.launch("i-1", volume_gib=1)
-    report = await sandbox.control.comes_to("i-1", FAILED)
-    assert report.failure is Failure.UNSUPPORTED
-    assert "Start Moorage as root, or leave VolumeSizeInGB" in report.message
+    assert report.message.startswith(f"{member}: the engine process does not keep here that")
+    assert "what a model writes may lie anywhere on the machine" in report.message
 
 
 @needs_disk
@@ -190,13 +193,13 @@ async def test_full_machine_fails_the_instance_with_its_reason_and_no_other(sand
 @needs_encryption
 async def test_model_of_an_encrypted_instance_is_nowhere_in_plain(tmp_path: Path) -> None:
     mark = b"nobody-may-read-this-weight-" * 50
-    store = FolderStore(tmp_path / "objects", SystemClock(), SystemIds())
+    store = store_in(tmp_path)
     await store.create_bucket("dumps", account="000000000000", region="us-east-1")
     await store.put("dumps", "model.tar.gz", _once(_archive(OBEDIENT.encode(), mark)))
     artifacts = Artifacts(store, tmp_path / "models", Limits(), SystemClock())
     async with node("sandbox", tmp_path, artifacts=artifacts) as socket, call(socket, tmp_path / "models") as control:
         container = replace(PRIMARY, model_data_url="s3://dumps/model.tar.gz")
-        await control.send(replace(spec_of("i-1", container), kms_key="alias/mine"))
+        await control.ask_for(replace(replace(make_spec("i-1"), containers=(container,)), kms_key="alias/mine"))
         ready = await control.comes_to("i-1", READY)
         assert ready.pid is not None
         inside = Path(f"/proc/{ready.pid}/root/opt/ml/model/weights")
@@ -218,7 +221,7 @@ async def test_unknown_key_fails_the_instance_by_its_name(sandbox: Scene) -> Non
     report = await sandbox.control.comes_to("i-1", FAILED)
     assert (report.failure, report.message) == (
         Failure.UNSUPPORTED,
-        "The volume cannot be encrypted with the key alias/none: There is no key alias/none.",
+        f"The volume cannot be encrypted with the key {NO_KEY}: There is no key {NO_KEY}.",
     )
     assert sandbox.left == []
 
@@ -292,29 +295,41 @@ async def test_core_is_no_larger_than_the_setting_says(tmp_path: Path) -> None:
 
 def test_core_is_never_larger_than_memory_or_disk(tmp_path: Path) -> None:
     limits = replace(Limits(), core_dump_bytes=4 * GIB)
-    dumps = Dumps(NoStore(), SystemClock(), limits)
-    disks = Disks(Volumes(tmp_path, OneKey()), dumps, SystemClock(), limits, as_root=True)
-    spec = replace(spec_of("i-1", PRIMARY), core_dumps=DUMPS)
+    dumps = Dumps(store_in(tmp_path), SystemClock(), limits)
+    disks = Disks(Volumes(tmp_path, OneKey()), dumps, SystemClock(), limits, bounded=True)
+    spec = replace(make_spec("i-1"), core_dumps=DUMPS)
     assert disks.core_bytes(spec, 8 * GIB) == 4 * GIB
     assert disks.core_bytes(spec, 2 * GIB) == 2 * GIB
     assert disks.core_bytes(replace(spec, volume_gib=1), 8 * GIB) == GIB
     assert disks.core_bytes(replace(spec, core_dumps=None), 8 * GIB) == 0
 
 
-class NoStore:
-    async def put(self, *_: object) -> None:
-        raise AssertionError("nothing is to be put")
-
-
-async def test_machine_that_sends_cores_elsewhere_is_refused_with_advice(
-    any_engine: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cores, "_pattern", lambda _folder: "|/usr/lib/systemd/systemd-coredump %P %u")
-    await any_engine.launch("i-1", core_dumps=DUMPS)
-    report = await any_engine.control.comes_to("i-1", FAILED)
+async def test_machine_that_sends_cores_elsewhere_refuses_with_advice(tmp_path: Path) -> None:
+    elsewhere = {Need.CORE_FILES: "the kernel hands core files to a program (core_pattern |/usr/lib/x %P)"}
+    async with scene("process", tmp_path, machine=replace(MACHINE, lacks=elsewhere)) as made:
+        await made.launch("i-1", core_dumps=DUMPS)
+        report = await made.control.comes_to("i-1", FAILED)
     assert report.failure is Failure.UNSUPPORTED
-    assert "/usr/lib/systemd/systemd-coredump" in report.message
+    assert "core_pattern |/usr/lib/x" in report.message
     assert "sysctl kernel.core_pattern=core" in report.message
+
+
+@needs_cores
+async def test_core_is_encrypted_with_the_key_that_the_configuration_names(tmp_path: Path) -> None:
+    clock, ids = SystemClock(), SystemIds()
+    ring = KeyRing(tmp_path / "kms", clock, ids)
+    key = ring.create_key(Home("000000000000", "us-east-1"))
+    ring.create_alias("alias/dumps", key)
+    async with scene("process", tmp_path) as made:
+        await made.launch("i-1", CRASHES_WHILE_LOADING, core_dumps=CoreDumps("s3://dumps", "alias/dumps"))
+        (name,) = await made.dumped()
+        kept = (await made.store.head("dumps", name)).encryption
+        await made.launch("i-2", CRASHES_WHILE_LOADING, core_dumps=CoreDumps("s3://dumps", "alias/none"))
+        await made.control.comes_to("i-2", FAILED)
+        await until(lambda: made.left == [], "its volume is gone")
+        assert "could not be put at s3://dumps/ep/v1/i-2/core" in made.log("i-2")
+    assert kept is not None
+    assert kept.key == key.arn
 
 
 # --- ModelDataDownloadTimeoutInSeconds
@@ -348,7 +363,7 @@ async def test_slow_object_store_is_given_up_in_the_time_that_the_variant_says(t
     store = EndlessStore()
     artifacts = Artifacts(store, tmp_path / "models", Limits(), SystemClock())
     async with node("process", tmp_path, artifacts=artifacts) as socket, call(socket, tmp_path / "models") as control:
-        await control.send(replace(spec_of("i-1", PRIMARY), download_timeout_seconds=0.2))
+        await control.ask_for(replace(make_spec("i-1"), download_timeout_seconds=0.2))
         report = await control.comes_to("i-1", FAILED)
     assert report.failure is Failure.ARTIFACT
     assert report.message == "Getting the model data at s3://models/model took longer than 0.2 s."
@@ -360,7 +375,7 @@ async def test_slow_object_store_is_given_up_in_the_time_that_the_variant_says(t
 
 
 async def test_room_is_made_by_unused_models_when_the_disk_runs_short(tmp_path: Path) -> None:
-    store = FolderStore(tmp_path / "objects", SystemClock(), SystemIds())
+    store = store_in(tmp_path)
     await store.create_bucket("dumps", account="000000000000", region="us-east-1")
     await store.put("dumps", "model.tar.gz", _once(_archive(b"", b"")))
     artifacts = Artifacts(store, tmp_path / "models", Limits(), SystemClock())

@@ -20,7 +20,7 @@ from moorage.engine.launch import Engine, ServingLaunch
 from moorage.engine.launcher import Launcher, Running
 from moorage.engine.ping import NoAnswer, ping
 from moorage.engine.process import PlainProcess
-from moorage.engine.sandbox import Sandbox
+from moorage.engine.sandbox import Network, Sandbox, Shared
 from moorage.engine.variables import make_variables
 from moorage.engine.volumes import Volumes, Wanted
 from moorage.engine.zygote import Zygotes
@@ -129,7 +129,7 @@ class OneKey:
         self.made: list[MadeKey] = []
 
     def data_key(self, key: str, context: Mapping[str, str]) -> MadeKey:
-        if key != "alias/mine":
+        if not key.endswith("alias/mine"):
             raise KeyUnusable(f"There is no key {key}.")
         plaintext = secrets.token_bytes(32)
         made = MadeKey(plaintext, repr(sorted(context.items())).encode() + bytes(255 - byte for byte in plaintext))
@@ -170,11 +170,13 @@ class Bench:
         model: Path | None,
         *,
         memory_mib: int = 512,
+        vcpus: float = 1,
         variables: dict[str, str] | None = None,
         environment: Environment = BARE,
         volume: Wanted | None = None,
         made: tuple[str, Path] | None = None,
         core_bytes: int = 0,
+        isolated: bool = False,
     ) -> Instance:
         """Start an instance of a model; ``made`` is the name and the folder of a volume that is there already."""
         self.count += 1
@@ -188,39 +190,52 @@ class Bench:
             variables=make_variables(variables or {}, region="eu-north-1", python=PYTHON, threads=1),
             threads=1,
             memory_bytes=memory_mib * 2**20,
-            vcpus=1,
+            vcpus=vcpus,
             socket=self.sockets / f"{name}.sock",
             log=self.folder / "logs" / f"{name}.log",
             volume=disk,
             core_bytes=core_bytes,
+            isolated=isolated,
         )
         instance = Instance(launch, await self.launcher.launch(launch))
         self.instances.append(instance)
         return instance
 
-    async def ready(self, code: str = OBEDIENT, name: str = "model") -> Instance:
+    async def ready(
+        self,
+        code: str = OBEDIENT,
+        name: str = "model",
+        *,
+        memory_mib: int = 512,
+        vcpus: float = 1,
+        isolated: bool = False,
+    ) -> Instance:
         """Start an instance of new code and wait until it is ready."""
-        instance = await self.start(self.model(code, name))
+        model = self.model(code, name)
+        instance = await self.start(model, memory_mib=memory_mib, vcpus=vcpus, isolated=isolated)
         return await instance.is_ready()
 
 
-def make_engine(name: str, folder: Path) -> Engine:
+def make_engine(name: str, folder: Path, shared: Shared) -> Engine:
     """Make an engine whose models, sockets and logs are in a folder."""
     if name == "sandbox":
         bubblewrap = shutil.which("bwrap") or "bwrap"
         models, volumes, scratch = folder / "models", folder / "volumes", folder / "sandbox"
-        return Sandbox(bubblewrap, models=models, volumes=volumes, scratch=scratch, as_root=os.getuid() == 0)
+        as_root = os.getuid() == 0
+        return Sandbox(bubblewrap, models=models, volumes=volumes, scratch=scratch, as_root=as_root, shared=shared)
     return PlainProcess(scratch=folder / "instances")
 
 
 @asynccontextmanager
-async def bench(name: str, folder: Path, clock: Clock | None = None) -> AsyncIterator[Bench]:
+async def bench(
+    name: str, folder: Path, clock: Clock | None = None, network: Network | None = None
+) -> AsyncIterator[Bench]:
     """Have an engine; what still runs at the end is killed."""
     adopt_orphans()
-    engine = make_engine(name, folder)
+    cgroups = Cgroups(find_hierarchies(f"moorage-test-{os.getpid()}-{folder.name}"))
+    engine = make_engine(name, folder, Shared(network, cgroups.visible))
     engine.prepare()
     (folder / "models").mkdir(exist_ok=True)
-    cgroups = Cgroups(find_hierarchies(f"moorage-test-{os.getpid()}-{folder.name}"))
     zygotes = Zygotes(engine, clock or SystemClock(), folder / "logs" / "zygotes")
     sockets = Path(tempfile.mkdtemp(prefix="moorage-"))
     volumes = Volumes(folder / "volumes", OneKey())

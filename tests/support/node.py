@@ -1,20 +1,20 @@
 """A node agent with a bare environment, and a control plane's end of its link."""
 
 import asyncio
-import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from tests.support.engines import BARE, DEADLINE_SECONDS, bench
+from tests.support.objects import store_in
 
 from moorage.base import link
 from moorage.base.clock import SystemClock
 from moorage.base.files import write_whole
-from moorage.base.ids import SystemIds
 from moorage.base.settings import Limits
 from moorage.base.tasks import Tasks
 from moorage.engine.artifacts import ArtifactFailure, Artifacts
@@ -24,6 +24,8 @@ from moorage.engine.environments import Environment, EnvironmentFailure
 from moorage.engine.images import BuiltinImage
 from moorage.engine.launch import Progress
 from moorage.engine.logs import say
+from moorage.engine.promises import NOTHING_REFUSED, Refusals
+from moorage.engine.volumes import why_not_bounded
 from moorage.node.agent import Agent
 from moorage.node.disks import Disks
 from moorage.node.dumps import Dumps
@@ -31,7 +33,6 @@ from moorage.node.engines import Engines
 from moorage.node.life import Life, Surroundings
 from moorage.node.preparation import Places, Preparation
 from moorage.node.reports import Reports
-from moorage.objects.folder import FolderStore
 
 IMAGE = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-scikit-learn:1.2-1-cpu-py3"
 QUICK = replace(Limits(), ping_interval_seconds=0.1, ping_timeout_seconds=0.5, stop_grace_seconds=0.5)
@@ -85,9 +86,16 @@ class LaidOutArtifacts:
         return folder
 
 
-def spec_of(name: str, container: ContainerSpec, startup_seconds: float = 20.0) -> InstanceSpec:
-    """Describe an instance that nothing is promised of."""
-    return InstanceSpec(name, "000000000000", "us-east-1", "ep", "v1", "ml.m5.large", (container,), startup_seconds)
+def make_spec(
+    name: str,
+    model: str = "model",
+    seconds: float = 20.0,
+    image: str = IMAGE,
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> InstanceSpec:
+    """Make a specification of an instance of one of the laid-out models."""
+    container = ContainerSpec("primary", image, dict(environment), f"s3://models/{model}")
+    return InstanceSpec(name, "000000000000", "us-east-1", "ep", "v1", "ml.m5.large", (container,), seconds)
 
 
 @dataclass
@@ -97,6 +105,7 @@ class ControlEnd:
     models: Path
     link: link.Link
     reports: dict[str, list[InstanceReport]] = field(default_factory=dict)
+    refuses: dict[str, str] = field(default_factory=dict)
     heard: asyncio.Event = field(default_factory=asyncio.Event)
 
     def model(self, name: str, code: str, requirements: str | None = None) -> None:
@@ -109,10 +118,9 @@ class ControlEnd:
     async def launch(
         self, name: str, *, model: str = "model", seconds: float = 20.0, image: str = IMAGE, **environment: str
     ) -> None:
-        container = ContainerSpec("primary", image, environment, f"s3://models/{model}")
-        await self.send(spec_of(name, container, seconds))
+        await self.ask_for(make_spec(name, model, seconds, image, environment))
 
-    async def send(self, spec: InstanceSpec) -> None:
+    async def ask_for(self, spec: InstanceSpec) -> None:
         await self.link.send({"op": "launch", "spec": spec.to_message()})
 
     async def order(self, op: str, name: str) -> None:
@@ -120,6 +128,7 @@ class ControlEnd:
 
     async def hear(self) -> None:
         async for message in self.link.messages():
+            self.refuses.update(message.get("refuses", {}))
             for entry in message["instances"]:
                 report = InstanceReport.from_message(entry)
                 self.reports.setdefault(report.instance_id, []).append(report)
@@ -153,22 +162,25 @@ async def call(socket: Path, models: Path) -> AsyncIterator[ControlEnd]:
 
 @asynccontextmanager
 async def node(
-    engine: str, folder: Path, limits: Limits = QUICK, *, artifacts: Artifacts | None = None
+    engine: str,
+    folder: Path,
+    limits: Limits = QUICK,
+    refusals: Refusals = NOTHING_REFUSED,
+    *,
+    artifacts: Artifacts | None = None,
 ) -> AsyncIterator[Path]:
     """Have a node agent in this process; gives its socket."""
     async with bench(engine, folder) as made:
         places = Places(made.sockets, folder / "logs")
         clock = SystemClock()
-        store = FolderStore(folder / "objects", clock, SystemIds())
+        store = store_in(folder)
         volumes = made.volumes
         leftovers = await asyncio.to_thread(volumes.names)
-        disks = Disks(volumes, Dumps(store, clock, limits), clock, limits, as_root=os.geteuid() == 0)
+        disks = Disks(volumes, Dumps(store, clock, limits), clock, limits, bounded=not why_not_bounded())
         laid_out = LaidOutArtifacts(folder / "models")
-        preparation = Preparation(
-            BareEnvironments(), artifacts or laid_out, places, 2, disks=disks, confined=engine != "process"
-        )
-        reports = Reports()
-        around = Surroundings(preparation, Engines(made.launcher), disks, reports, clock, limits)
+        preparation = Preparation(BareEnvironments(), artifacts or laid_out, places, 2, disks=disks)
+        reports = Reports(refusals.by_all)
+        around = Surroundings(preparation, Engines(made.launcher), disks, reports, clock, limits, refusals)
         agent = Agent(reports, lambda spec: Life(spec, places.log(spec), around))
         server = await link.listen(made.sockets / "node.sock", agent.serve)
         tasks = Tasks()

@@ -65,6 +65,14 @@ def set_aside(folder: Path) -> Path | None:
     return doomed
 
 
+def remove_built(folder: Path) -> bool:
+    """Remove a built folder unless it is being built just now; says whether it is gone. Blocks."""
+    doomed = set_aside(folder)
+    if doomed is not None:
+        remove_tree(doomed)
+    return doomed is not None
+
+
 def remove_tree(folder: Path) -> None:
     """Remove a folder with all in it, also what was made read-only; no fault if it is not there. Blocks."""
     for parent, _names, _files in os.walk(folder):

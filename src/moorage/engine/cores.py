@@ -28,6 +28,8 @@ _SIGNAL_AT, _PID_AT, _NAME_AT, _NAME_BYTES = 12, 24, 40, 16
 """Where they say which signal, which process and what name; the same on all 64-bit machines."""
 _NOTES_BYTES = 2**20
 _HEADERS = 65535
+_MOST_ENTRIES = 100_000
+"""Of folders that are looked through for core files."""
 _KERNEL_FOLDER = Path("/proc/sys/kernel")
 
 
@@ -58,15 +60,8 @@ def why_not_found(folder: Path = _KERNEL_FOLDER) -> str:
     """Say why core files do not come to the working folder on this machine; empty when they do."""
     pattern = _pattern(folder)
     if pattern.startswith("|"):
-        where = f"are handed to a program of the machine ({pattern[1:].split()[0]})"
-    elif "/" in pattern:
-        where = f"go to a folder of the machine ({pattern})"
-    else:
-        return ""
-    return (
-        f"Core files {where}, so CoreDumpConfig cannot be kept: let root set the kernel's pattern to a plain name "
-        "(sysctl kernel.core_pattern=core), or leave CoreDumpConfig out."
-    )
+        return f"the kernel hands core files to a program (core_pattern {pattern})"
+    return f"the kernel writes core files elsewhere (core_pattern {pattern})" if "/" in pattern else ""
 
 
 def file_names(folder: Path = _KERNEL_FOLDER) -> "re.Pattern[str]":
@@ -79,17 +74,23 @@ def _pattern(folder: Path) -> str:
     return (folder / "core_pattern").read_text(encoding="utf-8", errors="surrogateescape").strip()
 
 
-def take(working: Path, into: Path, names: "re.Pattern[str]") -> list[Core]:
+def take(working: Path, into: Path, names: "re.Pattern[str]", *, below: bool = False) -> list[Core]:
     """Move the finished core files of a working folder to where the instance cannot reach them.
 
-    Both are of one file system: nothing is copied. One that the kernel still writes is left for the next time. Blocks.
+    Both are of one file system: nothing is copied. One that the kernel still writes is left for the next time. Folders
+    ``below`` are looked into as well, up to a bound. Blocks.
     """
     found = []
-    with contextlib.suppress(FileNotFoundError), os.scandir(working) as entries:
-        for entry in entries:
-            if names.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
-                with contextlib.suppress(OSError):
-                    found.append(_take_one(Path(entry.path), into))
+    looked, folders = 0, [working]
+    while folders and looked < _MOST_ENTRIES:
+        with contextlib.suppress(OSError), os.scandir(folders.pop(0)) as entries:
+            for entry in entries:
+                looked += 1
+                if below and entry.is_dir(follow_symlinks=False):
+                    folders.append(Path(entry.path))
+                elif names.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                    with contextlib.suppress(OSError):
+                        found.append(_take_one(Path(entry.path), into))
     return [core for core in found if core is not None]
 
 

@@ -31,9 +31,9 @@ _CLEANING_SECONDS = 5.0
 class Running:
     """A container that was started; ``ended`` tells how it ended, once nothing of it is left."""
 
-    def __init__(self, pid: int, gate: int, group: Cgroup, socket: Path, *, ends_as_one: bool) -> None:
+    def __init__(self, pid: int, gate: int, group: Cgroup, address: str, *, ends_as_one: bool) -> None:
         self.pid = pid
-        self.address = f"unix:{socket}"
+        self.address = address
         self._descriptor = os.pidfd_open(pid)
         self._gate = gate
         self._group = group
@@ -99,11 +99,6 @@ class Launcher:
         self._zygotes = zygotes
         self._tasks = Tasks()
 
-    @property
-    def name(self) -> str:
-        """Name of its engine."""
-        return self._engine.name
-
     async def launch(self, launch: ServingLaunch) -> Running:
         """Start a container; the model's code runs when this returns. Raises LaunchFailed."""
         limits = GroupLimits(launch.memory_bytes, launch.vcpus, PROCESSES_OF_ONE)
@@ -116,7 +111,7 @@ class Launcher:
         except BaseException:
             await self._clean(launch, group)
             raise
-        running = Running(pid, gate, group, launch.socket, ends_as_one=self._engine.ends_as_one)
+        running = Running(pid, gate, group, f"unix:{launch.socket}", ends_as_one=self._engine.ends_as_one)
         self._tasks.start(f"watch {launch.instance_id}", self._watch(launch, running, group))
         try:
             await asyncio.to_thread(group.join, pid)

@@ -7,129 +7,68 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
-from moorage.engine.cgroups import CONTROLLERS, Cgroups, find_hierarchies
+from moorage.base.clock import SystemClock
+from moorage.engine import cores, volumes
+from moorage.engine.cgroups import Cgroups, find_hierarchies
+from moorage.engine.machine import GROUP_NEEDS, Machine, Need
+from moorage.engine.network import NetworkUnavailable, OutsideNetwork
 from moorage.engine.sandbox import Sandbox
+from moorage.serving import seccomp
 
-ENGINES = ("sandbox", "process")
-"""From the best to the one that works everywhere."""
+_SERVING_ENGINES = ("sandbox", "process")
+"""Those of built-in images."""
 
 _CHECK_SECONDS = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Promise:
-    """One thing that an instance can rely on, and which engines keep it on this machine."""
-
-    name: str
-    sandbox: bool
-    process: bool
-    advice: str
-    """What to do when the best engine here does not keep it; empty when it does."""
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """This machine as an engine sees it."""
-
-    engine: str
-    """The best engine that works here: ``sandbox`` or ``process``."""
-    bubblewrap: str | None
-    """Version of bubblewrap, None when it is not installed."""
-    sandbox_fault: str
-    """Why the sandbox does not work here; empty when it does."""
-    controllers: frozenset[str]
-    """Limits that control groups can set here: of memory, cpu and pids."""
-    uid: int
-    python: str
-    cpus: int
-    memory_bytes: int
-    promises: tuple[Promise, ...]
-
-    @property
-    def as_root(self) -> bool:
-        """Moorage runs as root."""
-        return self.uid == 0
 
 
 class EngineUnavailable(Exception):
     """The engine that was asked for does not work here; the text is for people."""
 
 
-def probe() -> Machine:
-    """Try what works here; takes about a tenth of a second and blocks."""
+def probe(*, network: bool = True) -> Machine:
+    """Try what works here; blocks for about a tenth of a second, and for another one if the network is tried too."""
     uid = os.getuid()
     bubblewrap = shutil.which("bwrap")
-    fault = _try_sandbox(bubblewrap, as_root=uid == 0) if bubblewrap else "bubblewrap is not installed"
-    controllers = _try_cgroups()
-    engine = "process" if fault else "sandbox"
     return Machine(
-        engine=engine,
+        lacks={need: why for need, why in _find_lacks(bubblewrap, as_root=uid == 0, network=network) if why},
         bubblewrap=_version(bubblewrap) if bubblewrap else None,
-        sandbox_fault=fault,
-        controllers=controllers,
         uid=uid,
         python=platform.python_version(),
         cpus=len(os.sched_getaffinity(0)),
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        promises=make_promises(fault, controllers, as_root=uid == 0),
     )
+
+
+def _find_lacks(bubblewrap: str | None, *, as_root: bool, network: bool) -> Iterator[tuple[Need, str]]:
+    """Try each thing; gives why it is not to be had, empty when it is."""
+    yield Need.SANDBOX, _try_sandbox(bubblewrap, as_root=as_root) if bubblewrap else "bubblewrap is not installed"
+    yield Need.ROOT, "" if as_root else "Moorage runs as an ordinary user"
+    yield Need.ORDINARY_USER, "Moorage runs as root, whose files are an instance's too" if as_root else ""
+    controllers = _try_cgroups()
+    for name, need in GROUP_NEEDS.items():
+        yield need, "" if name in controllers else f"the control group for {name} cannot be written"
+    yield Need.ANY_GROUP, "" if controllers else "control groups cannot be written"
+    yield Need.OUTSIDE_NETWORK, _try_network(as_root=as_root) if network else ""
+    yield Need.CALL_FILTER, "" if seccomp.is_available() else "this kernel or processor has no filter of system calls"
+    yield Need.CORE_FILES, cores.why_not_found()
+    yield Need.DOCKER, "no daemon was looked for"
+    unencrypted = volumes.why_not_encrypted()
+    yield Need.VOLUME, unencrypted and volumes.why_not_bounded()
+    yield Need.ENCRYPTION, unencrypted
 
 
 def choose_engine(wanted: str, machine: Machine) -> str:
-    """Decide which engine runs instances; raises EngineUnavailable when it is not to be had."""
+    """Decide which engine runs instances of built-in images; raises EngineUnavailable when it is not to be had."""
     if wanted == "auto":
         return machine.engine
-    if wanted not in ENGINES:
-        raise EngineUnavailable(f"There is no engine {wanted!r}: choose auto, {' or '.join(ENGINES)}.")
+    if wanted not in _SERVING_ENGINES:
+        raise EngineUnavailable(f"There is no engine {wanted!r}: choose auto, {' or '.join(_SERVING_ENGINES)}.")
     if wanted == "sandbox" and machine.sandbox_fault:
         raise EngineUnavailable(f"The engine sandbox does not work here: {machine.sandbox_fault}.")
     return wanted
-
-
-def make_promises(sandbox_fault: str, controllers: frozenset[str], *, as_root: bool) -> tuple[Promise, ...]:
-    """Say what holds here, engine by engine."""
-    works = not sandbox_fault
-    bubblewrap = "" if works else _sandbox_advice(sandbox_fault)
-    missing = [name for name in CONTROLLERS if name not in controllers]
-    groups = "" if not missing else _cgroups_advice(missing, as_root=as_root)
-    other_user = bubblewrap or ("" if as_root else "Start Moorage as root: only root can give others a user id.")
-    rows = (
-        ("an instance cannot see or signal other processes", works, False, bubblewrap),
-        ("an instance sees no files but its model, its environment and the system's", works, False, bubblewrap),
-        ("the model folder is read-only", works, False, bubblewrap),
-        ("each instance has its own /tmp and /dev/shm", works, False, bubblewrap),
-        ("an instance has no privileges and can get none", works, not as_root, bubblewrap),
-        ("each instance is a user of its own", works and as_root, False, other_user),
-        ("memory is limited to the instance type's", "memory" in controllers, "memory" in controllers, groups),
-        ("processors are limited to the instance type's", "cpu" in controllers, "cpu" in controllers, groups),
-        ("the number of processes is limited", "pids" in controllers, "pids" in controllers, groups),
-        ("an instance ends with all its processes", works, bool(controllers), bubblewrap and groups),
-        # Without either, a child that a model has detached outlives a kill -9 of its instance.
-        ("all instances end with Moorage", works, bool(controllers), bubblewrap and groups),
-    )
-    return tuple(Promise(name, bool(sandbox and works), process, advice) for name, sandbox, process, advice in rows)
-
-
-def _sandbox_advice(fault: str) -> str:
-    if "not installed" in fault:
-        return "Install bubblewrap (package bubblewrap of the distribution, command bwrap)."
-    return (
-        f"Bubblewrap does not work here ({fault}): allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, "
-        "kernel.apparmor_restrict_unprivileged_userns=0), or start the surrounding container with SYS_ADMIN."
-    )
-
-
-def _cgroups_advice(missing: list[str], *, as_root: bool) -> str:
-    names = ", ".join(missing)
-    if as_root:
-        return f"Control groups for {names} cannot be written: mount them writable (/sys/fs/cgroup)."
-    return (
-        f"Control groups for {names} cannot be written: start Moorage as root, or with a delegated group "
-        "(systemd-run --user --scope -p Delegate=yes moorage up). Until then only each process's own memory is bounded."
-    )
 
 
 def _try_cgroups() -> frozenset[str]:
@@ -142,6 +81,14 @@ def _try_cgroups() -> frozenset[str]:
         return cgroups.controllers
     finally:
         cgroups.close()
+
+
+def _try_network(*, as_root: bool) -> str:
+    try:
+        OutsideNetwork.open(SystemClock(), as_root=as_root).close()
+    except NetworkUnavailable as fault:
+        return str(fault)
+    return ""
 
 
 def _version(bubblewrap: str) -> str:

@@ -4,18 +4,24 @@ Two steps, because a fork is fast and bubblewrap's start is not. Bubblewrap give
 which there is nothing of Moorage but the extracted models and the instances' volumes, in folders that each instance
 covers or takes away before it gives up its privileges (``serving/isolation.py``). Started by root, an instance becomes
 a user that nobody else is; started by an ordinary user it stays that user, in a user namespace without capabilities.
-The network is the machine's.
+
+An isolated instance has a network of its own with nothing but a loopback. The others share one from which the outside
+is reached and this machine is not (``network.py``), or, where that cannot be had, the machine's own.
 """
 
+import os
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Protocol
 
 from moorage.engine.environments import Environment
 from moorage.engine.launch import ServingLaunch
+from moorage.engine.network import resolver_settings
 from moorage.engine.variables import HOSTNAME
-from moorage.serving.isolation import CAPABILITIES, MODEL_FOLDER
+from moorage.serving import seccomp
+from moorage.serving.isolation import CAPABILITIES, GROUPS_FOLDER, MODEL_FOLDER
 
 SERVING_FOLDER = Path(__file__).parents[1] / "serving"
 """Where the built-in model server's files are."""
@@ -31,9 +37,31 @@ _SETTINGS_FILES = (
 )  # fmt: skip
 """Of ``/etc`` only what libraries need: the rest is the machine's own business."""
 
+_RESOLVER = "resolv.conf"
+
 _FIRST_UID = 1_800_000_000
 _UIDS_OF_ONE = 4096
 """User ids that no account has: upper end of the range that systemd leaves to containers."""
+
+
+class Network(Protocol):
+    """What is needed of ``engine.network``."""
+
+    def enter(self) -> list[str]:
+        """Give the beginning of a command that runs in the network."""
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all instances have in common."""
+
+    network: Network | None = None
+    """Where those are that may have one; None: the machine's."""
+    groups: Mapping[str, str] = field(default_factory=dict)
+    """The control groups that an instance sees its limits in (``Cgroups.visible``)."""
+
+
+NOTHING_SHARED = Shared()
 
 
 class Sandbox:
@@ -42,11 +70,23 @@ class Sandbox:
     name = "sandbox"
     ends_as_one = True
 
-    def __init__(self, bubblewrap: str, *, models: Path, volumes: Path, scratch: Path, as_root: bool) -> None:
+    def __init__(  # noqa: PLR0913 - the folders and the privileges of a whole view
+        self,
+        bubblewrap: str,
+        *,
+        models: Path,
+        volumes: Path,
+        scratch: Path,
+        as_root: bool,
+        shared: Shared = NOTHING_SHARED,
+    ) -> None:
         self._bubblewrap = bubblewrap
         self._models = models
         self._volumes = volumes
         self._scratch = scratch
+        self._as_root = as_root
+        self._network = shared.network
+        self._groups = dict(shared.groups)
         block = zlib.crc32(bytes(scratch)) % 8192
         self._uids = UserIds(_FIRST_UID + block * _UIDS_OF_ONE) if as_root else None
 
@@ -57,6 +97,11 @@ class Sandbox:
         self._scratch.mkdir(parents=True, exist_ok=True)
         for name, text in make_settings_files(_read("/etc/hosts")).items():
             (self._scratch / name).write_text(text, encoding="utf-8")
+        resolver = self._scratch / _RESOLVER
+        resolver.unlink(missing_ok=True)
+        servers = None if self._network is None else resolver_settings()
+        if servers is not None:
+            resolver.write_text(servers, encoding="utf-8")
 
     def zygote_command(self, environment: Environment) -> list[str]:
         """Give the command of an environment's zygote, without its arguments; looks at the machine's folders."""
@@ -76,7 +121,7 @@ class Sandbox:
 
     def check_view(self, *, as_root: bool) -> dict[str, Any]:
         """Give the view for that check."""
-        return self._view(None, (), memory_bytes=2**20, uid=_FIRST_UID if as_root else None)
+        return self._view(None, (), memory_bytes=2**20, uid=_FIRST_UID if as_root else None, isolated=True)
 
     def order(self, launch: ServingLaunch, *, bounded: bool) -> dict[str, Any]:
         """Give the zygote's order to fork this instance; ``bounded``: a control group limits its memory."""
@@ -90,7 +135,11 @@ class Sandbox:
             "working_dir": "/tmp",  # noqa: S108 - the private one
             "core_bytes": launch.core_bytes,
             "memory_bytes": None if bounded else launch.memory_bytes,
-            "view": self._view(model, folders, memory_bytes=launch.memory_bytes, uid=uid, volume=volume),
+            "view": {
+                **self._view(model, folders, memory_bytes=launch.memory_bytes, uid=uid, isolated=launch.isolated),
+                "volume": volume,
+            },
+            "filtered": seccomp.is_available(),
         }
 
     def release(self, instance_id: str) -> None:
@@ -105,41 +154,47 @@ class Sandbox:
         return f"{_MODELS}/{path.relative_to(self._models)}"
 
     def _view(
-        self,
-        model: str | None,
-        folders: Iterable[Path],
-        *,
-        memory_bytes: int,
-        uid: int | None,
-        volume: str | None = None,
+        self, model: str | None, folders: Iterable[Path], *, memory_bytes: int, uid: int | None, isolated: bool
     ) -> dict[str, Any]:
         return {
             "hidden": [_MODELS],
             "removed": [_VOLUMES],
-            "volume": volume,
             "kept": [str(folder) for folder in folders if folder.is_relative_to("/tmp")],  # noqa: S108
             "model": model,
             "temporary_bytes": memory_bytes // 2,
             "hostname": HOSTNAME,
             "uid": uid,
+            "isolated": isolated,
+            "groups": self._groups,
         }
 
     def _command(self, folders: Iterable[Path]) -> list[str]:
         binds = same_place(folders)
         binds += [(str(SERVING_FOLDER), _SERVING), (str(self._models), _MODELS)]
+        resolver = self._scratch / _RESOLVER
         return [
-            self._bubblewrap,
+            *self._enter_network(),
             "--die-with-parent",
             *("--cap-drop", "ALL"),
             *(word for capability in CAPABILITIES for word in ("--cap-add", capability)),
             *make_system_arguments(),
             *make_settings_arguments(self._scratch),
+            *(("--ro-bind", str(resolver), "/etc/resolv.conf") if resolver.exists() else ()),
             *make_bind_arguments(binds),
             *("--bind", str(self._volumes), _VOLUMES),
-            *make_folder_arguments([MODEL_FOLDER]),
+            *make_folder_arguments([MODEL_FOLDER, GROUPS_FOLDER], known=("/sys", "/sys/devices")),
             *("--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/"),
             "--",
         ]
+
+    def _enter_network(self) -> list[str]:
+        if self._network is None:
+            return [self._bubblewrap]
+        command = [*self._network.enter(), self._bubblewrap]
+        if not self._as_root:
+            # In there this user is the network's root. One that owns nothing of it is what instances are to be.
+            command += ["--unshare-user", "--uid", str(os.getuid()), "--gid", str(os.getgid())]
+        return command
 
 
 class UserIds:

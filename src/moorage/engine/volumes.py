@@ -33,6 +33,9 @@ from moorage.kms.faults import KeyUnusable
 
 GIB = 2**30
 
+OVERLAY = "upper"
+"""Where the engine of unpacked images (``rootfs``) lays what a container writes over its image."""
+
 _MAKE = ("mkfs.ext4", "-q", "-F", "-m", "0", "-E", "lazy_itable_init=1,nodiscard")
 _MAKE_SECONDS = 60
 _FEATURES = "^has_journal,^resize_inode"
@@ -111,9 +114,12 @@ class Volume:
         """Core files that were found and are out of the instance's reach."""
         return self.folder / "cores"
 
-    def writable(self) -> list[Path]:
-        """Give the folders that the instance can write to: those above, and what its engine has added."""
-        own = {self.artifacts, self.cores}
+    def writable(self, *, still: bool = False) -> list[Path]:
+        """Give the folders that the instance can write to: those above, and what its engine has added.
+
+        ``still``: it lives, and out of an overlay's folder nothing may be moved while that is mounted.
+        """
+        own = {self.artifacts, self.cores} | ({self.folder / OVERLAY} if still else set())
         return [path for path in self.folder.iterdir() if path not in own and path.is_dir() and not path.is_symlink()]
 
 
@@ -168,8 +174,6 @@ class Volumes:
         return volume
 
     def _make_disk(self, name: str, size_bytes: int, key: str | None) -> None:
-        if os.geteuid() != 0:
-            raise VolumeRefused(why_not_bounded())
         place = self._folder / name
         disk = place / "disk"
         sealed = self._make_key(name, key) if key else None
@@ -228,20 +232,17 @@ def volumes_folder(data_dir: Path) -> Path:
 
 def why_not_bounded() -> str:
     """Say why an instance's disk cannot be bounded on this machine; empty when it can. Tries it; blocks."""
-    if os.geteuid() != 0:
-        return (
-            "Only root can give an instance a disk of its own (a file system in a file). Start Moorage as root, or "
-            "leave VolumeSizeInGB and KmsKeyId out."
-        )
     return _try(encrypted=False)
 
 
 def why_not_encrypted() -> str:
     """Say why an instance's disk cannot be encrypted on this machine; empty when it can. Tries it; blocks."""
-    return why_not_bounded() or _try(encrypted=True)
+    return _try(encrypted=True)
 
 
 def _try(*, encrypted: bool) -> str:
+    if os.geteuid() != 0:
+        return "only root can mount a file system that lies in a file"
     with tempfile.TemporaryDirectory(prefix="moorage-probe-") as folder:
         image, disk = Path(folder, "image"), Path(folder, "disk")
         disk.mkdir()
@@ -255,8 +256,7 @@ def _try(*, encrypted: bool) -> str:
         except VolumeRefused as fault:
             return str(fault)
         except OSError as fault:
-            said = fault.strerror or str(fault)
-            return f"A file system in a file cannot be had here ({said}): it needs loop devices and ext4."
+            return f"a file system in a file cannot be had here ({fault.strerror or fault})"
         finally:
             mounts.unmount_below(disk)
     return ""
@@ -267,7 +267,7 @@ def _make_image(image: Path, size_bytes: int, *, encrypted: bool) -> None:
         file.truncate(size_bytes)
     program = shutil.which(_MAKE[0], path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if program is None:
-        raise VolumeRefused("A disk cannot be made: mkfs.ext4 is not installed (package e2fsprogs).")
+        raise VolumeRefused("mkfs.ext4 is not installed (package e2fsprogs)")
     features = _FEATURES + (",encrypt" if encrypted else "")
     command = [program, *_MAKE[1:], "-O", features, str(image)]
     made = subprocess.run(
@@ -286,10 +286,7 @@ def _encrypt(disk: Path, key: bytes) -> bytes:
     except OSError as fault:
         if fault.errno not in {errno.EOPNOTSUPP, errno.ENOTTY, errno.ENOPKG}:
             raise
-        raise VolumeRefused(
-            "A volume cannot be encrypted here: this kernel's ext4 has no encryption (CONFIG_FS_ENCRYPTION), and "
-            "Moorage knows no other way (it does not use dm-crypt). Leave KmsKeyId out, or use another kernel."
-        ) from fault
+        raise VolumeRefused("ext4 of this kernel has no encryption (CONFIG_FS_ENCRYPTION)") from fault
     return identifier
 
 

@@ -5,7 +5,6 @@ encrypted one, and one for core files, are as large as VolumeSizeInGB says or ha
 """
 
 import asyncio
-import errno
 import json
 import logging
 from collections.abc import Callable
@@ -14,10 +13,9 @@ from dataclasses import replace
 from moorage.base.clock import Clock
 from moorage.base.settings import Limits
 from moorage.base.tasks import Tasks
-from moorage.engine import cores
 from moorage.engine.contract import Failure, InstanceSpec
-from moorage.engine.volumes import GIB, Volume, VolumeRefused, Volumes, Wanted, why_not_bounded
-from moorage.node.dumps import Dumps, Say
+from moorage.engine.volumes import GIB, Volume, VolumeRefused, Volumes, Wanted
+from moorage.node.dumps import Dumps, Say, key_arn
 from moorage.node.preparation import CannotPrepare
 
 log = logging.getLogger(__name__)
@@ -32,25 +30,22 @@ _LOOK_SECONDS = 2.0
 class Disks:
     """The disks of this machine's instances."""
 
-    def __init__(self, volumes: Volumes, dumps: Dumps, clock: Clock, limits: Limits, *, as_root: bool) -> None:
+    def __init__(self, volumes: Volumes, dumps: Dumps, clock: Clock, limits: Limits, *, bounded: bool) -> None:
+        """``bounded``: this machine can bound them. What is promised of them is refused before, where it cannot."""
         self._volumes = volumes
         self._dumps = dumps
         self._clock = clock
         self._limits = limits
-        self._as_root = as_root
+        self._bounded = bounded
         self._tasks = Tasks()
         self._making: dict[str, asyncio.Task[Volume | CannotPrepare]] = {}
         """Not to be left alone when whoever waits for it gives up: a thread does not."""
 
-    async def make(self, spec: InstanceSpec, memory_bytes: int, *, confined: bool) -> Volume | None:
-        """Give an instance the disk that it is to have; raises CannotPrepare.
-
-        ``confined``: its engine lets it write nowhere else.
-        """
-        wanted = self._want(spec, memory_bytes, confined=confined)
-        if wanted is None:
+    async def make(self, spec: InstanceSpec, memory_bytes: int) -> Volume | None:
+        """Give an instance the disk that it is to have; raises CannotPrepare."""
+        if spec.volume_gib is None and spec.kms_key is None and spec.core_dumps is None:
             return None
-        making = self._tasks.start("make a volume", self._make(spec, wanted))
+        making = self._tasks.start("make a volume", self._make(spec, self._want(spec, memory_bytes)))
         self._making[spec.instance_id] = making
         made = await asyncio.shield(making)
         if isinstance(made, CannotPrepare):
@@ -63,7 +58,18 @@ class Disks:
         except VolumeRefused as fault:
             return CannotPrepare(Failure.UNSUPPORTED, str(fault))
         except OSError as fault:
-            return await asyncio.to_thread(_explain, spec, fault)
+            size = f" of {spec.volume_gib} GiB" if spec.volume_gib is not None else ""
+            message = f"The volume{size} of the instance could not be made on this machine: {fault.strerror or fault}."
+            return CannotPrepare(Failure.CAPACITY, message)
+
+    def _want(self, spec: InstanceSpec, memory_bytes: int) -> Wanted:
+        size: int | None = max(SMALLEST_DEFAULT_BYTES, 2 * memory_bytes)
+        if spec.volume_gib is not None:
+            size = spec.volume_gib * GIB
+        elif spec.kms_key is None and not self._bounded:
+            size = None  # just a folder for core files
+        key = None if spec.kms_key is None else key_arn(spec, spec.kms_key)
+        return Wanted(size, key, json.dumps(replace(spec, containers=()).to_message()).encode())
 
     def core_bytes(self, spec: InstanceSpec, memory_bytes: int) -> int:
         """Give the size of the largest core file that an instance may leave."""
@@ -72,36 +78,11 @@ class Disks:
         disk = spec.volume_gib * GIB if spec.volume_gib is not None else memory_bytes
         return min(self._limits.core_dump_bytes, memory_bytes, disk)
 
-    def _want(self, spec: InstanceSpec, memory_bytes: int, *, confined: bool) -> Wanted | None:
-        promised = [
-            name
-            for name, value in (("VolumeSizeInGB", spec.volume_gib), ("KmsKeyId", spec.kms_key))
-            if value is not None
-        ]
-        if promised and not confined:
-            raise CannotPrepare(
-                Failure.UNSUPPORTED,
-                f"The engine process cannot keep {' and '.join(promised)}: what a model writes there may lie anywhere "
-                "on this machine. Use an engine that confines it (moorage doctor says what is missing for one), or "
-                "leave it out.",
-            )
-        if spec.core_dumps is not None and (reason := cores.why_not_found()):
-            raise CannotPrepare(Failure.UNSUPPORTED, reason)
-        if not promised and spec.core_dumps is None:
-            return None
-        size: int | None = max(SMALLEST_DEFAULT_BYTES, 2 * memory_bytes)
-        if spec.volume_gib is not None:
-            size = spec.volume_gib * GIB
-        elif not promised and not (confined and self._as_root):
-            size = None
-        note = json.dumps(replace(spec, containers=()).to_message()).encode()
-        return Wanted(size, spec.kms_key, note)
-
     async def watch(self, spec: InstanceSpec, say: Say) -> None:
         """Put the core files of an instance's other processes into their bucket while it lives on, for ever."""
         while True:
             await self._clock.sleep_until(self._clock.monotonic() + _LOOK_SECONDS)
-            await self._gather(spec, say)
+            await self._gather(spec, say, ended=False)
 
     async def leave(self, spec: InstanceSpec, say: Say) -> None:
         """Take back the disk of an instance that has ended, once the core files are off it."""
@@ -109,18 +90,18 @@ class Disks:
             await asyncio.wait([making])
         if not await asyncio.to_thread(self._volumes.has, spec.instance_id):
             return
-        await self._gather(spec, say)
+        await self._gather(spec, say, ended=True)
         self._dumps.forget(spec)
         try:
             await asyncio.to_thread(self._volumes.remove, spec.instance_id)
         except OSError as fault:
             log.error("the volume of %s could not be removed: %s", spec.instance_id, fault)
 
-    async def _gather(self, spec: InstanceSpec, say: Say) -> None:
+    async def _gather(self, spec: InstanceSpec, say: Say, *, ended: bool) -> None:
         try:
             if spec.core_dumps is not None:
                 volume = await asyncio.to_thread(self._volumes.open, spec.instance_id)
-                await self._dumps.gather(spec, volume, say)
+                await self._dumps.gather(spec, volume, say, ended=ended)
         except (OSError, VolumeRefused) as fault:
             log.error("the core dumps of %s could not be put away: %s", spec.instance_id, fault)
 
@@ -134,12 +115,3 @@ class Disks:
             else:  # it was killed while it made it
                 await asyncio.to_thread(self._volumes.remove, name)
             log.info("the volume that %s has left was removed", name)
-
-
-def _explain(spec: InstanceSpec, fault: OSError) -> CannotPrepare:
-    """Tell a machine that is full from one that cannot have volumes at all."""
-    if fault.errno != errno.ENOSPC and (reason := why_not_bounded()):
-        return CannotPrepare(Failure.UNSUPPORTED, reason)
-    size = f" of {spec.volume_gib} GiB" if spec.volume_gib is not None else ""
-    message = f"The volume{size} of the instance could not be made on this machine: {fault.strerror or fault}."
-    return CannotPrepare(Failure.CAPACITY, message)

@@ -18,8 +18,10 @@ from moorage.engine import cores
 from moorage.engine.contract import CoreDumps, InstanceSpec
 from moorage.engine.cores import Core
 from moorage.engine.volumes import Volume
+from moorage.kms.faults import KeyUnusable
+from moorage.kms.records import ALIAS, Home
 from moorage.objects.faults import UnusableUri
-from moorage.objects.store import Description, parse_s3_uri
+from moorage.objects.store import Description, Encryption, parse_s3_uri
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +36,16 @@ _CORE_FILE = Description(content_type="application/x-coredump")
 class Puts(Protocol):
     """What is needed of an object store."""
 
-    async def put(self, bucket: str, key: str, body: AsyncIterator[bytes], description: Description) -> Any:
-        """Keep an object; raises ServiceError."""
+    async def put(
+        self,
+        bucket: str,
+        key: str,
+        body: AsyncIterator[bytes],
+        description: Description,
+        *,
+        encryption: Encryption | None,
+    ) -> Any:
+        """Keep an object; raises ServiceError, KeyUnusable."""
 
 
 class Dumps:
@@ -48,11 +58,14 @@ class Dumps:
         self._of_instances: defaultdict[str, int] = defaultdict(int)
         self._of_variants: defaultdict[tuple[str, ...], deque[float]] = defaultdict(deque)
 
-    async def gather(self, spec: InstanceSpec, volume: Volume, say: Say) -> None:
-        """Put the core files that an instance has left into their bucket; what cannot be put is said and removed."""
+    async def gather(self, spec: InstanceSpec, volume: Volume, say: Say, *, ended: bool) -> None:
+        """Put the core files that an instance has left into their bucket; what cannot be put is said and removed.
+
+        While it lives only its working folders are looked into, once it has ``ended`` all that it could write to.
+        """
         if spec.core_dumps is None:
             return
-        await asyncio.to_thread(_take_all, volume)
+        await asyncio.to_thread(_take_all, volume, ended=ended)
         for core in await asyncio.to_thread(cores.taken, volume.cores):
             told = await self._put(spec, spec.core_dumps, core)
             log.info("%s: %s", spec.instance_id, told)
@@ -70,8 +83,9 @@ class Dumps:
         place = f"{config.destination.rstrip('/')}/{spec.endpoint}/{spec.variant}/{spec.instance_id}/{core.path.name}"
         try:
             bucket, key = parse_s3_uri(place)
-            await self._store.put(bucket, key, _pieces(core.path), _CORE_FILE)
-        except (ServiceError, UnusableUri, OSError) as fault:
+            encryption = Encryption(key_arn(spec, config.kms_key)) if config.kms_key else None
+            await self._store.put(bucket, key, _pieces(core.path), _CORE_FILE, encryption=encryption)
+        except (ServiceError, UnusableUri, KeyUnusable, OSError) as fault:
             return f"{core} could not be put at {place}: {getattr(fault, 'message', fault)}"
         self._of_instances[spec.instance_id] += 1
         self._of_variants[_variant(spec)].append(self._clock.now())
@@ -91,14 +105,21 @@ class Dumps:
         return ""
 
 
+def key_arn(spec: InstanceSpec, key: str) -> str:
+    """Give the ARN of a key that may be named by its id or an alias: those are of the instance's account and region."""
+    if key.startswith("arn:"):
+        return key
+    return Home(spec.account, spec.region).arn(key if key.startswith(ALIAS) else f"key/{key}")
+
+
 def _variant(spec: InstanceSpec) -> tuple[str, ...]:
     return spec.account, spec.region, spec.endpoint, spec.variant
 
 
-def _take_all(volume: Volume) -> None:
+def _take_all(volume: Volume, *, ended: bool) -> None:
     names = cores.file_names()
-    for folder in volume.writable():
-        cores.take(folder, volume.cores, names)
+    for folder in volume.writable(still=not ended):
+        cores.take(folder, volume.cores, names, below=ended)
 
 
 async def _pieces(path: Path) -> AsyncIterator[bytes]:

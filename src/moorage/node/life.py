@@ -20,9 +20,10 @@ from moorage.engine.exit import Exit
 from moorage.engine.launch import Container, Launch, LaunchFailed, Progress
 from moorage.engine.logs import open_log, read_tail, say
 from moorage.engine.ping import NoAnswer, ping
+from moorage.engine.promises import NOTHING_REFUSED, Refusals
 from moorage.node.disks import Disks
 from moorage.node.outcome import Ended, Outcome, judge
-from moorage.node.preparation import CannotPrepare, Preparation
+from moorage.node.preparation import CannotPrepare, Preparation, refuse_unkept
 from moorage.node.reports import Reports
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ class Surroundings:
     reports: Reports
     clock: Clock
     limits: Limits
+    refusals: Refusals = NOTHING_REFUSED
 
 
 class Life:
@@ -71,6 +73,7 @@ class Life:
         self._reports = around.reports
         self._clock = around.clock
         self._limits = around.limits
+        self._refusals = around.refusals
         self._stop = asyncio.Event()
         self._tasks = Tasks()
         self._last_ping = "no answer yet"
@@ -131,6 +134,7 @@ class Life:
     async def _prepare(self) -> Launch | CannotPrepare:
         descriptor = await asyncio.to_thread(open_log, self._log)
         try:
+            refuse_unkept(self._spec, self._refusals)
             launch, resolved = await self._preparation.prepare(self._spec, self._progress, self._installs(descriptor))
         except CannotPrepare as fault:
             return fault

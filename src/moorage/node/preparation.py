@@ -13,6 +13,7 @@ from moorage.engine.environments import Environment, EnvironmentFailure
 from moorage.engine.images import BuiltinImage
 from moorage.engine.launch import ImageEngine, ImageFailure, ImageLaunch, Launch, Progress, ServingLaunch
 from moorage.engine.logs import log_path
+from moorage.engine.promises import Refusals, asked_for
 from moorage.engine.variables import HOSTNAME, container_variables, count_threads, make_variables
 from moorage.engine.volumes import Volume
 
@@ -54,7 +55,7 @@ class Artifacts(Protocol):
 class Disks(Protocol):
     """What is needed of ``node.disks``."""
 
-    async def make(self, spec: InstanceSpec, memory_bytes: int, *, confined: bool) -> Volume | None:
+    async def make(self, spec: InstanceSpec, memory_bytes: int) -> Volume | None:
         """Give an instance the disk that it is to have; raises CannotPrepare."""
 
     def core_bytes(self, spec: InstanceSpec, memory_bytes: int) -> int:
@@ -89,16 +90,11 @@ class Preparation:
         image_engine: ImageEngine | None = None,
         *,
         disks: Disks,
-        confined: bool,
     ) -> None:
-        """``image_engine`` runs what is not built in; None: nothing does.
-
-        ``confined``: an instance of a built-in image can write only where it is meant to (not so in ``process``).
-        """
+        """``image_engine`` runs what is not built in; None: nothing does."""
         self._environments = environments
         self._artifacts = artifacts
         self._disks = disks
-        self._confined = confined
         self._places = places
         self._machine_cpus = machine_cpus
         self._image_engine = image_engine
@@ -132,7 +128,7 @@ class Preparation:
         memory_bytes = resources.memory_mib * 2**20
         environment, (volume, model) = await asyncio.gather(
             self._environments.ensure(image, progress),
-            self._disk_and_model(spec, container, memory_bytes, progress, confined=self._confined),
+            self._disk_and_model(spec, container, memory_bytes, progress),
         )
         environment = await self._with_requirements(environment, model, installs)
         threads = count_threads(container.environment, resources.vcpus, self._machine_cpus)
@@ -163,7 +159,7 @@ class Preparation:
         memory_bytes = resources.memory_mib * 2**20
         resolved, (volume, model) = await asyncio.gather(
             engine.ensure(container.resolved_image or container.image, progress),
-            self._disk_and_model(spec, container, memory_bytes, progress, confined=True),
+            self._disk_and_model(spec, container, memory_bytes, progress),
         )
         launch = ImageLaunch(
             instance_id=spec.instance_id,
@@ -187,10 +183,10 @@ class Preparation:
         self._artifacts.release(spec.instance_id)
 
     async def _disk_and_model(
-        self, spec: InstanceSpec, container: ContainerSpec, memory_bytes: int, progress: Progress, *, confined: bool
+        self, spec: InstanceSpec, container: ContainerSpec, memory_bytes: int, progress: Progress
     ) -> tuple[Path | None, Path | None]:
         """Get the instance's disk and, meanwhile, its model; one that is to be encrypted lies on that disk only."""
-        making = self._disks.make(spec, memory_bytes, confined=confined)
+        making = self._disks.make(spec, memory_bytes)
         if spec.kms_key is None:
             volume, model = await asyncio.gather(making, self._model(spec, container, self._artifacts, progress))
         elif (volume := await making) is None:
@@ -224,6 +220,15 @@ class Preparation:
             return await self._environments.overlay(environment, requirements, installs)
         except EnvironmentFailure as fault:
             raise CannotPrepare(Failure.START, str(fault)) from fault
+
+
+def refuse_unkept(spec: InstanceSpec, refusals: Refusals) -> None:
+    """Refuse what the engine cannot keep that would run an instance; raises CannotPrepare."""
+    is_serving = images.resolve(only_container(spec).image) is not None
+    refused = refusals.serving if is_serving else refusals.images or {}
+    for member in asked_for(spec):
+        if member in refused:
+            raise CannotPrepare(Failure.UNSUPPORTED, f"{member}: {refused[member]}")
 
 
 def only_container(spec: InstanceSpec) -> ContainerSpec:

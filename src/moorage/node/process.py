@@ -11,6 +11,7 @@ from moorage.base.ids import SystemIds
 from moorage.base.process import run_process
 from moorage.base.settings import Settings
 from moorage.base.tasks import Tasks
+from moorage.engine import promises
 from moorage.engine.artifacts import Artifacts
 from moorage.engine.cgroups import Cgroups, groups_of
 from moorage.engine.commands import Runner, run_plainly
@@ -20,9 +21,12 @@ from moorage.engine.installer import Installer
 from moorage.engine.launch import Container, Engine, ImageEngine, LaunchFailed, ServingLaunch
 from moorage.engine.launcher import Launcher
 from moorage.engine.logs import say
-from moorage.engine.probe import EngineUnavailable, Machine, choose_engine, probe
+from moorage.engine.machine import Machine, Need
+from moorage.engine.network import NetworkUnavailable, SharedNetwork
+from moorage.engine.probe import EngineUnavailable, choose_engine, probe
 from moorage.engine.process import PlainProcess
-from moorage.engine.sandbox import Sandbox
+from moorage.engine.promises import Refusals
+from moorage.engine.sandbox import Sandbox, Shared
 from moorage.engine.volumes import Volumes, volumes_folder
 from moorage.engine.zygote import Zygotes
 from moorage.kms.ring import open_ring
@@ -51,21 +55,23 @@ def run(settings: Settings) -> None:
     run_process("node", partial(_run, settings, SystemClock()))
 
 
-async def _run(settings: Settings, clock: Clock, stop: asyncio.Event) -> None:
+async def _run(settings: Settings, clock: SystemClock, stop: asyncio.Event) -> None:
     # The middle process of a fork ends at once; its orphan, the instance, is to be ours (serving/zygote.py).
     adopt_orphans()
-    machine = await asyncio.to_thread(probe)
+    machine = await asyncio.to_thread(partial(probe, network=False))
     places = Places(settings.run_dir / "i", settings.data_dir / "logs")
     cgroups = await asyncio.to_thread(_clean, settings, places)
     volumes = Volumes(volumes_folder(settings.data_dir), open_ring(settings, clock, SystemIds()))
     await asyncio.to_thread(volumes.prepare)
     leftovers = await asyncio.to_thread(volumes.names)
     image_engine = _make_image_engine(settings, machine)
-    launcher = await _make_launcher(settings, machine, cgroups, clock)
-    engines = Engines(launcher, image_engine)
+    network = await _make_network(settings, machine, clock)
+    engines = Engines(await _make_launcher(settings, machine, cgroups, clock, network), image_engine)
+    refusals = _judge(settings, machine, image_engine)
     store = open_store(settings, clock, SystemIds())
     artifacts = Artifacts(store, settings.data_dir / "models", settings.limits, clock)
-    disks = Disks(volumes, Dumps(store, clock, settings.limits), clock, settings.limits, as_root=machine.as_root)
+    dumps = Dumps(store, clock, settings.limits)
+    disks = Disks(volumes, dumps, clock, settings.limits, bounded=Need.VOLUME not in machine.lacks)
     preparation = Preparation(
         Environments(settings.environments, clock, runner=_make_runner(settings, machine)),
         artifacts,
@@ -73,10 +79,9 @@ async def _run(settings: Settings, clock: Clock, stop: asyncio.Event) -> None:
         machine.cpus,
         image_engine,
         disks=disks,
-        confined=launcher.name != "process",
     )
-    reports = Reports()
-    surroundings = Surroundings(preparation, engines, disks, reports, clock, settings.limits)
+    reports = Reports(refusals.by_all)
+    surroundings = Surroundings(preparation, engines, disks, reports, clock, settings.limits, refusals)
 
     def make_life(spec: InstanceSpec) -> Life:
         return Life(spec, places.log(spec), surroundings)
@@ -86,12 +91,16 @@ async def _run(settings: Settings, clock: Clock, stop: asyncio.Event) -> None:
     tasks = Tasks()
     tasks.start("leftover volumes", disks.leave_leftovers(leftovers, lambda spec: partial(say, places.log(spec))))
     tasks.start("upkeep", keep_house(artifacts, settings.data_dir, settings.limits, clock))
+    if network is not None:
+        tasks.start("keep the network of instances", network.keep())
     await stop.wait()
     await agent.close(settings.limits.stop_grace_seconds + _AFTER_GRACE_SECONDS)
     server.close()
     await tasks.close()
     await engines.close()
     await asyncio.to_thread(volumes.close)
+    if network is not None:
+        await asyncio.to_thread(network.close)
     store.close()
 
 
@@ -104,9 +113,30 @@ def _clean(settings: Settings, places: Places) -> Cgroups:
     return cgroups
 
 
-async def _make_launcher(settings: Settings, machine: Machine, cgroups: Cgroups, clock: Clock) -> "Launcher | NoEngine":
+def _judge(settings: Settings, machine: Machine, image_engine: ImageEngine | None) -> Refusals:
+    """Say what the engines here cannot do as the API's members ask."""
+    serving = machine.engine if settings.engine == "auto" else settings.engine
+    images = None if image_engine is None else promises.refusals(machine, image_engine.name)
+    return Refusals(promises.refusals(machine, serving), images)
+
+
+async def _make_network(settings: Settings, machine: Machine, clock: SystemClock) -> SharedNetwork | None:
+    """Make the network of instances that may have one; None: they are in the machine's, and the log says why."""
+    if machine.sandbox_fault or settings.engine == "process":
+        return None
     try:
-        engine = make_engine(choose_engine(settings.engine, machine), settings, machine)
+        return await asyncio.to_thread(SharedNetwork, clock, as_root=machine.as_root)
+    except NetworkUnavailable as fault:
+        advice = promises.advise(Need.OUTSIDE_NETWORK, machine)
+        log.warning("instances share the machine's network: %s. %s", fault, advice)
+        return None
+
+
+async def _make_launcher(
+    settings: Settings, machine: Machine, cgroups: Cgroups, clock: Clock, network: SharedNetwork | None
+) -> "Launcher | NoEngine":
+    try:
+        engine = make_engine(choose_engine(settings.engine, machine), settings, machine, cgroups, network)
     except EngineUnavailable as fault:
         log.error("%s", fault)
         return NoEngine(str(fault))
@@ -114,6 +144,8 @@ async def _make_launcher(settings: Settings, machine: Machine, cgroups: Cgroups,
     if machine.engine != engine.name or machine.sandbox_fault:
         log.warning("instances run in the engine %s: %s", engine.name, machine.sandbox_fault or "as it was set")
     zygotes = Zygotes(engine, clock, settings.data_dir / "logs" / "zygotes")
+    if network is not None:
+        network.tell(zygotes.retire)
     return Launcher(engine, cgroups, zygotes)
 
 
@@ -132,7 +164,9 @@ def _bubblewrap() -> str:
     return shutil.which("bwrap") or "bwrap"
 
 
-def make_engine(name: str, settings: Settings, machine: Machine) -> Engine:
+def make_engine(
+    name: str, settings: Settings, machine: Machine, cgroups: Cgroups, network: SharedNetwork | None
+) -> Engine:
     """Make the engine of a name that ``choose_engine`` gave."""
     if name == "sandbox":
         return Sandbox(
@@ -141,14 +175,13 @@ def make_engine(name: str, settings: Settings, machine: Machine) -> Engine:
             volumes=volumes_folder(settings.data_dir),
             scratch=settings.run_dir / _SCRATCH,
             as_root=machine.as_root,
+            shared=Shared(network, cgroups.visible),
         )
     return PlainProcess(scratch=settings.data_dir / "instances")
 
 
 class NoEngine:
     """Stands for an engine that was asked for and cannot be had: each launch fails and says why."""
-
-    name = "none"
 
     def __init__(self, reason: str) -> None:
         self._reason = reason

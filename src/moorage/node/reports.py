@@ -1,7 +1,7 @@
 """What the node agent knows of its instances, and who hears of changes."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 from moorage.base.link import Message
@@ -18,18 +18,23 @@ class Listener:
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    complete: bool
     reports: tuple[InstanceReport, ...]
+    refuses: Mapping[str, str] | None = None
+    """None: what is told are changes."""
 
     def to_message(self) -> Message:
         reports = [report.to_message() for report in self.reports]
-        return {"op": "report", "complete": self.complete, "instances": reports}
+        if self.refuses is None:
+            return {"op": "report", "complete": False, "instances": reports}
+        return {"op": "report", "complete": True, "instances": reports, "refuses": dict(self.refuses)}
 
 
 class Reports:
     """The newest report of each instance."""
 
-    def __init__(self) -> None:
+    def __init__(self, refuses: Mapping[str, str] | None = None) -> None:
+        """``refuses``: the API's members that no engine here can do, and why (``engine.promises``)."""
+        self._refuses = dict(refuses or {})
         self._reports: dict[str, InstanceReport] = {}
         self._listeners: set[Listener] = set()
         self._closed = False
@@ -60,14 +65,14 @@ class Reports:
         listener = Listener()
         self._listeners.add(listener)
         try:
-            yield _Told(complete=True, reports=tuple(self._reports.values())).to_message()
+            yield _Told(tuple(self._reports.values()), self._refuses).to_message()
             while listener.changed or not self._closed:
                 await listener.wake.wait()
                 listener.wake.clear()
                 changed, listener.changed = listener.changed, {}
                 reports = tuple(self._reports[name] for name in changed if name in self._reports)
                 if reports:
-                    yield _Told(complete=False, reports=reports).to_message()
+                    yield _Told(reports).to_message()
         finally:
             self._listeners.discard(listener)
 

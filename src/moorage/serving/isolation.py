@@ -8,17 +8,25 @@ covered: a mount that a process without capabilities inherits cannot be taken of
 either (mount_namespaces(7), "locked" mounts).
 """
 
+import contextlib
 import ctypes
+import fcntl
 import os
 import resource
 import signal
+import socket
+import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-CAPABILITIES = ("CAP_SYS_ADMIN", "CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP")
-"""What the zygote keeps: mounts and namespaces, the change of user, giving capabilities away."""
+CAPABILITIES = ("CAP_SYS_ADMIN", "CAP_NET_ADMIN", "CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP")
+"""What the zygote keeps: mounts and namespaces, the loopback of an isolated instance, the change of user, giving
+capabilities away."""
+
+GROUPS_FOLDER = "/sys/fs/cgroup"
+"""Where programs look for the limits that they run under."""
 
 MODEL_FOLDER = "/opt/ml/model"
 """Where the container contract puts the model (data-plane.md section 7.3)."""
@@ -28,12 +36,16 @@ _CLONE_NEWCGROUP = 0x02000000
 _CLONE_NEWUTS = 0x04000000
 _CLONE_NEWIPC = 0x08000000
 _CLONE_NEWPID = 0x20000000
+_CLONE_NEWNET = 0x40000000
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1, 2, 4, 8
 _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 32, 4096, 16384, 1 << 18
 _MNT_DETACH = 2
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NAME = 1, 4, 15
 _PR_CAPBSET_DROP, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 24, 36, 38
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
+_INTERFACE_REQUEST = "16sH22x"
+"""``struct ifreq``: an interface's name and its flags."""
 _CAPABILITY_VERSION_3 = 0x20080522
 _MOST_CAPABILITIES = 64
 
@@ -52,13 +64,18 @@ class View:
     """Folders below ``/tmp`` that stay visible in the private ``/tmp``: parts of the environment."""
     model: str | None
     """The model's folder as the zygote sees it; None gives an empty folder that can be written to."""
-    volume: str | None
-    """The instance's disk as the zygote sees it; None: what it may write lies in memory."""
     temporary_bytes: int
     """Size of ``/tmp`` and of ``/dev/shm``."""
     hostname: str
     uid: int | None
     """User and group id to become; None: stay the (ordinary) user that started Moorage."""
+    volume: str | None = None
+    """The instance's disk as the zygote sees it; None: what it may write lies in memory."""
+    isolated: bool = False
+    """No network but a loopback of its own."""
+    groups: Mapping[str, str] = field(default_factory=dict)
+    """Control groups to be seen in ``/sys/fs/cgroup``: name of the folder and controllers of version 1; ``""``: all
+    of version 2."""
 
     @classmethod
     def from_message(cls, message: Mapping[str, Any]) -> "View":
@@ -67,9 +84,13 @@ class View:
         return cls(**{**message, **lists})
 
 
-def separate() -> None:
-    """Leave the zygote's mounts, IPC objects and host name; the next child is process 1 of its own process list."""
-    _call("unshare", ctypes.c_int(_CLONE_NEWNS | _CLONE_NEWPID | _CLONE_NEWIPC | _CLONE_NEWUTS))
+def separate(*, isolated: bool) -> None:
+    """Leave the zygote's mounts, IPC objects, host name and, if ``isolated``, its network.
+
+    The next child is process 1 of its own process list. What listens already goes on listening where it is.
+    """
+    network = _CLONE_NEWNET if isolated else 0
+    _call("unshare", ctypes.c_int(_CLONE_NEWNS | _CLONE_NEWPID | _CLONE_NEWIPC | _CLONE_NEWUTS | network))
 
 
 def build_view(view: View) -> None:
@@ -87,11 +108,30 @@ def build_view(view: View) -> None:
     _mount("proc", "/proc", "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
     name = view.hostname.encode()
     _call("sethostname", name, ctypes.c_size_t(len(name)))
+    if view.isolated:
+        _raise_loopback()
 
 
-def hide_groups() -> None:
-    """Make the control group that this process is in look like the root of all."""
+def show_groups(groups: Mapping[str, str]) -> None:
+    """Make the control group that this process is in look like the root of all, and its limits readable.
+
+    Where a container around Moorage forbids these mounts the limits hold all the same: they are not seen then.
+    """
     _call("unshare", ctypes.c_int(_CLONE_NEWCGROUP))
+    with contextlib.suppress(OSError):
+        _mount_groups(groups)
+
+
+def _mount_groups(groups: Mapping[str, str]) -> None:
+    flags = _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
+    if "" in groups:
+        _mount("cgroup", GROUPS_FOLDER, "cgroup2", flags)
+    elif groups:
+        _mount("cgroup", GROUPS_FOLDER, "tmpfs", flags & ~_MS_RDONLY, "size=4k,mode=0755")
+        for name, controllers in groups.items():
+            Path(GROUPS_FOLDER, name).mkdir()
+            _mount("cgroup", f"{GROUPS_FOLDER}/{name}", "cgroup", flags, controllers)
+        _mount(None, GROUPS_FOLDER, None, flags | _MS_REMOUNT | _MS_BIND)
 
 
 def give_up_privileges(uid: int | None) -> None:
@@ -178,6 +218,13 @@ def _name_the_user(uid: int) -> None:
         unnamed.chmod(0o644)
         _mount(str(unnamed), path, None, _MS_BIND)
         unnamed.unlink()
+
+
+def _raise_loopback() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        asked = fcntl.ioctl(any_socket, _SIOCGIFFLAGS, struct.pack(_INTERFACE_REQUEST, b"lo", 0))
+        name, flags = struct.unpack(_INTERFACE_REQUEST, asked)
+        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack(_INTERFACE_REQUEST, name, flags | _IFF_UP))
 
 
 def _drop_capabilities() -> None:

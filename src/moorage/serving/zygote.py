@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import isolation
+from . import isolation, seccomp
 from .isolation import MODEL_FOLDER, View
 
 MESSAGE_BYTES = 256 * 1024
@@ -50,6 +50,8 @@ class Order:
     """Limit for each process, where there is no cgroup to limit them all."""
     view: View | None
     """None: no namespaces (the ``process`` engine)."""
+    filtered: bool
+    """Refuse the system calls that no model needs."""
 
     @classmethod
     def from_message(cls, message: Mapping[str, Any]) -> "Order":
@@ -109,7 +111,7 @@ def _fork_instance(order: Order, listener: int, log: int, gate: int) -> int:
 def _be_the_middle(order: Order, descriptors: tuple[int, int, int], writer: int) -> NoReturn:
     try:
         if order.view is not None:
-            isolation.separate()
+            isolation.separate(isolated=order.view.isolated)
         # Until the instance can hear it, a SIGTERM has to wait: the kernel drops those that process 1 of its list does
         # not handle, and nobody sends another.
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
@@ -155,8 +157,10 @@ def _pass(gate: int, order: Order) -> None:
     if os.read(gate, 1) != b"1":
         os._exit(_SETUP_FAILED)
     if order.view is not None:
-        isolation.hide_groups()
+        isolation.show_groups(order.view.groups)
     isolation.give_up_privileges(None if order.view is None else order.view.uid)
+    if order.filtered:
+        seccomp.install()
     isolation.adopt_orphans()
     isolation.die_with_parent()
     poll = select.poll()
@@ -203,7 +207,7 @@ def _run(listener: int, model_dir: str) -> int:
 def check(view: View) -> None:
     """Do once what each instance does before the model's code runs; says what could not be had and exits with 1."""
     try:
-        isolation.separate()
+        isolation.separate(isolated=view.isolated)
     except OSError as fault:
         sys.exit(str(fault))
     child = os.fork()
@@ -216,7 +220,7 @@ def check(view: View) -> None:
 def _check_inside(view: View) -> NoReturn:
     try:
         isolation.build_view(view)
-        isolation.hide_groups()
+        isolation.show_groups(view.groups)
         isolation.give_up_privileges(view.uid)
         Path(MODEL_FOLDER, "check").touch()
         alone = [path.name for path in Path("/proc").iterdir() if path.name.isdigit()] == ["1"]

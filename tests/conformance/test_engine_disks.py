@@ -4,21 +4,13 @@ import asyncio
 import os
 import shutil
 import subprocess
-import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.conformance.test_engines import MACHINE, ORDINARY_UID, as_ordinary_user, needs_root, needs_sandbox
-from tests.support.engines import OBEDIENT, Bench, Instance, bench
+from tests.support.engines import OBEDIENT, Bench, Instance
 
 from moorage.engine import cores
-from moorage.engine.volumes import Wanted, why_not_bounded, why_not_encrypted
-
-NO_DISK, NO_SECRET, NO_CORES = why_not_bounded(), why_not_encrypted(), cores.why_not_found()
-needs_disk = pytest.mark.skipif(bool(NO_DISK), reason=NO_DISK)
-needs_encryption = pytest.mark.skipif(bool(NO_SECRET), reason=NO_SECRET)
-needs_cores = pytest.mark.skipif(bool(NO_CORES), reason=NO_CORES)
+from moorage.engine.volumes import Wanted
 
 SMALL = Wanted(64 * 2**20)
 FOLDER = Wanted(None)
@@ -29,26 +21,12 @@ FILL = """[
 ]"""
 
 
-@pytest.fixture
-async def sandbox(tmp_path: Path) -> AsyncIterator[Bench]:
-    if MACHINE.sandbox_fault:
-        pytest.skip(f"no sandbox: {MACHINE.sandbox_fault}")
-    async with bench("sandbox", tmp_path) as made:
-        yield made
-
-
-@pytest.fixture(params=[pytest.param("sandbox", marks=needs_sandbox), "process"])
-async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
-    async with bench(request.param, tmp_path) as made:
-        yield made
-
-
 async def obedient(bench: Bench, volume: Wanted, name: str = "model", core_bytes: int = 0) -> Instance:
     instance = await bench.start(bench.model(OBEDIENT, name), volume=volume, core_bytes=core_bytes)
     return await instance.is_ready()
 
 
-@needs_disk
+@pytest.mark.promise("volume-size")
 @pytest.mark.parametrize("path", ["/tmp/x", "x", "/var/tmp/x"])
 async def test_model_that_writes_more_than_its_disk_holds_gets_enospc(sandbox: Bench, path: str) -> None:
     neighbour = await obedient(sandbox, SMALL, "neighbour")
@@ -58,14 +36,14 @@ async def test_model_that_writes_more_than_its_disk_holds_gets_enospc(sandbox: B
     assert await instance.ask("6 * 7") == "42"
 
 
-@needs_disk
+@pytest.mark.promise("volume-size")
 async def test_disk_shows_its_size_to_whoever_asks(sandbox: Bench) -> None:
     instance = await obedient(sandbox, SMALL)
     total = int(await instance.ask("__import__('shutil').disk_usage('/tmp').total"))
     assert 0.9 * 64 * 2**20 < total <= 64 * 2**20
 
 
-@needs_disk
+@pytest.mark.promise("volume-size")
 async def test_instance_without_model_data_finds_its_empty_model_folder_on_the_disk(sandbox: Bench) -> None:
     instance = await sandbox.start(None, volume=SMALL)
     await instance.end()
@@ -76,7 +54,7 @@ async def test_instance_without_model_data_finds_its_empty_model_folder_on_the_d
     assert (volume.model.stat().st_mode & 0o1777, volume.temporary.stat().st_mode & 0o1777) == (0o1777, 0o1777)
 
 
-@needs_disk
+@pytest.mark.promise("volume-size")
 async def test_memory_files_are_not_on_the_disk(sandbox: Bench) -> None:
     instance = await obedient(sandbox, SMALL)
     assert await instance.ask("os.stat('/tmp').st_dev == os.stat('/dev/shm').st_dev") == "False"
@@ -96,7 +74,7 @@ async def test_no_instance_sees_the_disk_of_another(sandbox: Bench) -> None:
     assert "secret-of-a-neighbour" not in found
 
 
-@needs_disk
+@pytest.mark.promise("volume-size")
 async def test_disk_knows_no_devices_and_no_other_users_programs(sandbox: Bench) -> None:
     instance = await obedient(sandbox, SMALL)
     mounts = eval(await instance.ask("Path('/proc/self/mountinfo').read_text()")).splitlines()
@@ -104,7 +82,7 @@ async def test_disk_knows_no_devices_and_no_other_users_programs(sandbox: Bench)
     assert {"nosuid", "nodev"} <= set(options.split(","))
 
 
-@needs_disk
+@pytest.mark.promise("volume-size")
 async def test_instance_that_lives_pins_no_other_ones_disk(sandbox: Bench, tmp_path: Path) -> None:
     first = await obedient(sandbox, SMALL, "first")
     second = await obedient(sandbox, SMALL, "second")
@@ -117,7 +95,7 @@ async def test_instance_that_lives_pins_no_other_ones_disk(sandbox: Bench, tmp_p
     ]
 
 
-@needs_encryption
+@pytest.mark.promise("volume-key")
 async def test_model_on_an_encrypted_disk_is_read_only_and_unreadable_from_outside(
     sandbox: Bench, tmp_path: Path
 ) -> None:
@@ -150,7 +128,7 @@ def model_fn(folder):
 """
 
 
-@needs_cores
+@pytest.mark.promise("core-dumps")
 async def test_crash_leaves_a_core_file_that_gdb_opens(engine: Bench) -> None:
     if shutil.which("gdb") is None:
         pytest.skip("gdb is not installed")
@@ -170,14 +148,14 @@ async def test_crash_leaves_a_core_file_that_gdb_opens(engine: Bench) -> None:
     assert "_PyEval" in said.stdout or "libffi" in said.stdout or "PyBytes_FromString" in said.stdout, said.stdout
 
 
-@needs_cores
+@pytest.mark.promise("core-dumps")
 async def test_core_file_is_cut_off_at_its_bound(engine: Bench) -> None:
     instance = await engine.start(engine.model(CRASHES), volume=FOLDER, core_bytes=2**20)
     await instance.end()
     assert 0 < take(engine, instance).path.stat().st_size <= 2**20
 
 
-@needs_cores
+@pytest.mark.promise("core-dumps")
 async def test_crash_leaves_nothing_where_no_core_is_wanted(engine: Bench) -> None:
     instance = await engine.start(engine.model(CRASHES), volume=FOLDER)
     await instance.end()
@@ -185,7 +163,7 @@ async def test_crash_leaves_nothing_where_no_core_is_wanted(engine: Bench) -> No
     assert list(volume.temporary.iterdir()) == []
 
 
-@needs_cores
+@pytest.mark.promise("core-dumps")
 async def test_core_of_a_process_that_the_model_has_started_is_found_while_the_model_lives(engine: Bench) -> None:
     instance = await obedient(engine, FOLDER, core_bytes=2**30)
     crash = "import ctypes; ctypes.string_at(0)"
@@ -202,25 +180,3 @@ def take(engine: Bench, instance: Instance) -> cores.Core:
     volume = engine.volumes.open(instance.launch.instance_id)
     (core,) = cores.take(volume.temporary, volume.cores, cores.file_names())
     return core
-
-
-# --- an ordinary user
-
-
-@pytest.mark.slow  # runs this file once more
-@pytest.mark.timeout(300)
-@needs_root
-@needs_sandbox
-def test_all_this_holds_for_an_ordinary_user(tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    home.mkdir()
-    os.chown(home, ORDINARY_UID, ORDINARY_UID)
-    tests = Path(__file__).parents[1]
-    command = [
-        *as_ordinary_user(tests.parent, Path(sys.prefix), Path(sys.base_prefix), home),
-        *("env", f"HOME={home}", sys.executable, "-m", "pytest", "-q", "-rs"),
-        *("-p", "no:cacheprovider", "-n", "0", f"--basetemp={home}/t", __file__),
-    ]
-    said = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tests.parent)
-    assert said.returncode == 0, said.stdout + said.stderr
-    assert "Only root can give an instance a disk of its own" in said.stdout
