@@ -17,6 +17,7 @@ from moorage.base.ids import CountingIds
 from moorage.base.link import Link
 from moorage.base.tasks import Tasks
 from moorage.control.dispatch import OPERATIONS
+from moorage.control.capacity import Capacity
 from moorage.control.events import Recorder
 from moorage.control.node_link import NodeLink
 from moorage.control.operations.call import Call, Services
@@ -114,12 +115,14 @@ class ControlWorld:
         killer: Killer | None = None,
         apply_seconds: float = 0.0,
         drain_seconds: float = 0.0,
+        strict: bool = False,
     ) -> None:
         self.clock = VirtualClock()
         self.killer = killer or Killer()
         self.violations: list[str] = []
         self.quotas: dict[str, int] = {}
         """Limits of instances, by AWS's names."""
+        self.capacity = Capacity(lambda: self.link.machine, strict=strict)
         self._folder = folder
         self._others = Tasks()
         self._saved = orjson.dumps(Snapshot(0).to_message())
@@ -149,6 +152,7 @@ class ControlWorld:
                 clock=self.clock,
                 ids=self._ids,
                 patience=PATIENCE,
+                capacity=self.capacity,
                 started_at=self.clock.now(),
             ),
             self._tasks,
