@@ -74,7 +74,9 @@ def test_log_begins_with_a_whole_line() -> None:
 
 def test_message_of_the_node_agent_becomes_a_sentence() -> None:
     report = a_report("i-1", InstanceState.FAILED, failure=Failure.HEALTH_CHECK, message="It ended with exit code 1")
-    assert failure_reason(a_variant("v"), a_variant("v").containers, report).endswith("for this endpoint. It ended with exit code 1.")
+    assert failure_reason(a_variant("v"), a_variant("v").containers, report).endswith(
+        "for this endpoint. It ended with exit code 1."
+    )
 
 
 def test_overlong_message_is_cut() -> None:

@@ -166,11 +166,8 @@ def test_conflict_matrix(request_: dict[str, Any], *, refused: bool) -> None:
 @pytest.mark.parametrize(
     "member",
     [
-        "InstancePools",
-        "VariantInstanceProvisionTimeoutInSeconds",
         "ServerlessConfig",
         "ManagedInstanceScaling",
-        "CapacityReservationConfig",
         "AcceleratorPartitionLayouts",
     ],
 )

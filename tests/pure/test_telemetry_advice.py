@@ -14,6 +14,7 @@ EXPECTED = {
     Failure.HEALTH_CHECK: "model_fn",
     Failure.OUT_OF_MEMORY: "a larger InstanceType",
     Failure.CAPACITY: "cannot hold what was asked for",
+    Failure.UNSUPPORTED: "See which promises each engine keeps here",
 }
 MESSAGES = {Failure.OUT_OF_MEMORY: "The container was killed at the memory limit of the instance"}
 

@@ -98,6 +98,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             publisher,
             has_image,
             lambda account, uri: has_object(objects, account, uri),
+            capacity,
             settings.quotas,
         )
         feed = EventFeed(store, clock, await _start_courier(settings, store, clock, tasks))

@@ -16,8 +16,8 @@ from sqlalchemy import Connection
 from moorage.base.ids import CountingIds
 from moorage.base.link import Link
 from moorage.base.tasks import Tasks
-from moorage.control.dispatch import OPERATIONS
 from moorage.control.capacity import Capacity
+from moorage.control.dispatch import OPERATIONS
 from moorage.control.events import Recorder
 from moorage.control.node_link import NodeLink
 from moorage.control.operations.call import Call, Services
@@ -107,7 +107,7 @@ class _Node(NodeLink):
 class ControlWorld:
     """One control plane after another, and what stays when it dies."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a test may want to be otherwise
         self,
         folder: Path,
         *,
@@ -206,7 +206,7 @@ class ControlWorld:
             return True
 
         services = Services(
-            self.store, self.clock, self.link, self.publisher, lambda _uri: True, has_object, self.quotas
+            self.store, self.clock, self.link, self.publisher, lambda _uri: True, has_object, self.capacity, self.quotas
         )
         return Call(services, ACCOUNT, REGION, round(self.clock.now(), 3))
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from moorage.control.planning.failures import NO_CAPACITY, crash_loop_reason, failure_reason, no_room_reason
 from moorage.control.planning.observed import Observed, Patience
 from moorage.control.planning.pools import pool_of, pools_of, rank_of, with_containers
-from moorage.engine.contract import ENDED, InstanceReport, InstanceState
+from moorage.engine.contract import ENDED, Failure, InstanceReport, InstanceState
 from moorage.state.records import DeployedVariant, InstanceRecord
 
 ADDED_AT_ONCE = 100
@@ -36,6 +36,8 @@ class Fleet:
     """Neither retired nor ended."""
     lost: tuple[tuple[InstanceRecord, InstanceReport], ...]
     """Ended by themselves."""
+    refused: tuple[tuple[InstanceRecord, InstanceReport], ...]
+    """Cannot be run on this machine as they are: another launch would be another refusal, so none follows them."""
     leaving: int
     """How many are retired and still there."""
 
@@ -46,11 +48,13 @@ class Fleet:
         """Sort a variant's instances of one generation."""
         mine = [(i, observed.reports.get(i.instance_id)) for i in instances if place_of(i) == (variant.name, number)]
         serving = [(i, report) for i, report in mine if i.retired_at is None]
+        ended = [(i, report) for i, report in serving if report is not None and report.state in ENDED]
         return cls(
             variant=variant,
             number=number,
             live=tuple((i, report) for i, report in serving if report is None or report.state not in ENDED),
-            lost=tuple((i, report) for i, report in serving if report is not None and report.state in ENDED),
+            lost=tuple((i, report) for i, report in ended if report.failure != Failure.UNSUPPORTED),
+            refused=tuple((i, report) for i, report in ended if report.failure == Failure.UNSUPPORTED),
             leaving=sum(1 for i, _ in mine if i.retired_at is not None),
         )
 
@@ -101,7 +105,7 @@ def why_it_fails(fleets: Sequence[Fleet], began_at: float, draft: Draft) -> str 
     """Say why fleets that have been asked for cannot be had, if they cannot."""
     now, patience = draft.now, draft.patience
     for fleet in fleets:
-        for instance, report in fleet.lost:
+        for instance, report in (*fleet.refused, *fleet.lost):
             if report.state == InstanceState.FAILED:
                 return failure_reason(fleet.variant, pool_of(fleet.variant, instance).containers, report)
         if fleet.variant.setbacks + bool(fleet.lost) > patience.setbacks:
@@ -124,9 +128,10 @@ def keep_fleets(fleets: Sequence[Fleet], draft: Draft) -> tuple[DeployedVariant,
 
 def _keep(fleet: Fleet, draft: Draft) -> DeployedVariant:
     variant = _count_setbacks(_learn_images(fleet), fleet, draft)
-    surplus = len(fleet.live) - variant.desired_count
+    surplus = len(fleet.live) + len(fleet.refused) - variant.desired_count
     if surplus > 0:
-        draft.retire.extend(instance.instance_id for instance, _ in _least_useful(fleet)[:surplus])
+        leaving = [*fleet.refused, *_least_useful(fleet)][:surplus]
+        draft.retire.extend(instance.instance_id for instance, _ in leaving)
     if surplus < 0:
         # Also when the launch has to wait: what is recorded keeps its room, or its turn among those who wait for room.
         draft.add.extend([Place(variant.name, fleet.number)] * min(-surplus, ADDED_AT_ONCE))

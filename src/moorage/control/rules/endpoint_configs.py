@@ -33,6 +33,9 @@ _VARIANT = {
     "ContainerStartupHealthCheckTimeoutInSeconds": ...,
     "EnableSSMAccess": ...,
     "InferenceAmiVersion": ...,
+    "InstancePools": {"InstanceType": ..., "Priority": ..., "ModelNameOverride": ...},
+    "VariantInstanceProvisionTimeoutInSeconds": ...,
+    "CapacityReservationConfig": ...,
 }
 _BUILT = {
     "EndpointConfigName": ...,
