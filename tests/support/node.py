@@ -179,7 +179,7 @@ async def node(
         disks = Disks(volumes, Dumps(store, clock, limits), clock, limits, bounded=not why_not_bounded())
         laid_out = LaidOutArtifacts(folder / "models")
         preparation = Preparation(BareEnvironments(), artifacts or laid_out, places, 2, disks=disks)
-        reports = Reports(refusals.by_all)
+        reports = Reports({"refuses": dict(refusals.by_all)})
         around = Surroundings(preparation, Engines(made.launcher), disks, reports, clock, limits, refusals)
         agent = Agent(reports, lambda spec: Life(spec, places.log(spec), around))
         server = await link.listen(made.sockets / "node.sock", agent.serve)

@@ -42,6 +42,8 @@ class Machine:
     python: str
     cpus: int
     memory_bytes: int
+    gpus: int = 0
+    """NVIDIA's, as their driver lists them."""
 
     @property
     def engine(self) -> str:

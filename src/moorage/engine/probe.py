@@ -39,6 +39,7 @@ def probe(*, network: bool = True) -> Machine:
         python=platform.python_version(),
         cpus=len(os.sched_getaffinity(0)),
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        gpus=count_gpus(),
     )
 
 
@@ -58,6 +59,11 @@ def _find_lacks(bubblewrap: str | None, *, as_root: bool, network: bool) -> Iter
     unencrypted = volumes.why_not_encrypted()
     yield Need.VOLUME, unencrypted and volumes.why_not_bounded()
     yield Need.ENCRYPTION, unencrypted
+
+
+def count_gpus(drivers: Path = Path("/proc/driver/nvidia/gpus")) -> int:
+    """Count the GPUs that NVIDIA's driver has found."""
+    return sum(1 for _ in drivers.iterdir()) if drivers.is_dir() else 0
 
 
 def choose_engine(wanted: str, machine: Machine) -> str:

@@ -8,6 +8,7 @@ from functools import partial
 from moorage.base import link
 from moorage.base.clock import Clock, SystemClock
 from moorage.base.ids import SystemIds
+from moorage.base.link import Message
 from moorage.base.process import run_process
 from moorage.base.settings import Settings
 from moorage.base.tasks import Tasks
@@ -80,7 +81,7 @@ async def _run(settings: Settings, clock: SystemClock, stop: asyncio.Event) -> N
         image_engine,
         disks=disks,
     )
-    reports = Reports(refusals.by_all)
+    reports = Reports({"machine": resources(machine), "refuses": dict(refusals.by_all)})
     surroundings = Surroundings(preparation, engines, disks, reports, clock, settings.limits, refusals)
 
     def make_life(spec: InstanceSpec) -> Life:
@@ -102,6 +103,11 @@ async def _run(settings: Settings, clock: SystemClock, stop: asyncio.Event) -> N
     if network is not None:
         await asyncio.to_thread(network.close)
     store.close()
+
+
+def resources(machine: Machine) -> Message:
+    """Say what a machine has for instances."""
+    return {"vcpus": machine.cpus, "memory_mib": machine.memory_bytes // 2**20, "gpus": machine.gpus}
 
 
 def _clean(settings: Settings, places: Places) -> Cgroups:
