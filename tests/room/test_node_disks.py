@@ -217,7 +217,7 @@ async def test_model_of_an_encrypted_instance_is_nowhere_in_plain(tmp_path: Path
 
 @needs_encryption
 async def test_unknown_key_fails_the_instance_by_its_name(sandbox: Scene) -> None:
-    await sandbox.launch("i-1", kms_key="alias/none")
+    await sandbox.launch("i-1", kms_key=NO_KEY)
     report = await sandbox.control.comes_to("i-1", FAILED)
     assert (report.failure, report.message) == (
         Failure.UNSUPPORTED,
@@ -319,12 +319,11 @@ async def test_core_is_encrypted_with_the_key_that_the_configuration_names(tmp_p
     clock, ids = SystemClock(), SystemIds()
     ring = KeyRing(tmp_path / "kms", clock, ids)
     key = ring.create_key(Home("000000000000", "us-east-1"))
-    ring.create_alias("alias/dumps", key)
     async with scene("process", tmp_path) as made:
-        await made.launch("i-1", CRASHES_WHILE_LOADING, core_dumps=CoreDumps("s3://dumps", "alias/dumps"))
+        await made.launch("i-1", CRASHES_WHILE_LOADING, core_dumps=CoreDumps("s3://dumps", key.arn))
         (name,) = await made.dumped()
         kept = (await made.store.head("dumps", name)).encryption
-        await made.launch("i-2", CRASHES_WHILE_LOADING, core_dumps=CoreDumps("s3://dumps", "alias/none"))
+        await made.launch("i-2", CRASHES_WHILE_LOADING, core_dumps=CoreDumps("s3://dumps", NO_KEY))
         await made.control.comes_to("i-2", FAILED)
         await until(lambda: made.left == [], "its volume is gone")
         assert "could not be put at s3://dumps/ep/v1/i-2/core" in made.log("i-2")

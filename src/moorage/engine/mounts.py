@@ -64,7 +64,8 @@ def mounted_below(folder: Path) -> list[Path]:
     """Give the mounts at a folder and below it, in the order of their making."""
     lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
     targets = [Path(os.fsdecode(_unescaped(line.split(b" ", 5)[4]))) for line in lines]
-    return [target for target in targets if target.is_relative_to(folder)]
+    whole = folder.resolve()  # the kernel names no links
+    return [target for target in targets if target.is_relative_to(whole)]
 
 
 def _unescaped(text: bytes) -> bytes:

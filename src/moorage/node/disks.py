@@ -15,7 +15,7 @@ from moorage.base.settings import Limits
 from moorage.base.tasks import Tasks
 from moorage.engine.contract import Failure, InstanceSpec
 from moorage.engine.volumes import GIB, Volume, VolumeRefused, Volumes, Wanted
-from moorage.node.dumps import Dumps, Say, key_arn
+from moorage.node.dumps import Dumps, Say
 from moorage.node.preparation import CannotPrepare
 
 log = logging.getLogger(__name__)
@@ -68,8 +68,7 @@ class Disks:
             size = spec.volume_gib * GIB
         elif spec.kms_key is None and not self._bounded:
             size = None  # just a folder for core files
-        key = None if spec.kms_key is None else key_arn(spec, spec.kms_key)
-        return Wanted(size, key, json.dumps(replace(spec, containers=()).to_message()).encode())
+        return Wanted(size, spec.kms_key, json.dumps(replace(spec, containers=()).to_message()).encode())
 
     def core_bytes(self, spec: InstanceSpec, memory_bytes: int) -> int:
         """Give the size of the largest core file that an instance may leave."""

@@ -19,7 +19,6 @@ from moorage.engine.contract import CoreDumps, InstanceSpec
 from moorage.engine.cores import Core
 from moorage.engine.volumes import Volume
 from moorage.kms.faults import KeyUnusable
-from moorage.kms.records import ALIAS, Home
 from moorage.objects.faults import UnusableUri
 from moorage.objects.store import Description, Encryption, parse_s3_uri
 
@@ -83,7 +82,7 @@ class Dumps:
         place = f"{config.destination.rstrip('/')}/{spec.endpoint}/{spec.variant}/{spec.instance_id}/{core.path.name}"
         try:
             bucket, key = parse_s3_uri(place)
-            encryption = Encryption(key_arn(spec, config.kms_key)) if config.kms_key else None
+            encryption = Encryption(config.kms_key) if config.kms_key else None
             await self._store.put(bucket, key, _pieces(core.path), _CORE_FILE, encryption=encryption)
         except (ServiceError, UnusableUri, KeyUnusable, OSError) as fault:
             return f"{core} could not be put at {place}: {getattr(fault, 'message', fault)}"
@@ -103,13 +102,6 @@ class Dumps:
         if len(sent) >= most:
             return f"this variant has left {most} within an hour (MOORAGE_CORE_DUMPS_PER_HOUR)"
         return ""
-
-
-def key_arn(spec: InstanceSpec, key: str) -> str:
-    """Give the ARN of a key that may be named by its id or an alias: those are of the instance's account and region."""
-    if key.startswith("arn:"):
-        return key
-    return Home(spec.account, spec.region).arn(key if key.startswith(ALIAS) else f"key/{key}")
 
 
 def _variant(spec: InstanceSpec) -> tuple[str, ...]:
