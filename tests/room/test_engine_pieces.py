@@ -9,7 +9,7 @@ from moorage.engine import cgroups, network, probe
 from moorage.engine.cgroups import Cgroups, GroupLimits, Hierarchies
 from moorage.engine.machine import Machine, Need
 from moorage.engine.ping import parse_status
-from moorage.engine.probe import EngineUnavailable, choose_engine, judge_core_pattern
+from moorage.engine.probe import EngineUnavailable, choose_engine
 from moorage.engine.sandbox import UserIds, make_bind_arguments, make_settings_files
 from moorage.engine.trees import ProcessEntry, parse_stat, tree_of
 from moorage.engine.variables import count_threads, make_variables
@@ -198,16 +198,6 @@ def test_engine_that_does_not_work_here_is_refused_with_the_reason() -> None:
         choose_engine("sandbox", machine("bubblewrap is not installed"))
     with pytest.raises(EngineUnavailable, match="There is no engine 'docker'"):
         choose_engine("docker", machine())
-
-
-@pytest.mark.parametrize("pattern", ["core", "core.%e.%p"])
-def test_core_files_lie_where_the_program_ran(pattern: str) -> None:
-    assert judge_core_pattern(pattern) == ""
-
-
-@pytest.mark.parametrize("pattern", ["|/usr/share/apport/apport %p", "/var/crash/core.%p"])
-def test_core_files_that_go_elsewhere_are_named(pattern: str) -> None:
-    assert pattern in judge_core_pattern(pattern)
 
 
 def test_name_servers_on_the_machines_own_loopback_are_left_out(

@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 import os
+import secrets
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,9 @@ from moorage.engine.ping import NoAnswer, ping
 from moorage.engine.process import PlainProcess
 from moorage.engine.sandbox import Network, Sandbox, Shared
 from moorage.engine.variables import make_variables
+from moorage.engine.volumes import Volumes, Wanted
 from moorage.engine.zygote import Zygotes
+from moorage.kms.faults import KeyUnusable
 from moorage.serving.isolation import adopt_orphans
 
 DEADLINE_SECONDS = 20.0
@@ -120,6 +123,33 @@ class Instance:
         return await asyncio.wait_for(asyncio.shield(self.running.ended), DEADLINE_SECONDS)
 
 
+@dataclass(frozen=True)
+class MadeKey:
+    plaintext: bytes
+    sealed: bytes
+
+
+class OneKey:
+    """A key ring that has ``alias/mine``, and remembers what it has sealed."""
+
+    def __init__(self) -> None:
+        self.made: list[MadeKey] = []
+
+    def data_key(self, key: str, context: Mapping[str, str]) -> MadeKey:
+        if not key.endswith("alias/mine"):
+            raise KeyUnusable(f"There is no key {key}.")
+        plaintext = secrets.token_bytes(32)
+        made = MadeKey(plaintext, repr(sorted(context.items())).encode() + bytes(255 - byte for byte in plaintext))
+        self.made.append(made)
+        return made
+
+    def open(self, sealed: bytes, context: Mapping[str, str]) -> bytes:
+        head = repr(sorted(context.items())).encode()
+        if not sealed.startswith(head):
+            raise KeyUnusable("The context is another's.")
+        return bytes(255 - byte for byte in sealed.removeprefix(head))
+
+
 @dataclass
 class Bench:
     """One engine of this machine, with a folder for everything."""
@@ -131,6 +161,7 @@ class Bench:
     cgroups: Cgroups
     zygotes: Zygotes
     launcher: Launcher
+    volumes: Volumes
     count: int = 0
     instances: list[Instance] = field(default_factory=list)
 
@@ -149,11 +180,16 @@ class Bench:
         vcpus: float = 1,
         variables: dict[str, str] | None = None,
         environment: Environment = BARE,
+        volume: Wanted | None = None,
+        made: tuple[str, Path] | None = None,
+        core_bytes: int = 0,
         isolated: bool = False,
     ) -> Instance:
-        """Start an instance of a model."""
+        """Start an instance of a model; ``made`` is the name and the folder of a volume that is there already."""
         self.count += 1
-        name = f"i-{self.count:017x}"
+        name, disk = made or (f"i-{self.count:017x}", None)
+        if volume is not None:
+            disk = self.volumes.make(name, volume).folder
         launch = ServingLaunch(
             instance_id=name,
             environment=environment,
@@ -164,6 +200,8 @@ class Bench:
             vcpus=vcpus,
             socket=self.sockets / f"{name}.sock",
             log=self.folder / "logs" / f"{name}.log",
+            volume=disk,
+            core_bytes=core_bytes,
             isolated=isolated,
         )
         instance = Instance(launch, await self.launcher.launch(launch))
@@ -189,8 +227,9 @@ def make_engine(name: str, folder: Path, shared: Shared) -> Engine:
     """Make an engine whose models, sockets and logs are in a folder."""
     if name == "sandbox":
         bubblewrap = shutil.which("bwrap") or "bwrap"
-        models, scratch = folder / "models", folder / "sandbox"
-        return Sandbox(bubblewrap, models=models, scratch=scratch, as_root=os.getuid() == 0, shared=shared)
+        models, volumes, scratch = folder / "models", folder / "volumes", folder / "sandbox"
+        as_root = os.getuid() == 0
+        return Sandbox(bubblewrap, models=models, volumes=volumes, scratch=scratch, as_root=as_root, shared=shared)
     return PlainProcess(scratch=folder / "instances")
 
 
@@ -206,7 +245,9 @@ async def bench(
     (folder / "models").mkdir(exist_ok=True)
     zygotes = Zygotes(engine, clock or SystemClock(), folder / "logs" / "zygotes")
     sockets = Path(tempfile.mkdtemp(prefix="moorage-"))
-    made = Bench(folder, sockets, engine, cgroups, zygotes, Launcher(engine, cgroups, zygotes))
+    volumes = Volumes(folder / "volumes", OneKey())
+    volumes.prepare()
+    made = Bench(folder, sockets, engine, cgroups, zygotes, Launcher(engine, cgroups, zygotes), volumes)
     try:
         yield made
     finally:
@@ -215,6 +256,7 @@ async def bench(
                 await instance.running.kill()
                 await instance.end()
         await made.launcher.close()
+        volumes.close()
         shutil.rmtree(sockets)
 
 

@@ -1,26 +1,34 @@
 """A node agent with a bare environment, and a control plane's end of its link."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
 from tests.support.engines import BARE, DEADLINE_SECONDS, bench
+from tests.support.objects import store_in
 
 from moorage.base import link
 from moorage.base.clock import SystemClock
 from moorage.base.files import write_whole
 from moorage.base.settings import Limits
-from moorage.engine.artifacts import ArtifactFailure
+from moorage.base.tasks import Tasks
+from moorage.engine.artifacts import ArtifactFailure, Artifacts
 from moorage.engine.built_folder import lay_over
 from moorage.engine.contract import ContainerSpec, InstanceReport, InstanceSpec, InstanceState
 from moorage.engine.environments import Environment, EnvironmentFailure
 from moorage.engine.images import BuiltinImage
 from moorage.engine.launch import Progress
+from moorage.engine.logs import say
 from moorage.engine.promises import NOTHING_REFUSED, Refusals
+from moorage.engine.volumes import why_not_bounded
 from moorage.node.agent import Agent
+from moorage.node.disks import Disks
+from moorage.node.dumps import Dumps
 from moorage.node.engines import Engines
 from moorage.node.life import Life, Surroundings
 from moorage.node.preparation import Places, Preparation
@@ -50,8 +58,17 @@ class LaidOutArtifacts:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.released: list[str] = []
 
-    async def fetch(self, url: str, progress: Progress) -> Path:
+    def at(self, folder: Path) -> "LaidOutArtifacts":
+        """Copy what is laid out to where it is asked for: an artefact that is extracted there."""
+        shutil.copytree(self._folder, folder)
+        return LaidOutArtifacts(folder)
+
+    def release(self, holder: str) -> None:
+        self.released.append(holder)
+
+    async def fetch(self, url: str, progress: Progress, _holder: str) -> Path:
         progress(f"fetching {url}")
         name = url.removeprefix("s3://models/")
         if name == "slow":
@@ -61,7 +78,7 @@ class LaidOutArtifacts:
             raise ArtifactFailure(f"There is no model data at {url}.")
         return folder
 
-    async def with_code(self, model: Path | None, code: Path) -> Path:
+    async def with_code(self, model: Path | None, code: Path, _holder: str) -> Path:
         name = f"{model.parent.name if model else ''}+{code.parent.name}"
         folder = self._folder / name / "content"
         folder.parent.mkdir()
@@ -145,21 +162,36 @@ async def call(socket: Path, models: Path) -> AsyncIterator[ControlEnd]:
 
 @asynccontextmanager
 async def node(
-    engine: str, folder: Path, limits: Limits = QUICK, refusals: Refusals = NOTHING_REFUSED
+    engine: str,
+    folder: Path,
+    limits: Limits = QUICK,
+    refusals: Refusals = NOTHING_REFUSED,
+    *,
+    artifacts: Artifacts | None = None,
 ) -> AsyncIterator[Path]:
     """Have a node agent in this process; gives its socket."""
     async with bench(engine, folder) as made:
         places = Places(made.sockets, folder / "logs")
-        preparation = Preparation(BareEnvironments(), LaidOutArtifacts(folder / "models"), places, 2)
-        reports = Reports(refusals.by_all)
-        around = Surroundings(preparation, Engines(made.launcher), reports, SystemClock(), limits, refusals)
+        clock = SystemClock()
+        store = store_in(folder)
+        volumes = made.volumes
+        leftovers = await asyncio.to_thread(volumes.names)
+        disks = Disks(volumes, Dumps(store, clock, limits), clock, limits, bounded=not why_not_bounded())
+        laid_out = LaidOutArtifacts(folder / "models")
+        preparation = Preparation(BareEnvironments(), artifacts or laid_out, places, 2, disks=disks)
+        reports = Reports({"refuses": dict(refusals.by_all)})
+        around = Surroundings(preparation, Engines(made.launcher), disks, reports, clock, limits, refusals)
         agent = Agent(reports, lambda spec: Life(spec, places.log(spec), around))
         server = await link.listen(made.sockets / "node.sock", agent.serve)
+        tasks = Tasks()
+        tasks.start("leftovers", disks.leave_leftovers(leftovers, lambda spec: partial(say, places.log(spec))))
         try:
             yield made.sockets / "node.sock"
         finally:
             await agent.close(DEADLINE_SECONDS)
             server.close()
+            await tasks.close()
+            store.close()
 
 
 async def _serve(engine: str, folder: Path) -> None:

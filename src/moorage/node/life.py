@@ -18,9 +18,10 @@ from moorage.base.tasks import Tasks
 from moorage.engine.contract import ENDED, Failure, InstanceReport, InstanceSpec, InstanceState
 from moorage.engine.exit import Exit
 from moorage.engine.launch import Container, Launch, LaunchFailed, Progress
-from moorage.engine.logs import open_log, read_tail
+from moorage.engine.logs import open_log, read_tail, say
 from moorage.engine.ping import NoAnswer, ping
 from moorage.engine.promises import NOTHING_REFUSED, Refusals
+from moorage.node.disks import Disks
 from moorage.node.outcome import Ended, Outcome, judge
 from moorage.node.preparation import CannotPrepare, Preparation, refuse_unkept
 from moorage.node.reports import Reports
@@ -54,6 +55,7 @@ class Surroundings:
 
     preparation: Preparation
     launcher: Launcher
+    disks: Disks
     reports: Reports
     clock: Clock
     limits: Limits
@@ -68,6 +70,7 @@ class Life:
         self._log = log
         self._preparation = around.preparation
         self._launcher = around.launcher
+        self._disks = around.disks
         self._reports = around.reports
         self._clock = around.clock
         self._limits = around.limits
@@ -92,7 +95,7 @@ class Life:
         self._stop.set()
 
     async def run(self) -> None:
-        """Live to the end; the last report has one of the ENDED states."""
+        """Live to the end; the last report has one of the ENDED states. What is done after it delays nobody."""
         try:
             outcome = await self._live()
         except LaunchFailed as fault:
@@ -113,6 +116,8 @@ class Life:
             pid=None,
             address=None,
         )
+        await self._disks.leave(self._spec, self._say)
+        self._preparation.release(self._spec)
 
     async def _live(self) -> Outcome:
         preparing = self._tasks.start("prepare", self._prepare())
@@ -151,8 +156,14 @@ class Life:
 
         return tell
 
+    def _say(self, line: str) -> None:
+        """Add a line to the container's log; blocks."""
+        say(self._log, line)
+
     async def _run_container(self, container: Container) -> Outcome:
         address = container.address
+        if self._spec.core_dumps is not None:
+            self._tasks.start("watch for core dumps", self._disks.watch(self._spec, self._say))
         becoming_ready = self._tasks.start("become ready", self._become_ready(address))
         await self._first(becoming_ready, container.ended)
         was_ready = becoming_ready.done() and becoming_ready.result()
