@@ -82,7 +82,7 @@ def _unpacked(packed: IO[bytes]) -> Iterator[_Stream]:
     start = packed.read(4)
     packed.seek(0)
     if start.startswith(_GZIP):
-        with gzip.GzipFile(fileobj=packed) as plain:
+        with gzip.GzipFile(fileobj=packed, mode="rb") as plain:
             yield plain
     elif start == _ZSTD:
         with _unpacked_by_zstd(packed) as plain_output:
