@@ -187,6 +187,10 @@ class Settings:
     kms_key_file: Path | None = None
     """File with the key that all keys of the key ring are wrapped with; None: ``kms/master.key`` of the data folder."""
 
+    plain_registries: str = ""
+    """Container registries that are spoken to without TLS: ``host`` or ``host:port``, separated by commas. Those of
+    this machine's loopback always are."""
+
     event_webhook: str = ""
     """URL that events of endpoints are posted to; empty: none."""
 
@@ -205,6 +209,11 @@ class Settings:
     def environments(self) -> Path:
         """Folder of the environments of built-in images, shared by all installations of this user."""
         return self.environments_dir or cache_dir() / "environments"
+
+    @property
+    def images(self) -> Path:
+        """Folder of the images that are unpacked, for when no container engine has them."""
+        return self.data_dir / "images"
 
     def to_message(self) -> dict[str, Any]:
         """Give the JSON form, for the process that the command line starts.
