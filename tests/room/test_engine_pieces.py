@@ -1,5 +1,6 @@
 """The pure pieces of the engines."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -196,8 +197,11 @@ def test_best_engine_is_chosen_unless_another_is_named() -> None:
 def test_engine_that_does_not_work_here_is_refused_with_the_reason() -> None:
     with pytest.raises(EngineUnavailable, match="bubblewrap is not installed"):
         choose_engine("sandbox", machine("bubblewrap is not installed"))
-    with pytest.raises(EngineUnavailable, match="There is no engine 'docker'"):
-        choose_engine("docker", machine())
+    without_docker = replace(machine(), lacks={Need.DOCKER: "no daemon answers"})
+    with pytest.raises(EngineUnavailable, match="no daemon answers"):
+        choose_engine("docker", without_docker)
+    with pytest.raises(EngineUnavailable, match="There is no engine 'rocket'"):
+        choose_engine("rocket", machine())
 
 
 def test_name_servers_on_the_machines_own_loopback_are_left_out(
