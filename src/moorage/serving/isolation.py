@@ -59,7 +59,7 @@ class View:
     hidden: tuple[str, ...]
     """Folders of the zygote's view to be covered: all models, one of which is this instance's."""
     removed: tuple[str, ...]
-    """Folders to be taken away with what is mounted in them: all volumes. Covered, they could not be unmounted."""
+    """Folders to be taken away with what is mounted in them: all volumes, whose names are their instances'."""
     kept: tuple[str, ...]
     """Folders below ``/tmp`` that stay visible in the private ``/tmp``: parts of the environment."""
     model: str | None
@@ -98,12 +98,12 @@ def build_view(view: View) -> None:
     _mount(None, "/", None, _MS_REC | _MS_PRIVATE)
     _show_model(view)
     for folder in view.hidden:
-        _mount("none", folder, "tmpfs", _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, "size=4k,mode=0")
+        _cover(folder)
     _private_folder("/dev/shm", view.temporary_bytes)  # noqa: S108 - the private one
     _mount("devpts", "/dev/pts", "devpts", _MS_NOSUID | _MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620")
     _private_temporary_folder(view)
     for folder in view.removed:
-        _call("umount2", folder.encode(), ctypes.c_int(_MNT_DETACH))
+        _take_away(folder)
     _name_the_user(os.getuid() if view.uid is None else view.uid)
     _mount("proc", "/proc", "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
     name = view.hostname.encode()
@@ -189,6 +189,19 @@ def _show_model(view: View) -> None:
         _mount(f"{view.volume}/model", MODEL_FOLDER, None, _MS_BIND)
     else:
         _private_folder(MODEL_FOLDER, view.temporary_bytes)
+
+
+def _cover(folder: str) -> None:
+    """Lay an empty folder over one that nobody is to look into."""
+    _mount("none", folder, "tmpfs", _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, "size=4k,mode=0")
+
+
+def _take_away(folder: str) -> None:
+    """Unmount a folder with all that is mounted in it. That may take milliseconds: an empty one is just covered."""
+    if any(os.scandir(folder)):
+        _call("umount2", folder.encode(), ctypes.c_int(_MNT_DETACH))
+    else:
+        _cover(folder)
 
 
 def _private_folder(path: str, size_bytes: int) -> None:
