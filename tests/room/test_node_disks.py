@@ -216,6 +216,19 @@ async def test_model_of_an_encrypted_instance_is_nowhere_in_plain(tmp_path: Path
 
 
 @needs_encryption
+async def test_download_that_is_broken_off_leaves_nothing_in_plain(tmp_path: Path) -> None:
+    store = EndlessStore()
+    artifacts = Artifacts(store, tmp_path / "models", Limits(), SystemClock())
+    async with node("sandbox", tmp_path, artifacts=artifacts) as socket, call(socket, tmp_path / "models") as control:
+        await control.ask_for(replace(make_spec("i-1"), kms_key="alias/mine"))
+        await until(lambda: store.given > 0, "the download runs")
+        await control.order("stop", "i-1")
+        await control.comes_to("i-1", STOPPED)
+        await until(lambda: store.closed == 1, "the download is ended")
+        await until(lambda: not list((tmp_path / "volumes").iterdir()), "its volume is gone")
+
+
+@needs_encryption
 async def test_unknown_key_fails_the_instance_by_its_name(sandbox: Scene) -> None:
     await sandbox.launch("i-1", kms_key=NO_KEY)
     report = await sandbox.control.comes_to("i-1", FAILED)
@@ -339,6 +352,7 @@ class EndlessStore:
 
     def __init__(self) -> None:
         self.closed = 0
+        self.given = 0
 
     async def open(self, bucket: str, key: str) -> "EndlessReader":
         return EndlessReader(ObjectInfo(bucket, key, 2**40, "e", 0.0, Description(), None), self)
@@ -351,6 +365,7 @@ class EndlessReader:
 
     async def chunks(self, _start: int = 0, _end: int | None = None) -> AsyncIterator[bytes]:
         while True:
+            self.store.given += 1
             yield b"x"
             await asyncio.sleep(0.01)
 
