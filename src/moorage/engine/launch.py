@@ -112,6 +112,9 @@ class Engine(Protocol):
     def order(self, launch: ServingLaunch, *, bounded: bool) -> dict[str, Any]:
         """Give the zygote's order to fork this instance; ``bounded``: a control group limits its memory."""
 
+    def open_volume(self, launch: ServingLaunch) -> int | None:
+        """Open the instance's disk for the order, which whoever calls closes; None: the order needs none."""
+
     def release(self, instance_id: str) -> None:
         """Take back what an instance that has ended had."""
 

@@ -10,9 +10,6 @@ A file system of its own is root's to make. Without a size a volume is just the 
 can have too; then nothing bounds it but the machine's disk. The file is sparse: volumes together may promise more than
 the machine has. Removing an encrypted volume removes the sealed key first: what is left on the machine's disk of
 the image cannot be read by anybody.
-
-The folder of all volumes is a shared mount, so that a view of the machine that was made before a volume, as a zygote's
-is, sees it too (mount_namespaces(7), "shared subtrees").
 """
 
 import contextlib
@@ -146,8 +143,6 @@ class Volumes:
         for name in self.names():
             if _ASIDE not in name:
                 (self._folder / name).rename(self._folder / f"{name}{_ASIDE}{secrets.token_hex(4)}")
-        with contextlib.suppress(PermissionError):  # an ordinary user's volumes are folders
-            mounts.share(self._folder)
 
     def close(self) -> None:
         """Unmount everything."""

@@ -18,7 +18,6 @@ from moorage.engine.promises import Refusals, asked_for
 from moorage.engine.variables import HOSTNAME, container_variables, count_threads, make_variables
 from moorage.engine.volumes import Volume
 
-
 One = TypeVar("One")
 Other = TypeVar("Other")
 
