@@ -16,7 +16,7 @@ LIMITS = GroupLimits(memory_bytes=2**30, vcpus=1.5, processes=99)
 
 
 def machine(fault: str = "") -> Machine:
-    return Machine("process" if fault else "sandbox", "0.8.0", fault, frozenset(), 0, "3.11", 2, 2**34, ())
+    return Machine("process" if fault else "sandbox", "0.8.0", fault, frozenset(), 0, "3.11", 2, 2**34, 0, ())
 
 
 def test_threads_are_the_vcpus_as_far_as_the_machine_has_them() -> None:

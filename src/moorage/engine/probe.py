@@ -46,6 +46,8 @@ class Machine:
     python: str
     cpus: int
     memory_bytes: int
+    gpus: int
+    """NVIDIA's, as their driver lists them."""
     promises: tuple[Promise, ...]
 
     @property
@@ -74,8 +76,14 @@ def probe() -> Machine:
         python=platform.python_version(),
         cpus=len(os.sched_getaffinity(0)),
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        gpus=count_gpus(),
         promises=make_promises(fault, controllers, as_root=uid == 0),
     )
+
+
+def count_gpus(drivers: Path = Path("/proc/driver/nvidia/gpus")) -> int:
+    """Count the GPUs that NVIDIA's driver has found."""
+    return sum(1 for _ in drivers.iterdir()) if drivers.is_dir() else 0
 
 
 def choose_engine(wanted: str, machine: Machine) -> str:

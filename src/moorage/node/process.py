@@ -8,6 +8,7 @@ from functools import partial
 from moorage.base import link
 from moorage.base.clock import Clock, SystemClock
 from moorage.base.ids import SystemIds
+from moorage.base.link import Message
 from moorage.base.process import run_process
 from moorage.base.settings import Settings
 from moorage.engine.artifacts import Artifacts
@@ -60,7 +61,7 @@ async def _run(settings: Settings, clock: Clock, stop: asyncio.Event) -> None:
         machine.cpus,
         image_engine,
     )
-    reports = Reports()
+    reports = Reports({"machine": resources(machine)})
     surroundings = Surroundings(preparation, engines, reports, clock, settings.limits)
 
     def make_life(spec: InstanceSpec) -> Life:
@@ -73,6 +74,11 @@ async def _run(settings: Settings, clock: Clock, stop: asyncio.Event) -> None:
     server.close()
     await engines.close()
     store.close()
+
+
+def resources(machine: Machine) -> Message:
+    """Say what a machine has for instances."""
+    return {"vcpus": machine.cpus, "memory_mib": machine.memory_bytes // 2**20, "gpus": machine.gpus}
 
 
 def _clean(settings: Settings, places: Places) -> Cgroups:
