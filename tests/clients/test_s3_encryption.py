@@ -230,6 +230,17 @@ def test_a_file_that_was_tampered_with_is_not_given_out(tmp_path: Path, broken: 
         assert s3.get_object(Bucket="vault", Key="t")["Body"].read() == SECRET * 10_000
 
 
+def test_who_uses_no_key_does_not_pay_for_the_library(tmp_path: Path) -> None:
+    with neighbours_in(tmp_path) as running:
+        s3, maps = running.s3(), Path(f"/proc/{running.process.pid}/maps")
+        s3.create_bucket(Bucket="vault")
+        s3.put_object(Bucket="vault", Key="k", Body=b"x")
+        assert running.kms().list_keys()["Keys"] == []
+        assert "cryptography" not in maps.read_text()
+        s3.put_object(Bucket="vault", Key="k", Body=b"x", ServerSideEncryption="AES256")
+        assert "cryptography" in maps.read_text()
+
+
 _WITHOUT_LIBRARY = """
 import importlib.abc, sys
 class Nothing(importlib.abc.MetaPathFinder):

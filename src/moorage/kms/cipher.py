@@ -23,13 +23,13 @@ def available() -> bool:
         return False
 
 
-def seal(key: bytes, nonce: bytes, content: bytes, context: bytes) -> bytes:
+def seal(key: bytes, nonce: bytes, content: bytes | memoryview, context: bytes) -> bytes:
     """Encrypt; the tag stands at the end. A nonce must never be used twice with one key."""
     sealed: bytes = _aead()(key).encrypt(nonce, content, context)
     return sealed
 
 
-def unseal(key: bytes, nonce: bytes, sealed: bytes, context: bytes) -> bytes:
+def unseal(key: bytes, nonce: bytes, sealed: bytes | memoryview, context: bytes) -> bytes:
     """Decrypt; raises InvalidCiphertext when anything is not what ``seal`` was given."""
     aead = _aead()
     try:
