@@ -192,6 +192,19 @@ def test_keys_are_made_listed_and_deleted(api: Api) -> None:
     assert moorage("keys", "delete", "AKIANEW").output == "AKIANEW deleted.\n"
 
 
+def test_reservations_are_made_listed_and_given_back(api: Api) -> None:
+    made = {"name": "n", "arn": "arn:n", "instance_type": "ml.m5.large", "count": 2, "used": 1, "created_at": 1.0}
+    api.will("POST /_moorage/reservations", made)
+    api.will("GET /_moorage/reservations", {"reservations": [made]})
+    api.will("DELETE /_moorage/reservations/n", {})
+    create = ("reservations", "create", "n", "--instance-type", "ml.m5.large", "--count", "2")
+    assert moorage(*create).output == "arn:n\n"
+    assert api.asked[-1][1] == {"name": "n", "instance_type": "ml.m5.large", "count": 2}
+    assert json.loads(moorage(*create, "--output", "json").output) == made
+    assert "ml.m5.large    1 of 2  arn:n" in moorage("reservations", "ls").output
+    assert moorage("reservations", "rm", "n").output == "n deleted.\n"
+
+
 @pytest.mark.parametrize(
     ("given", "stdin", "body", "content_type"),
     [("1,2", None, "1,2", "text/csv"), ("-", "3,4", "3,4", "text/csv"), ("{}", None, "{}", "application/json")],

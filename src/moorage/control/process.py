@@ -71,7 +71,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         await keyring.load()
         ledger = await _open_ledger(settings, store, publisher, clock)
         node = NodeLink(lambda: connect(settings.run_dir / "node.sock"), clock)
-        capacity = capacity_of(settings, lambda: node.machine)
+        capacity = capacity_of(settings, lambda: node.machine, lambda: node.gpu_driver)
         recorder = Recorder(node, publisher, clock, ids, _retention(settings))
         store.call_witness(recorder.witness)
         world = World(
