@@ -44,6 +44,8 @@ class Machine:
     memory_bytes: int
     gpus: int = 0
     """NVIDIA's, as their driver lists them."""
+    gpu_driver: str = ""
+    """Version of that driver; empty: there is none."""
 
     @property
     def engine(self) -> str:

@@ -107,7 +107,12 @@ async def _run(settings: Settings, clock: SystemClock, stop: asyncio.Event) -> N
 
 def resources(machine: Machine) -> Message:
     """Say what a machine has for instances."""
-    return {"vcpus": machine.cpus, "memory_mib": machine.memory_bytes // 2**20, "gpus": machine.gpus}
+    return {
+        "vcpus": machine.cpus,
+        "memory_mib": machine.memory_bytes // 2**20,
+        "gpus": machine.gpus,
+        "gpu_driver": machine.gpu_driver,
+    }
 
 
 def _clean(settings: Settings, places: Places) -> Cgroups:
