@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.support.any_engine import AnyBench
 from tests.support.engines import OBEDIENT, PYTHON, Bench
 
 from moorage.engine.environments import Environment
@@ -50,8 +51,8 @@ async def test_model_folder_and_system_are_read_only(sandbox: Bench) -> None:
 
 
 @pytest.mark.promise("temporary-folders")
-async def test_temporary_folders_are_the_instances_own(sandbox: Bench) -> None:
-    neighbour, instance = await sandbox.ready(name="neighbour"), await sandbox.ready()
+async def test_temporary_folders_are_the_instances_own(any_engine: AnyBench) -> None:
+    neighbour, instance = await any_engine.ready(name="neighbour"), await any_engine.ready()
     for folder in ("/tmp", "/dev/shm"):
         assert await neighbour.ask(f"Path({folder!r}, 'mine').write_text('x')") == "1"
         assert await instance.ask(f"os.listdir({folder!r})") == "[]"
@@ -74,3 +75,12 @@ async def test_models_open_files_are_its_own(engine: Bench) -> None:
     opened = await instance.ask("[os.readlink(f'/proc/self/fd/{n}') for n in os.listdir('/proc/self/fd') if n != '99']")
     assert str(engine.folder / "models") not in opened
     assert "state.db" not in opened
+
+
+@pytest.mark.promise("files")
+async def test_nothing_of_the_machines_own_is_there(any_engine: AnyBench, tmp_path: Path) -> None:
+    (tmp_path / "state.db").write_text("secret", encoding="utf-8")
+    instance = await any_engine.ready()
+    for path in (tmp_path / "state.db", Path(__file__), Path("/etc/shadow"), Path("/var/lib/dpkg/status")):
+        assert path.exists()
+        assert "FileNotFoundError" in await instance.ask(f"open({str(path)!r}).read()")

@@ -1,6 +1,7 @@
-"""What a model reaches by the network, tried from inside; each address is tried from the machine first, where it answers."""
+"""What a model reaches by the network, tried from inside; and from the machine first, where each address answers."""
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -11,6 +12,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from tests.support.any_engine import AnyBench
 from tests.support.engines import OBEDIENT, Bench, bench, is_living, processes_that_say, until
 from tests.support.machine import MACHINE
 from tests.support.product import descendants
@@ -46,7 +48,7 @@ def attempt(address: tuple[str, int]) -> str:
 
 
 @contextmanager
-def listening(family: socket.AddressFamily, address: object) -> Iterator[socket.socket]:
+def listening(family: socket.AddressFamily, address: tuple[str, int] | str) -> Iterator[socket.socket]:
     with closing(socket.socket(family, socket.SOCK_STREAM)) as listener:
         listener.bind(address)
         listener.listen()
@@ -68,8 +70,8 @@ def delete_rule():
 
 
 @pytest.mark.promise("no-network")
-async def test_isolated_model_reaches_nothing_and_answers(engine: Bench) -> None:
-    instance = await engine.ready(isolated=True)
+async def test_isolated_model_reaches_nothing_and_answers(any_engine: AnyBench) -> None:
+    instance = await any_engine.ready(isolated=True)
     for address in (INTERNET, METADATA):
         if not reached_from_here(address):
             pytest.skip(f"{address} is not reached from this machine either")
@@ -79,8 +81,8 @@ async def test_isolated_model_reaches_nothing_and_answers(engine: Bench) -> None
 
 
 @pytest.mark.promise("no-network")
-async def test_isolated_model_does_not_reach_what_listens_on_the_machine(engine: Bench) -> None:
-    instance = await engine.ready(isolated=True)
+async def test_isolated_model_does_not_reach_what_listens_on_the_machine(any_engine: AnyBench) -> None:
+    instance = await any_engine.ready(isolated=True)
     with listening(socket.AF_INET, ("0.0.0.0", 0)) as listener, closing(socket.socket(type=socket.SOCK_DGRAM)) as any_:
         port = listener.getsockname()[1]
         any_.connect(INTERNET)  # sends nothing: says by which address the machine would be reached
@@ -90,20 +92,27 @@ async def test_isolated_model_does_not_reach_what_listens_on_the_machine(engine:
 
 
 @pytest.mark.promise("no-network")
-async def test_isolated_model_has_a_loopback_of_its_own(engine: Bench) -> None:
-    first, second = await engine.ready(name="first", isolated=True), await engine.ready(name="second", isolated=True)
+async def test_isolated_model_has_a_loopback_of_its_own(any_engine: AnyBench) -> None:
+    first, second = (
+        await any_engine.ready(name="first", isolated=True),
+        await any_engine.ready(name="second", isolated=True),
+    )
     for instance in (first, second):  # the same port, twice
         assert await instance.ask("globals().update(own=socket.create_server(('127.0.0.1', 4711)))") == "None"
         assert await instance.ask(attempt(("127.0.0.1", 4711))) == "None"
-    assert await second.ask("socket.create_server(('::1', 4712), family=socket.AF_INET6).close()") == "None"
+
+
+async def test_loopback_of_an_isolated_model_is_there_in_both_versions(sandbox: Bench) -> None:
+    instance = await sandbox.ready(isolated=True)
+    assert await instance.ask("socket.create_server(('::1', 4712), family=socket.AF_INET6).close()") == "None"
 
 
 @pytest.mark.promise("no-network")
 @pytest.mark.promise("privileges")
-async def test_isolated_model_cannot_join_another_network_or_make_a_device(engine: Bench) -> None:
-    instance = await engine.ready(isolated=True)
+async def test_isolated_model_cannot_join_another_network_or_make_a_device(any_engine: AnyBench) -> None:
+    instance = await any_engine.ready(isolated=True)
     assert "Error" in await instance.ask("open('/dev/net/tun', 'r+b')")
-    assert "Error" in await instance.ask("open('/proc/1/ns/net').close() or os.setns(0)")
+    assert await instance.ask("(lambda f: ctypes.CDLL(None).setns(f.fileno(), 0))(open('/proc/self/ns/net'))") == "-1"
     assert "Error" in await instance.ask("socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)")
 
 
@@ -128,18 +137,20 @@ async def test_model_with_network_reaches_the_outside_by_name(sandbox: Bench) ->
 @pytest.mark.promise("loopback")
 @pytest.mark.parametrize(("family", "host"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
 async def test_model_does_not_reach_the_machines_loopback(
-    engine: Bench, family: socket.AddressFamily, host: str
+    any_engine: AnyBench, family: socket.AddressFamily, host: str
 ) -> None:
-    instance = await engine.ready()
+    instance = await any_engine.ready()
     with listening(family, (host, 0)) as listener:
         address = (host, listener.getsockname()[1])
         assert reached_from_here(address)
-        assert "ConnectionRefusedError" in await instance.ask(attempt(address))
+        # Where there is no IPv6 at all, that is what the answer says.
+        assert "Error" in (said := await instance.ask(attempt(address)))
+        assert "refused" in said or family is socket.AF_INET6
 
 
 @pytest.mark.promise("loopback")
-async def test_model_does_not_reach_unix_sockets_without_a_file(engine: Bench) -> None:
-    instance = await engine.ready()
+async def test_model_does_not_reach_unix_sockets_without_a_file(any_engine: AnyBench) -> None:
+    instance = await any_engine.ready()
     name = f"\0moorage-test-{os.getpid()}"
     with listening(socket.AF_UNIX, name), closing(socket.socket(socket.AF_UNIX)) as control:
         control.connect(name)
@@ -147,18 +158,20 @@ async def test_model_does_not_reach_unix_sockets_without_a_file(engine: Bench) -
 
 
 @pytest.mark.promise("link-local")
-async def test_model_does_not_reach_the_metadata_service_of_a_cloud(engine: Bench) -> None:
-    instance = await engine.ready()
+async def test_model_does_not_reach_the_metadata_service_of_a_cloud(any_engine: AnyBench) -> None:
+    instance = await any_engine.ready()
     if not reached_from_here(METADATA):
         pytest.skip("nothing answers at the address of the metadata service on this machine either")
-    assert UNREACHABLE in await instance.ask(attempt(METADATA))
+    said = await instance.ask(attempt(METADATA))
+    assert UNREACHABLE in said or "No route to host" in said
 
 
 @pytest.mark.promise("link-local")
 @pytest.mark.parametrize("address", ["169.254.0.1", "169.254.170.2", "fd00:ec2::254"])
-async def test_model_does_not_reach_link_local_addresses(engine: Bench, address: str) -> None:
-    instance = await engine.ready()
-    assert "[Errno 101]" in await instance.ask(attempt((address, 80)))
+async def test_model_does_not_reach_link_local_addresses(any_engine: AnyBench, address: str) -> None:
+    instance = await any_engine.ready()
+    said = await instance.ask(attempt((address, 80)))
+    assert any(f"[Errno {number}]" in said for number in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL))
 
 
 @pytest.mark.promise("link-local")

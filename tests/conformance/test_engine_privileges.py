@@ -1,5 +1,7 @@
-"""What a model can do to others and to the machine, tried from inside: see, signal and trace them, become somebody else,
-mount, make namespaces, ask the kernel for what no model needs."""
+"""What a model can do to others and to the machine, tried from inside.
+
+See, signal and trace them; become somebody else; mount, make namespaces, ask the kernel for what no model needs.
+"""
 
 import os
 import stat
@@ -7,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.support.any_engine import AnyBench
 from tests.support.engines import OBEDIENT, PYTHON, Bench, Instance
 
 from moorage.engine.environments import Environment
@@ -19,19 +22,20 @@ CALL = "(lambda libc: (libc.syscall(*{arguments}), ctypes.get_errno()))(ctypes.C
 
 async def call(instance: Instance, *arguments: int) -> tuple[int, int]:
     """Let a model make a system call; gives what it returned and the error's number."""
-    return eval(await instance.ask(CALL.format(arguments=arguments)))
+    returned, error = eval(await instance.ask(CALL.format(arguments=arguments)))
+    return returned, error
 
 
 @pytest.mark.promise("processes")
-async def test_model_sees_no_processes_but_its_own(engine: Bench) -> None:
-    await engine.ready(name="neighbour")
-    instance = await engine.ready()
+async def test_model_sees_no_processes_but_its_own(any_engine: AnyBench) -> None:
+    await any_engine.ready(name="neighbour")
+    instance = await any_engine.ready()
     assert await instance.ask("[name for name in os.listdir('/proc') if name.isdigit()]") == "['1']"
 
 
 @pytest.mark.promise("processes")
-async def test_model_can_signal_and_trace_neither_the_machines_processes_nor_siblings(engine: Bench) -> None:
-    neighbour, instance = await engine.ready(name="neighbour"), await engine.ready()
+async def test_model_can_signal_and_trace_neither_the_machines_processes_nor_siblings(any_engine: AnyBench) -> None:
+    neighbour, instance = await any_engine.ready(name="neighbour"), await any_engine.ready()
     attach = 16
     for pid in (os.getpid(), neighbour.pid):
         assert "ProcessLookupError" in await instance.ask(f"os.kill({pid}, 0)")
@@ -88,8 +92,8 @@ async def test_user_has_a_name_and_the_machine_too(sandbox: Bench) -> None:
 
 
 @pytest.mark.promise("system-calls")
-async def test_mounts_and_namespaces_are_refused(engine: Bench) -> None:
-    instance = await engine.ready()
+async def test_mounts_and_namespaces_are_refused(any_engine: AnyBench) -> None:
+    instance = await any_engine.ready()
     libc = "ctypes.CDLL(None, use_errno=True)"
     for attempt in (
         "c.mount(b'none', b'/tmp', b'tmpfs', 0, None)",
@@ -156,7 +160,7 @@ async def test_call_by_another_processors_convention_ends_only_the_process_that_
 
 
 BUSY = """
-import multiprocessing, multiprocessing.shared_memory, threading, concurrent.futures, asyncio, ssl, sqlite3, tempfile, mmap
+import asyncio, concurrent.futures, mmap, multiprocessing, multiprocessing.shared_memory, sqlite3, ssl, threading
 
 def work():
     with concurrent.futures.ThreadPoolExecutor(4) as pool:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from tests.support import promise_table
 
 from moorage.engine.contract import ContainerSpec, CoreDumps, InstanceSpec
 from moorage.engine.machine import ENGINES, Machine, Need
@@ -29,7 +30,7 @@ def test_sandbox_keeps_everything_where_nothing_is_lacking() -> None:
 def test_process_keeps_what_needs_no_namespaces() -> None:
     assert kept(RICH, "process") == {
         *("privileges", "system-calls", "memory", "processors", "process-count", "ends-whole", "ends-with-moorage"),
-        *("volume-size", "volume-key", "core-dumps", "shell"),
+        *("core-dumps", "shell"),
     }
 
 
@@ -63,11 +64,13 @@ def test_ids_and_texts_are_unique() -> None:
 
 
 def test_members_are_refused_with_promise_reason_and_advice() -> None:
-    assert refusals(RICH, "process") == {
-        "EnableNetworkIsolation": "the engine process does not keep here that an isolated instance has no network, "
+    refused = refusals(RICH, "process")
+    assert set(refused) == {"EnableNetworkIsolation", "VolumeSizeInGB", "KmsKeyId"}
+    assert refused["EnableNetworkIsolation"] == (
+        "the engine process does not keep here that an isolated instance has no network, "
         "because its instances are ordinary processes of the user that started Moorage. Use the engine sandbox or "
         "docker: moorage doctor says what it needs."
-    }
+    )
     assert refusals(RICH, "sandbox") == refusals(RICH, "docker") == {}
     assert set(refusals(BARE, "process")) == {
         *("EnableNetworkIsolation", "VolumeSizeInGB", "KmsKeyId", "CoreDumpConfig"),
@@ -92,3 +95,17 @@ def test_specification_asks_for_what_it_makes_use_of() -> None:
             SPEC, network_isolation=True, volume_gib=1, kms_key="k", core_dumps=CoreDumps("s3://b/p"), shell_access=True
         )
     ) == ("EnableNetworkIsolation", "VolumeSizeInGB", "KmsKeyId", "CoreDumpConfig", "EnableSSMAccess")
+
+
+def test_the_reference_has_the_table_of_promises() -> None:
+    assert promise_table.page_table() in promise_table.PAGE.read_text(encoding="utf-8"), (
+        "docs/reference/engines.md is behind: python -m tests.support.promise_table"
+    )
+
+
+SHOWN_LATER = {"shell"}
+"""Promises without a test so far. A list that may only shrink."""
+
+
+def test_every_promise_is_shown_by_a_test() -> None:
+    assert {promise for promise, tests in promise_table.shown_by().items() if not tests} == SHOWN_LATER

@@ -1,4 +1,4 @@
-"""The filter of system calls, run by a small interpreter of the kernel's filter language: both processors, all calls."""
+"""The filter of system calls, run by a small interpreter of the kernel's filter language: both processors."""
 
 import errno
 import re
@@ -24,7 +24,8 @@ def decide(machine: str, number: int, argument: int = 0, *, architecture: int | 
     audit = PROCESSORS[machine].audit if architecture is None else architecture
     call = struct.pack("<IIQQ", number, audit, 0, argument) + bytes(40)
     program = list(struct.iter_unpack("<HBBI", make_program(machine)))
-    accumulator = at = 0
+    accumulator: int = 0
+    at = 0
     while True:
         operation, if_true, if_false, operand = program[at]
         at += 1
@@ -38,7 +39,7 @@ def decide(machine: str, number: int, argument: int = 0, *, architecture: int | 
             case 0x45:
                 at += if_true if accumulator & operand else if_false
             case 0x06:
-                return operand
+                return int(operand)
             case other:
                 raise AssertionError(f"operation {other:#x} is not of the filter language")
 

@@ -1,6 +1,8 @@
 """The pure pieces of the engines."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -146,6 +148,48 @@ def test_limits_of_version_2_are_written(tmp_path: Path) -> None:
     }
 
 
+@pytest.fixture
+def version2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Have a hierarchy of version 2 as a systemd machine has one; gives its root. Files do as the kernel's do."""
+    really_write, really_make = Path.write_text, Path.mkdir
+
+    def write(path: Path, text: str, encoding: str | None = None) -> int:
+        if path.name == "cgroup.subtree_control" and path.exists():
+            text = " ".join(sorted({*path.read_text().split(), text.removeprefix("+")}))
+        return really_write(path, text, encoding)
+
+    def make(path: Path, *arguments: Any, **options: Any) -> None:
+        really_make(path, *arguments, **options)
+        for name in ("cgroup.procs", "cgroup.subtree_control", "memory.events"):
+            path.joinpath(name).touch()
+
+    monkeypatch.setattr(Path, "write_text", write)
+    monkeypatch.setattr(Path, "mkdir", make)
+    (tmp_path / "v2").mkdir()
+    (tmp_path / "v2" / "moorage.service").mkdir()
+    return tmp_path / "v2"
+
+
+def test_version_2_is_found_below_the_own_group_and_does_all(tmp_path: Path, version2: Path) -> None:
+    proc = tmp_path / "proc"
+    proc.mkdir()
+    (proc / "mounts").write_text(f"cgroup2 {version2} cgroup2 rw,nosuid 0 0\n")
+    (proc / "cgroup").write_text("0::/moorage.service\n")
+    groups = Cgroups(cgroups.find_hierarchies("moorage-x", proc))
+    assert groups.controllers == set(cgroups.CONTROLLERS)
+    assert groups.visible == {"": ""}
+    group = groups.make("i-1", LIMITS)
+    folder = version2 / "moorage.service" / "moorage-x" / "i-1"
+    assert (folder / "memory.max").read_text() == "1073741824"
+    group.join(4711)
+    assert (folder / "cgroup.procs").read_text() == "4711"
+    (folder / "memory.events").write_text("oom_kill 1\n")
+    assert group.out_of_memory_kills() == 1
+    (folder / "cgroup.procs").write_text("")
+    group.kill()
+    assert (folder / "cgroup.kill").read_text() == "1"
+
+
 def test_kills_at_the_limit_are_counted_in_both_versions(tmp_path: Path) -> None:
     group = Cgroups(Hierarchies({}, tmp_path, frozenset(cgroups.CONTROLLERS))).make("i", LIMITS)
     assert group.out_of_memory_kills() == 0
@@ -162,8 +206,11 @@ def test_best_engine_is_chosen_unless_another_is_named() -> None:
 def test_engine_that_does_not_work_here_is_refused_with_the_reason() -> None:
     with pytest.raises(EngineUnavailable, match="bubblewrap is not installed"):
         choose_engine("sandbox", machine("bubblewrap is not installed"))
-    with pytest.raises(EngineUnavailable, match="There is no engine 'docker'"):
-        choose_engine("docker", machine())
+    without_docker = replace(machine(), lacks={Need.DOCKER: "no daemon answers"})
+    with pytest.raises(EngineUnavailable, match="no daemon answers"):
+        choose_engine("docker", without_docker)
+    with pytest.raises(EngineUnavailable, match="There is no engine 'rocket'"):
+        choose_engine("rocket", machine())
 
 
 def test_name_servers_on_the_machines_own_loopback_are_left_out(

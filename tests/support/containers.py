@@ -5,6 +5,7 @@ import contextlib
 import shutil
 import subprocess
 import tempfile
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,10 +17,8 @@ from tests.support.images import Image
 
 from moorage.base.clock import SystemClock
 from moorage.base.dial import connect_through
-from moorage.engine.docker.api import Api
 from moorage.engine.docker.daemon import Daemon
-from moorage.engine.docker.engine import DockerEngine
-from moorage.engine.docker.images import Images
+from moorage.engine.docker.engine import DockerEngine, make_docker_engine
 from moorage.engine.exit import Exit
 from moorage.engine.launch import Container, ImageEngine, ImageLaunch
 from moorage.engine.ping import NoAnswer, ping
@@ -108,7 +107,7 @@ class ImageBench:
     def launch(self, image: str, **parts: Any) -> ImageLaunch:
         """Describe a container; ``parts`` are members of ImageLaunch."""
         self.count += 1
-        name = parts.pop("instance_id", f"i-{self.folder.name[-8:]}{self.count:04x}")
+        name = parts.pop("instance_id", f"i-{zlib.crc32(bytes(self.folder)):08x}{self.count:04x}")
         variables = {"AWS_REGION": "eu-north-1", **parts.pop("variables", {})}
         defaults: dict[str, Any] = {
             "model": None,
@@ -132,24 +131,23 @@ class ImageBench:
         return await (await self.start(image, **parts)).is_ready()
 
 
-def make_docker_engine(
+def make_engine(
     daemon: Daemon, folder: Path, *, mirrors: dict[str, str] | None = None, installation: str = ""
 ) -> DockerEngine:
     """Make a docker engine whose installation is the folder's."""
-    api = Api(daemon)
-    images = Images(api, mirrors=mirrors or {}, credentials=folder / "docker" / "config.json")
-    return DockerEngine(api, images, installation or installation_of(folder), SystemClock())
+    run_dir = folder / f"moorage-{installation or installation_of(folder)}"
+    return make_docker_engine(daemon, run_dir, mirrors or {}, SystemClock(), folder / "docker" / "config.json")
 
 
 def installation_of(folder: Path) -> str:
     """Name the installation of a test's folder."""
-    return f"test-{abs(hash(str(folder))):x}"[:16]
+    return f"test-{zlib.crc32(bytes(folder)):08x}"
 
 
 @asynccontextmanager
 async def docker_bench(daemon: Daemon, folder: Path, **parts: Any) -> AsyncIterator[ImageBench]:
     """Have the docker engine; what still runs at the end is killed."""
-    engine = make_docker_engine(daemon, folder, **parts)
+    engine = make_engine(daemon, folder, **parts)
     await engine.prepare()
     sockets = Path(tempfile.mkdtemp(prefix="moorage-"))
     made = ImageBench(folder, sockets, engine)

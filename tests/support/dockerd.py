@@ -20,6 +20,7 @@ from moorage.engine.docker.daemon import Address, Daemon, NoDaemon, ask_daemon, 
 
 _FOLDER = Path("/tmp/moorage-test-dockerd")
 _SOCKET = _FOLDER / "docker.sock"
+_STARTS_WITHIN_SECONDS = 30
 _STOPS_WITHIN_SECONDS = 30
 
 needs_docker = pytest.mark.skipif(
@@ -80,14 +81,15 @@ def _start() -> None:
     for name in ("pid", "docker.sock"):
         (_FOLDER / name).unlink(missing_ok=True)
     with (_FOLDER / "dockerd.log").open("wb") as output:
-        process = subprocess.Popen(
-            ["dockerd", "--data-root", str(_FOLDER / "data"), "--exec-root", str(_FOLDER / "exec"),
+        subprocess.run(
+            ["setsid", "--fork", "dockerd", "--data-root", str(_FOLDER / "data"), "--exec-root", str(_FOLDER / "exec"),
              "-H", f"unix://{_SOCKET}", "--pidfile", str(_FOLDER / "pid"), "--bridge", "none"],
-            stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=True,
         )  # fmt: skip
-    wait_until(lambda: _ask() or process.poll() is not None, within=60, what="dockerd answers")
-    if process.poll() is not None:
-        pytest.skip(f"dockerd does not run here: {(_FOLDER / 'dockerd.log').read_text()[-1000:]}")
+    try:
+        wait_until(_ask, within=_STARTS_WITHIN_SECONDS, what="dockerd answers")
+    except AssertionError as fault:
+        raise AssertionError(f"{fault}: {(_FOLDER / 'dockerd.log').read_text()[-1000:]}") from fault
 
 
 def _stop() -> None:

@@ -111,6 +111,13 @@ class Instance:
                 await writer.wait_closed()
         return answer.partition(b"\r\n\r\n")[2].decode()
 
+    @property
+    def instance_id(self) -> str:
+        return self.launch.instance_id
+
+    async def kill(self) -> None:
+        await self.running.kill()
+
     async def end(self) -> Exit:
         """Wait until it has ended."""
         return await asyncio.wait_for(asyncio.shield(self.running.ended), DEADLINE_SECONDS)

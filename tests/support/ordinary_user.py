@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 ORDINARY_UID = 54_321
@@ -53,10 +54,15 @@ def _tun_for_all() -> list[str]:
     return ["--dev-bind", str(node), str(device)]
 
 
-def run_again_as_ordinary_user(file: str, home: Path, *needed: Path) -> None:
-    """Run a file of tests as an ordinary user whose home is a new folder; fails when one of them fails."""
+def run_again_as_ordinary_user(file: str, home: Path, *needed: Path, files: Mapping[Path, Path] | None = None) -> None:
+    """Run a file of tests as an ordinary user whose home is a new folder; fails when one of them fails.
+
+    ``files``: folders, and where that user gets a copy of them.
+    """
     home.mkdir()
-    os.chown(home, ORDINARY_UID, ORDINARY_UID)
+    for source, target in (files or {}).items():
+        shutil.copytree(source, target)
+    subprocess.run(["chown", "--recursive", str(ORDINARY_UID), str(home)], check=True)
     command = [
         *as_ordinary_user(TESTS.parent, Path(sys.prefix), Path(sys.base_prefix), home, *needed),
         *("env", f"HOME={home}", sys.executable, "-m", "pytest", "-q"),

@@ -1,8 +1,10 @@
 """The table of promises and engines: who is judged to keep what, and the tests that show it.
 
-A test marked ``promise("id")`` runs on each engine that keeps that promise on this machine and is skipped, with the
-reason, on the others. At the end of a run with such tests the table is printed; ``docs/reference/engines.md`` has the
-one that holds everywhere, written anew by ``python -m tests.support.promise_table``.
+A test marked ``promise("id")`` tries a promise on an engine: the one that the mark names (``engine="docker"``), else
+its parameter ``engine`` or ``any_engine``, else the sandbox. With a fixture of ``tests/conformance/conftest.py`` it
+runs on the engines that keep the promise on this machine and is skipped, with the reason, on the others. At the end of
+a run the table is printed; ``docs/reference/engines.md`` has the one that holds everywhere, written anew by
+``python -m tests.support.promise_table``.
 """
 
 import ast
@@ -20,22 +22,29 @@ PAGE = ROOT / "docs/reference/engines.md"
 
 _PROPERTY = "promise"
 _HEADS = ("An instance can rely on this", "Asked for by", "docker", "sandbox", "process", "Shown by")
-_CONFORMANCE = ROOT / "tests/conformance"
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Make the mark known."""
-    config.addinivalue_line("markers", "promise(id): shows that an engine keeps this promise (engine.promises)")
+    config.addinivalue_line("markers", "promise(id, engine): shows that an engine keeps this promise (engine.promises)")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Write down, where it travels with a test's report, which promises it tries on which engine."""
+    for item in items:
+        for mark in item.iter_markers("promise"):
+            engine = mark.kwargs.get("engine") or _engine_of(item)
+            item.user_properties.append((_PROPERTY, f"{mark.args[0]} {engine}"))
+
+
+def _engine_of(item: pytest.Item) -> str:
+    parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    return str(parameters.get("engine") or parameters.get("any_engine", "sandbox"))
 
 
 def promises_of(item: pytest.Item) -> list[str]:
     """Give the promises that a test shows."""
     return [mark.args[0] for mark in item.iter_markers("promise")]
-
-
-def note(item: pytest.Item, engine: str) -> None:
-    """Write down, where it travels with the test's report, which promises it tries on which engine."""
-    item.user_properties += [(_PROPERTY, f"{promise} {engine}") for promise in promises_of(item)]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -70,9 +79,9 @@ def _reports(stats: Mapping[str, list[object]]) -> Iterator[tuple[str, str]]:
 
 
 def shown_by() -> dict[str, list[str]]:
-    """Read from the conformance tests which of them show which promise."""
+    """Read from the tests which of them show which promise."""
     found: dict[str, list[str]] = {promise.id: [] for promise in PROMISES}
-    for path in sorted(_CONFORMANCE.glob("test_engine*.py")):
+    for path in sorted([*ROOT.glob("tests/conformance/test_*.py"), *ROOT.glob("tests/faults/test_*.py")]):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 for promise in _marks(node):

@@ -188,18 +188,20 @@ def webhook_checks(server: Server | None) -> Iterator[Check]:
 
 def machine_checks(machine: "Machine", wanted: str) -> Iterator[Check]:
     """Give the engine's tier and the promises that hold with it; ``wanted``: the engine that is set."""
-    from moorage.engine.machine import ENGINES  # noqa: PLC0415 - the other commands start without the engine
+    from moorage.engine.machine import ENGINES, Need  # noqa: PLC0415 - the other commands start without the engine
     from moorage.engine.promises import PROMISES, judge  # noqa: PLC0415
 
     engine = machine.engine if wanted == "auto" else wanted
+    daemon = str(machine.docker or f"no, because {machine.lacks.get(Need.DOCKER)}")
+    yield Check("docker", "ok" if machine.docker else "broken" if wanted == "docker" else "limited", daemon)
     if engine == "sandbox" and machine.sandbox_fault:
         advice = "Make it work, or leave the choice to Moorage: MOORAGE_ENGINE=auto."
         yield Check("engine", "broken", f"sandbox is set, and does not work: {machine.sandbox_fault}", advice)
     else:
-        tier = f"sandbox (bubblewrap {machine.bubblewrap})" if engine == "sandbox" else "process"
+        tier = f"sandbox (bubblewrap {machine.bubblewrap})" if engine == "sandbox" else engine
         user = "root" if machine.as_root else f"user {machine.uid}"
         advice = machine.sandbox_fault or ("" if engine == machine.engine else "As it was set; the sandbox works here.")
-        yield Check("engine", "ok" if engine == "sandbox" else "limited", f"{tier}, as {user}", advice)
+        yield Check("engine", "limited" if engine == "process" else "ok", f"{tier}, as {user}", advice)
     yield Check("machine", "ok", f"{machine.cpus} CPUs, {size(machine.memory_bytes)} memory")
     for promise in PROMISES:
         verdict = judge(promise, machine, engine)

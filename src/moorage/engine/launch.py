@@ -126,6 +126,9 @@ class ImageEngine(Protocol):
     def name(self) -> str:
         """``docker`` or ``sandbox``."""
 
+    async def has(self, image: str) -> bool:
+        """Say whether this very image is on this machine, without asking a registry."""
+
     async def ensure(self, image: str, progress: Progress) -> str:
         """Have an image on this machine, pulled if need be; gives ``repository@sha256:digest``. Raises ImageFailure."""
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from moorage.engine.docker.daemon import Daemon
+
 ENGINES = ("docker", "sandbox", "process")
 """From the best to the one that works everywhere; for built-in images the last two."""
 
@@ -12,6 +14,7 @@ class Need(StrEnum):
     """What a promise can depend on; the values are words for tables: kept "with ..."."""
 
     DOCKER = "a Docker daemon"
+    CONTAINER_NETWORKS = "root, or a rootless daemon"
     SANDBOX = "bubblewrap"
     ROOT = "root"
     ORDINARY_USER = "an ordinary user"
@@ -42,6 +45,8 @@ class Machine:
     python: str
     cpus: int
     memory_bytes: int
+    docker: Daemon | None = None
+    """The Docker daemon that answers."""
     gpus: int = 0
     """NVIDIA's, as their driver lists them."""
     gpu_driver: str = ""

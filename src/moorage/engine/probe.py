@@ -14,13 +14,11 @@ from pathlib import Path
 from moorage.base.clock import SystemClock
 from moorage.engine import cores, volumes
 from moorage.engine.cgroups import Cgroups, find_hierarchies
-from moorage.engine.machine import GROUP_NEEDS, Machine, Need
+from moorage.engine.docker.daemon import Daemon, NoDaemon, find_daemon
+from moorage.engine.machine import ENGINES, GROUP_NEEDS, Machine, Need
 from moorage.engine.network import NetworkUnavailable, OutsideNetwork
 from moorage.engine.sandbox import Sandbox
 from moorage.serving import seccomp
-
-_SERVING_ENGINES = ("sandbox", "process")
-"""Those of built-in images."""
 
 _CHECK_SECONDS = 20
 
@@ -33,13 +31,16 @@ def probe(*, network: bool = True) -> Machine:
     """Try what works here; blocks for about a tenth of a second, and for another one if the network is tried too."""
     uid = os.getuid()
     bubblewrap = shutil.which("bwrap")
+    docker, fault = _find_docker()
+    lacks = {need: why for need, why in _find_lacks(bubblewrap, as_root=uid == 0, network=network) if why}
     return Machine(
-        lacks={need: why for need, why in _find_lacks(bubblewrap, as_root=uid == 0, network=network) if why},
+        lacks={**lacks, **judge_docker(docker, fault, as_root=uid == 0)},
         bubblewrap=_version(bubblewrap) if bubblewrap else None,
         uid=uid,
         python=platform.python_version(),
         cpus=len(os.sched_getaffinity(0)),
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        docker=docker,
         gpus=count_gpus(),
         gpu_driver=read_gpu_driver(),
     )
@@ -57,10 +58,20 @@ def _find_lacks(bubblewrap: str | None, *, as_root: bool, network: bool) -> Iter
     yield Need.OUTSIDE_NETWORK, _try_network(as_root=as_root) if network else ""
     yield Need.CALL_FILTER, "" if seccomp.is_available() else "this kernel or processor has no filter of system calls"
     yield Need.CORE_FILES, cores.why_not_found()
-    yield Need.DOCKER, "no daemon was looked for"
     unencrypted = volumes.why_not_encrypted()
     yield Need.VOLUME, unencrypted and volumes.why_not_bounded()
     yield Need.ENCRYPTION, unencrypted
+
+
+def judge_docker(daemon: Daemon | None, fault: str, *, as_root: bool) -> dict[Need, str]:
+    """Say what is lacking of Docker, and why: nothing where all is well. Pure."""
+    if daemon is None:
+        return {Need.DOCKER: fault}
+    if not daemon.here:
+        return {Need.CONTAINER_NETWORKS: f"{daemon} runs containers in a virtual machine"}
+    if not as_root and not daemon.rootless:
+        return {Need.CONTAINER_NETWORKS: "an ordinary user may not enter the networks of root's containers"}
+    return {}
 
 
 def count_gpus(drivers: Path = Path("/proc/driver/nvidia/gpus")) -> int:
@@ -75,14 +86,36 @@ def read_gpu_driver(version: Path = Path("/proc/driver/nvidia/version")) -> str:
 
 
 def choose_engine(wanted: str, machine: Machine) -> str:
-    """Decide which engine runs instances of built-in images; raises EngineUnavailable when it is not to be had."""
-    if wanted == "auto":
+    """Decide which engine runs instances of built-in images; raises EngineUnavailable when it is not to be had.
+
+    ``docker`` is for all other images, and for those of AWS's that the daemon has; what is built in needs no daemon.
+    """
+    if wanted not in {"auto", *ENGINES}:
+        raise EngineUnavailable(f"There is no engine {wanted!r}: choose auto, {', '.join(ENGINES)}.")
+    if wanted == "docker" and machine.docker is None:
+        raise EngineUnavailable(f"The engine docker does not work here: {machine.lacks[Need.DOCKER]}.")
+    if wanted in {"auto", "docker"}:
         return machine.engine
-    if wanted not in _SERVING_ENGINES:
-        raise EngineUnavailable(f"There is no engine {wanted!r}: choose auto, {' or '.join(_SERVING_ENGINES)}.")
     if wanted == "sandbox" and machine.sandbox_fault:
         raise EngineUnavailable(f"The engine sandbox does not work here: {machine.sandbox_fault}.")
     return wanted
+
+
+def choose_image_engine(wanted: str, machine: Machine) -> str | None:
+    """Decide which engine runs images that are not built in, None where none can; raises EngineUnavailable."""
+    if wanted in {"auto", "docker"} and machine.docker is not None:
+        return "docker"
+    if wanted == "docker":
+        raise EngineUnavailable(f"The engine docker does not work here: {machine.lacks[Need.DOCKER]}.")
+    return None if wanted == "process" or machine.sandbox_fault else "sandbox"
+
+
+def _find_docker() -> tuple[Daemon | None, str]:
+    """Look for a daemon; gives it, or why there is none."""
+    try:
+        return find_daemon(os.environ), ""
+    except NoDaemon as fault:
+        return None, str(fault)
 
 
 def _try_cgroups() -> frozenset[str]:

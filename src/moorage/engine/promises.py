@@ -100,7 +100,7 @@ PROMISES = (
     ),
     Promise(
         id="privileges",
-        text="an instance has no privileges and can get none",
+        text="an instance has no privileges over the machine and can get none",
         docker=ALWAYS,
         sandbox=ALWAYS,
         process=With((Need.ORDINARY_USER,)),
@@ -123,7 +123,7 @@ PROMISES = (
         id="no-network",
         text="an isolated instance has no network",
         member=NETWORK_ISOLATION,
-        docker=ALWAYS,
+        docker=With((Need.CONTAINER_NETWORKS,)),
         sandbox=ALWAYS,
         process=Never(_NO_NAMESPACES),
     ),
@@ -137,7 +137,7 @@ PROMISES = (
     Promise(
         id="link-local",
         text="an instance with network does not reach link-local addresses, as a cloud's metadata service has",
-        docker=Never("Docker's networks forward them like all others"),
+        docker=With((Need.ROOT,)),
         sandbox=With((Need.OUTSIDE_NETWORK,)),
         process=Never(_NO_NAMESPACES),
     ),
@@ -307,6 +307,7 @@ _GROUPS_AS_USER = (
 
 _ADVICE = {
     Need.DOCKER: "Start dockerd or podman's service, and name its socket with DOCKER_HOST.",
+    Need.CONTAINER_NETWORKS: "Start Moorage as root, or use a rootless daemon of this user, or the engine sandbox.",
     Need.ROOT: "Start Moorage as root: only root can give others a user id.",
     Need.ORDINARY_USER: "Start Moorage as an ordinary user, or use the engine sandbox.",
     Need.OUTSIDE_NETWORK: "Install pasta (package passt of the distribution) and let this user open /dev/net/tun. "

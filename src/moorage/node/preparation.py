@@ -110,7 +110,7 @@ class Preparation:
         value names what the image's URI stands for: ``repository@sha256:digest``.
         """
         container = only_container(spec)
-        image = images.resolve(container.image)
+        image = await self._builtin(container)
         try:
             if image is not None:
                 return await self._prepare_serving(spec, container, image, progress, installs), image.resolved
@@ -119,6 +119,18 @@ class Preparation:
             raise CannotPrepare(Failure.IMAGE, str(fault)) from fault
         except ArtifactFailure as fault:
             raise CannotPrepare(Failure.ARTIFACT, str(fault)) from fault
+
+    async def _builtin(self, container: ContainerSpec) -> BuiltinImage | None:
+        """Give the built-in stack that is to run, None for the image itself: also where an engine has that very image.
+
+        A deployment keeps to what its first instance has run.
+        """
+        image = images.resolve(container.image)
+        if image is None or self._image_engine is None:
+            return image
+        if container.resolved_image is not None:
+            return image if container.resolved_image == image.resolved else None
+        return None if await self._image_engine.has(container.image) else image
 
     async def _prepare_serving(
         self,

@@ -17,6 +17,7 @@ from moorage.engine.artifacts import Artifacts
 from moorage.engine.cgroups import Cgroups, groups_of
 from moorage.engine.commands import Runner, run_plainly
 from moorage.engine.contract import InstanceSpec
+from moorage.engine.docker.engine import make_docker_engine
 from moorage.engine.environments import Environments
 from moorage.engine.installer import Installer
 from moorage.engine.launch import Container, Engine, ImageEngine, LaunchFailed, ServingLaunch
@@ -24,9 +25,11 @@ from moorage.engine.launcher import Launcher
 from moorage.engine.logs import say
 from moorage.engine.machine import Machine, Need
 from moorage.engine.network import NetworkUnavailable, SharedNetwork
-from moorage.engine.probe import EngineUnavailable, choose_engine, probe
+from moorage.engine.probe import EngineUnavailable, choose_engine, choose_image_engine, probe
 from moorage.engine.process import PlainProcess
 from moorage.engine.promises import Refusals
+from moorage.engine.rootfs.engine import make_unpacked_images
+from moorage.engine.rootfs.maker import try_rooms
 from moorage.engine.sandbox import Sandbox, Shared
 from moorage.engine.volumes import Volumes, volumes_folder
 from moorage.engine.zygote import Zygotes
@@ -62,10 +65,10 @@ async def _run(settings: Settings, clock: SystemClock, stop: asyncio.Event) -> N
     machine = await asyncio.to_thread(partial(probe, network=False))
     places = Places(settings.run_dir / "i", settings.data_dir / "logs")
     cgroups = await asyncio.to_thread(_clean, settings, places)
+    image_engine = await _make_image_engine(settings, machine, cgroups, clock)
     volumes = Volumes(volumes_folder(settings.data_dir), open_ring(settings, clock, SystemIds()))
-    await asyncio.to_thread(volumes.prepare)
+    await asyncio.to_thread(volumes.prepare)  # once nothing of an earlier run uses them, containers included
     leftovers = await asyncio.to_thread(volumes.names)
-    image_engine = _make_image_engine(settings, machine)
     network = await _make_network(settings, machine, clock)
     engines = Engines(await _make_launcher(settings, machine, cgroups, clock, network), image_engine)
     refusals = _judge(settings, machine, image_engine)
@@ -81,7 +84,12 @@ async def _run(settings: Settings, clock: SystemClock, stop: asyncio.Event) -> N
         image_engine,
         disks=disks,
     )
-    reports = Reports({"machine": resources(machine), "refuses": dict(refusals.by_all)})
+    about = {
+        "machine": resources(machine),
+        "refuses": refusals.by_all,
+        "runs_images": image_engine is not None,
+    }
+    reports = Reports(about)
     surroundings = Surroundings(preparation, engines, disks, reports, clock, settings.limits, refusals)
 
     def make_life(spec: InstanceSpec) -> Life:
@@ -126,7 +134,7 @@ def _clean(settings: Settings, places: Places) -> Cgroups:
 
 def _judge(settings: Settings, machine: Machine, image_engine: ImageEngine | None) -> Refusals:
     """Say what the engines here cannot do as the API's members ask."""
-    serving = machine.engine if settings.engine == "auto" else settings.engine
+    serving = machine.engine if settings.engine in {"auto", "docker"} else settings.engine
     images = None if image_engine is None else promises.refusals(machine, image_engine.name)
     return Refusals(promises.refusals(machine, serving), images)
 
@@ -160,8 +168,27 @@ async def _make_launcher(
     return Launcher(engine, cgroups, zygotes)
 
 
-def _make_image_engine(_settings: Settings, _machine: Machine) -> ImageEngine | None:
-    return None
+async def _make_image_engine(
+    settings: Settings, machine: Machine, cgroups: Cgroups, clock: Clock
+) -> ImageEngine | None:
+    """Make what runs images that are not built in; None where nothing does."""
+    try:
+        chosen = choose_image_engine(settings.engine, machine)
+    except EngineUnavailable as fault:
+        log.error("%s", fault)
+        return None
+    if chosen == "docker" and machine.docker is not None:
+        docker = make_docker_engine(machine.docker, settings.run_dir, settings.registry_mirrors, clock)
+        await docker.prepare()
+        log.info("images that are not built in are run by %s", machine.docker)
+        return docker
+    if chosen is None:
+        return None
+    if reason := await asyncio.to_thread(partial(try_rooms, as_root=machine.as_root)):
+        log.warning("images that are not built in cannot be run without Docker here: %s", reason)
+        return None
+    log.info("images that are not built in are run by the engine sandbox")
+    return make_unpacked_images(settings, cgroups, clock, as_root=machine.as_root)
 
 
 def _make_runner(settings: Settings, machine: Machine) -> Runner:

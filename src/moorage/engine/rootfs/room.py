@@ -18,6 +18,7 @@ All paths of the image are resolved inside its root, by the child: an image cann
 import contextlib
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -79,6 +80,9 @@ class Order:
     folder: str
     """Where the program is started; made when it is not there."""
     core_bytes: int
+    """Largest core file that a crash may leave in the working folder."""
+    control_groups: Mapping[str, str]
+    """Those that the container's limits are seen in (``engine.cgroups.Cgroups.visible``)."""
 
     @classmethod
     def from_message(cls, message: Mapping[str, Any]) -> "Order":
@@ -249,6 +253,7 @@ def _build_view(order: Order, mounts: Mounts) -> None:
     _make_folder("/sys")
     kernel.mount("tmpfs", "/sys", "tmpfs", _PRIVATE | kernel.MS_NOEXEC, "mode=755,size=64k")
     _attach_in(mounts.system, _SYSTEM_FOLDER)
+    _make_folder(isolation.GROUPS_FOLDER)
     if mounts.model is None:
         _make_folder(_MODEL_FOLDER)
         Path(_MODEL_FOLDER).chmod(0o777)
@@ -314,7 +319,7 @@ def _pass(gate: int, order: Order) -> None:
     """Wait until the node agent opens the gate, become the image's user, and tie this life to the node agent's."""
     if os.read(gate, 1) != b"1":
         os._exit(SETUP_FAILED)
-    kernel.unshare(kernel.CLONE_NEWCGROUP)
+    isolation.show_groups(order.control_groups)
     _enter_folder(order)
     kept = _CAPABILITIES if order.uid == 0 else frozenset()
     kernel.bound_capabilities(kept)
@@ -332,6 +337,12 @@ def _pass(gate: int, order: Order) -> None:
     poll.register(gate, 0)
     if poll.poll(0):
         os._exit(SETUP_FAILED)
+
+
+def _limit(kind: int, value: int) -> None:
+    hard = resource.getrlimit(kind)[1]
+    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(kind, (value, value))
 
 
 def _enter_folder(order: Order) -> None:
