@@ -216,6 +216,19 @@ async def test_model_of_an_encrypted_instance_is_nowhere_in_plain(tmp_path: Path
 
 
 @needs_encryption
+async def test_download_that_is_broken_off_leaves_nothing_in_plain(tmp_path: Path) -> None:
+    store = EndlessStore()
+    artifacts = Artifacts(store, tmp_path / "models", Limits(), SystemClock())
+    async with node("sandbox", tmp_path, artifacts=artifacts) as socket, call(socket, tmp_path / "models") as control:
+        await control.ask_for(replace(make_spec("i-1"), kms_key="alias/mine"))
+        await until(lambda: store.given > 0, "the download runs")
+        await control.order("stop", "i-1")
+        await control.comes_to("i-1", STOPPED)
+        await until(lambda: store.closed == 1, "the download is ended")
+        await until(lambda: not list((tmp_path / "volumes").iterdir()), "its volume is gone")
+
+
+@needs_encryption
 async def test_unknown_key_fails_the_instance_by_its_name(sandbox: Scene) -> None:
     await sandbox.launch("i-1", kms_key=NO_KEY)
     report = await sandbox.control.comes_to("i-1", FAILED)
@@ -339,6 +352,7 @@ class EndlessStore:
 
     def __init__(self) -> None:
         self.closed = 0
+        self.given = 0
 
     async def open(self, bucket: str, key: str) -> "EndlessReader":
         return EndlessReader(ObjectInfo(bucket, key, 2**40, "e", 0.0, Description(), None), self)
@@ -351,6 +365,7 @@ class EndlessReader:
 
     async def chunks(self, _start: int = 0, _end: int | None = None) -> AsyncIterator[bytes]:
         while True:
+            self.store.given += 1
             yield b"x"
             await asyncio.sleep(0.01)
 
@@ -371,6 +386,35 @@ async def test_slow_object_store_is_given_up_in_the_time_that_the_variant_says(t
 
 
 # --- what is left on the machine's disk
+
+
+async def test_volume_that_cannot_be_made_harms_only_who_needs_it(tmp_path: Path) -> None:
+    async with scene("process", tmp_path) as made:
+        await made.launch("i-1")
+        await made.control.comes_to("i-1", READY)
+        (tmp_path / "volumes" / "i-2").touch()
+        await made.launch("i-2", core_dumps=DUMPS)
+        report = await made.control.comes_to("i-2", FAILED)
+        assert report.failure is Failure.CAPACITY
+        assert report.message == "The volume of the instance could not be made on this machine: File exists."
+        await made.launch("i-3")
+        await made.control.comes_to("i-3", READY)
+        assert made.control.reports["i-1"][-1].state is READY
+
+
+async def test_models_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    await store.create_bucket("dumps", account="000000000000", region="us-east-1")
+    await store.put("dumps", "model.tar.gz", _once(_archive(b"", b"")))
+    (tmp_path / "cache").touch()
+    artifacts = Artifacts(store, tmp_path / "cache", Limits(), SystemClock())
+    async with node("process", tmp_path, artifacts=artifacts) as socket, call(socket, tmp_path / "models") as control:
+        container = replace(PRIMARY, model_data_url="s3://dumps/model.tar.gz")
+        await control.ask_for(replace(make_spec("i-1"), containers=(container,)))
+        report = await control.comes_to("i-1", FAILED)
+    assert report.failure is Failure.ARTIFACT
+    assert report.message.startswith("The model data at s3://dumps/model.tar.gz could not be stored: ")
+    store.close()
 
 
 async def test_room_is_made_by_unused_models_when_the_disk_runs_short(tmp_path: Path) -> None:

@@ -33,7 +33,10 @@ class Launch:
     isolated: bool = False
     """No network."""
     volume: Path | None = None
-    """Folder of this machine that is the instance's disk: all that it may write is there. None: memory."""
+    """Folder of this machine that is the instance's disk: all that it may write is there. None: memory.
+
+    ``volumes.Volume`` says what is in it already; an engine may add folders of its own.
+    """
     core_bytes: int = 0
     """Largest core file that a crash may leave in the working folder, which is in the volume; 0: none."""
 
@@ -108,6 +111,9 @@ class Engine(Protocol):
 
     def order(self, launch: ServingLaunch, *, bounded: bool) -> dict[str, Any]:
         """Give the zygote's order to fork this instance; ``bounded``: a control group limits its memory."""
+
+    def open_volume(self, launch: ServingLaunch) -> int | None:
+        """Open the instance's disk for the order, which whoever calls closes; None: the order needs none."""
 
     def release(self, instance_id: str) -> None:
         """Take back what an instance that has ended had."""

@@ -148,14 +148,18 @@ class Launcher:
     ) -> tuple[int, int]:
         # A gate for each attempt: what an attempt forked that failed finds its own closed, and ends.
         reader, gate = os.pipe()
+        volume = None
         try:
-            descriptors = (listener, output, reader)
+            volume = await asyncio.to_thread(self._engine.open_volume, launch)
+            descriptors = (listener, output, reader, *(() if volume is None else (volume,)))
             return await self._zygotes.fork(launch.environment, launch.threads, order, descriptors), gate
         except BaseException:
             os.close(gate)
             raise
         finally:
             os.close(reader)
+            if volume is not None:
+                os.close(volume)
 
     async def _watch(self, launch: ServingLaunch, running: Running, group: Cgroup) -> None:
         end = await running.wait()

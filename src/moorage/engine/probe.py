@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -51,6 +52,7 @@ def probe(tried: frozenset[Need] = EVERYTHING) -> Machine:
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         docker=docker,
         gpus=count_gpus(),
+        gpu_driver=read_gpu_driver(),
     )
 
 
@@ -91,6 +93,12 @@ def judge_docker(daemon: Daemon | None, fault: str, *, as_root: bool) -> dict[Ne
 def count_gpus(drivers: Path = Path("/proc/driver/nvidia/gpus")) -> int:
     """Count the GPUs that NVIDIA's driver has found."""
     return sum(1 for _ in drivers.iterdir()) if drivers.is_dir() else 0
+
+
+def read_gpu_driver(version: Path = Path("/proc/driver/nvidia/version")) -> str:
+    """Read the version of NVIDIA's driver: the first number of several parts in what the kernel module says."""
+    found = re.search(r"\b\d+\.\d+(\.\d+)*", version.read_text()) if version.is_file() else None
+    return found[0] if found else ""
 
 
 def choose_engine(wanted: str, machine: Machine) -> str:

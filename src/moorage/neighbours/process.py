@@ -41,12 +41,12 @@ async def serve(settings: Settings, listener: socket.socket, stop: asyncio.Event
     ids = SystemIds()
     tasks = Tasks()
     keys = AccessKeys(settings, clock)
-    store = open_store(settings, clock, ids)
+    store, ring = open_store(settings, clock, ids), open_ring(settings, clock, ids)
     app = Front(
         {
-            "s3": S3App(store, keys, clock, ids, region=settings.region),
+            "s3": S3App(store, ring, keys, clock, ids, region=settings.region),
             "sts": StsApp(keys, clock, ids),
-            "kms": kms_app(open_ring(settings, clock, ids), keys, clock, ids),
+            "kms": kms_app(ring, keys, clock, ids),
         }
     )
     try:

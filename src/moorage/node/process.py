@@ -65,10 +65,10 @@ async def _run(settings: Settings, clock: SystemClock, stop: asyncio.Event) -> N
     machine = await asyncio.to_thread(probe, EVERYTHING - {Need.OUTSIDE_NETWORK})
     places = Places(settings.run_dir / "i", settings.data_dir / "logs")
     cgroups = await asyncio.to_thread(_clean, settings, places)
-    volumes = Volumes(volumes_folder(settings.data_dir), open_ring(settings, clock, SystemIds()))
-    await asyncio.to_thread(volumes.prepare)
-    leftovers = await asyncio.to_thread(volumes.names)
     image_engine = await _make_image_engine(settings, machine, cgroups, clock)
+    volumes = Volumes(volumes_folder(settings.data_dir), open_ring(settings, clock, SystemIds()))
+    await asyncio.to_thread(volumes.prepare)  # once nothing of an earlier run uses them, containers included
+    leftovers = await asyncio.to_thread(volumes.names)
     network = await _make_network(settings, machine, clock)
     engines = Engines(await _make_launcher(settings, machine, cgroups, clock, network), image_engine)
     refusals = _judge(settings, machine, image_engine)
@@ -115,7 +115,12 @@ async def _run(settings: Settings, clock: SystemClock, stop: asyncio.Event) -> N
 
 def resources(machine: Machine) -> Message:
     """Say what a machine has for instances."""
-    return {"vcpus": machine.cpus, "memory_mib": machine.memory_bytes // 2**20, "gpus": machine.gpus}
+    return {
+        "vcpus": machine.cpus,
+        "memory_mib": machine.memory_bytes // 2**20,
+        "gpus": machine.gpus,
+        "gpu_driver": machine.gpu_driver,
+    }
 
 
 def _clean(settings: Settings, places: Places) -> Cgroups:
