@@ -67,7 +67,7 @@ class SpoolFile:
         """Bytes of the records."""
         self.flushed_records = 0
         """Those that the system has, for certain."""
-        self._pending: list[bytes] = [orjson.dumps(asdict(target)) + b"\n"]
+        self._pending: list[bytes | bytearray] = [orjson.dumps(asdict(target)) + b"\n"]
         self.header_bytes = len(self._pending[0])
         self._pending_bytes = 0
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -92,15 +92,14 @@ class SpoolFile:
             breathe(len(piece))
         self.records += 1
 
-    def append_line(self, line: bytes) -> None:
-        """Add a record that is one small piece. Raises OSError."""
-        size = len(line)
-        self._pending.append(line)
-        self._pending_bytes += size
-        self.size += size
+    def append_lines(self, lines: bytearray, records: int) -> None:
+        """Add records that are lines already. Raises OSError."""
+        self._pending.append(lines)
+        self._pending_bytes += len(lines)
+        self.size += len(lines)
         if self._pending_bytes >= WRITE_BYTES:
             self._write()
-        self.records += 1
+        self.records += records
 
     def flush(self) -> None:
         """Give the system all that was added. Raises OSError."""
@@ -113,7 +112,7 @@ class SpoolFile:
         os.close(self._descriptor)
 
     def _write(self) -> None:
-        rest = memoryview(b"".join(self._pending))
+        rest = memoryview(self._pending[0] if len(self._pending) == 1 else b"".join(self._pending))
         self._pending, self._pending_bytes = [], 0
         while rest:
             written = os.write(self._descriptor, rest)
