@@ -73,24 +73,20 @@ class Captured(Waiting):
 class Lines(Waiting):
     """Invocations of one variant that are lines already."""
 
-    __slots__ = ("data",)
+    __slots__ = ("lines",)
 
     def __init__(  # noqa: PLR0913, PLR0917 - where they go, and how much they are
-        self, endpoint: Endpoint, capture: Capture, variant: str, at: float, data: bytearray, records: int, size: int
+        self, endpoint: Endpoint, capture: Capture, variant: str, at: float, lines: list[bytes], size: int
     ) -> None:
-        super().__init__(endpoint, capture, variant, at, records, size)
-        self.data = data
+        super().__init__(endpoint, capture, variant, at, len(lines), size)
+        self.lines = lines
 
     def split(self, records: int) -> "tuple[Lines, Lines]":
         """Give the first so many, and the rest."""
-        end = 0
-        for _ in range(records):
-            end = self.data.index(b"\n", end) + 1
         size = self.size * records // self.records
-        first, rest = self.data[:end], self.data[end:]
         return (
-            Lines(self.endpoint, self.capture, self.variant, self.at, first, records, size),
-            Lines(self.endpoint, self.capture, self.variant, self.at, rest, self.records - records, self.size - size),
+            Lines(self.endpoint, self.capture, self.variant, self.at, self.lines[:records], size),
+            Lines(self.endpoint, self.capture, self.variant, self.at, self.lines[records:], self.size - size),
         )
 
 
@@ -149,16 +145,19 @@ class CaptureFiles:
             counts.dropped_disk += waiting.records
             self._refused(fault, now)
             return
-        file = opened.file
-        room = self._limits.capture_file_records - file.records
+        room = self._limits.capture_file_records - opened.file.records
         if isinstance(waiting, Lines) and waiting.records > room:
             for part in waiting.split(room):
                 self.add(part, now, breathe)
-            return
+        else:
+            self._write(waiting, key, opened, now, breathe)
+
+    def _write(self, waiting: Waiting, key: _Key, opened: _Open, now: float, breathe: Callable[[int], None]) -> None:
+        file, counts = opened.file, self.counts
         size = file.size
         try:
             if isinstance(waiting, Lines):
-                file.append_lines(waiting.data, waiting.records)
+                file.append_lines(waiting.lines)
             elif isinstance(waiting, Captured):
                 file.append(encode_record(self._record(waiting), opened.encodings), breathe)
         except OSError as fault:

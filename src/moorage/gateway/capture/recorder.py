@@ -112,7 +112,9 @@ class Recorder:
     def samples(self, endpoint: Endpoint) -> bool:
         """Decide whether an invocation of an endpoint is recorded, its shadow copy with it: before it is forwarded."""
         capture = endpoint.capture
-        return capture is not None and self._chance.random() * 100.0 < capture.percentage
+        if capture is None:
+            return False
+        return capture.percentage >= 100.0 or self._chance.random() * 100.0 < capture.percentage
 
     def offer(  # noqa: PLR0913 - what a record is made of
         self,

@@ -67,7 +67,7 @@ class SpoolFile:
         """Bytes of the records."""
         self.flushed_records = 0
         """Those that the system has, for certain."""
-        self._pending: list[bytes | bytearray] = [orjson.dumps(asdict(target)) + b"\n"]
+        self._pending: list[bytes] = [orjson.dumps(asdict(target)) + b"\n"]
         self.header_bytes = len(self._pending[0])
         self._pending_bytes = 0
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -92,14 +92,15 @@ class SpoolFile:
             breathe(len(piece))
         self.records += 1
 
-    def append_lines(self, lines: bytearray, records: int) -> None:
+    def append_lines(self, lines: list[bytes]) -> None:
         """Add records that are lines already. Raises OSError."""
-        self._pending.append(lines)
-        self._pending_bytes += len(lines)
-        self.size += len(lines)
+        joined = b"".join(lines)
+        self._pending.append(joined)
+        self._pending_bytes += len(joined)
+        self.size += len(joined)
         if self._pending_bytes >= WRITE_BYTES:
             self._write()
-        self.records += records
+        self.records += len(lines)
 
     def flush(self) -> None:
         """Give the system all that was added. Raises OSError."""
