@@ -13,8 +13,8 @@ from moorage.gateway.capture.files import Lines
 from moorage.routing.snapshot import Capture, Endpoint
 from moorage.telemetry.capture import Encodings, Payload, encode_line
 
-SMALL_BYTES = 4_096
-"""Bodies up to this sum are small: a few microseconds, whatever is in them."""
+SMALL_BYTES = 2_048
+"""Bodies up to this sum are small: 3 microseconds, and 25 if they are nothing but control characters."""
 
 SHEET_BYTES = 65_536
 """A sheet of this size is given away."""
