@@ -228,12 +228,13 @@ class ObjectStore(Protocol):
         check: BodyCheck = accept,
         checksum: str | None = None,
         condition: Condition = ALWAYS,
+        etag: str | None = None,
     ) -> ObjectInfo:
         """Keep an object, in place of what the key had.
 
         ``check`` is given the md5 and the further ``digests`` asked for. ``checksum`` names the digest that is kept
-        with the object. Raises NoSuchBucket, PreconditionFailed, and what ``body`` and ``check`` raise; nothing
-        has changed then.
+        with the object. An ``etag`` that is given stands for the md5, which then is not made. Raises NoSuchBucket,
+        PreconditionFailed, and what ``body`` and ``check`` raise; nothing has changed then.
         """
 
     async def head(self, bucket: str, key: str) -> ObjectInfo:
