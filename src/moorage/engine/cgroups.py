@@ -85,7 +85,7 @@ def parse_mounts(text: str) -> dict[str, Path]:
 
 
 def parse_own_groups(text: str) -> dict[str, str]:
-    """Read the group of this process in each hierarchy; version 2 is under the empty name."""
+    """Read the group of a process in each hierarchy; version 2 is under the empty name."""
     found: dict[str, str] = {}
     for line in text.splitlines():
         _number, controllers, group = line.split(":", 2)
@@ -173,6 +173,16 @@ def remove_groups(run_dir: Path) -> None:
         groups = groups_of(run_dir)
         groups.remove_leftovers()
         groups.close()
+
+
+def join_groups_of(pid: int, proc: Path = Path("/proc")) -> None:
+    """Put this process into the groups of another one, as far as they can be written: its limits are shared."""
+    mounts = parse_mounts((proc / "self" / "mounts").read_text(encoding="utf-8"))
+    theirs = parse_own_groups((proc / str(pid) / "cgroup").read_text(encoding="utf-8"))
+    for controller, root in mounts.items():
+        if controller in theirs:
+            with contextlib.suppress(OSError):
+                (root / theirs[controller].lstrip("/") / "cgroup.procs").write_text(str(os.getpid()), encoding="ascii")
 
 
 class Cgroup:
