@@ -50,7 +50,6 @@ class World:
     clock: Clock
     ids: Ids
     patience: Patience
-    startup_timeout_seconds: float
     started_at: float
     """When this control plane began to listen to gateways, in seconds since the epoch."""
 
@@ -212,7 +211,7 @@ async def _act(endpoint: EndpointRecord, made: Plan, tagged: Mapping[str, str], 
     await world.publisher.publish_route(endpoint.key, made.route, tagged)
     if made.endpoint is not None:
         for instance in (*made.launch, *added):
-            await world.node.launch(make_spec(made.endpoint, instance, world.startup_timeout_seconds))
+            await world.node.launch(make_spec(made.endpoint, instance, world.patience))
     for instance_id in made.stop:
         await world.node.stop(instance_id)
     for instance_id in made.forget:
