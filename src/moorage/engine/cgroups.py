@@ -175,14 +175,17 @@ def remove_groups(run_dir: Path) -> None:
         groups.close()
 
 
-def join_groups_of(pid: int, proc: Path = Path("/proc")) -> None:
-    """Put this process into the groups of another one, as far as they can be written: its limits are shared."""
+def open_groups_of(pid: int, proc: Path = Path("/proc")) -> list[int]:
+    """Open the groups of a process, as far as they can be written: a ``0`` written there puts the writer into one."""
     mounts = parse_mounts((proc / "self" / "mounts").read_text(encoding="utf-8"))
     theirs = parse_own_groups((proc / str(pid) / "cgroup").read_text(encoding="utf-8"))
+    opened = []
     for controller, root in mounts.items():
         if controller in theirs:
+            path = root / theirs[controller].lstrip("/") / "cgroup.procs"
             with contextlib.suppress(OSError):
-                (root / theirs[controller].lstrip("/") / "cgroup.procs").write_text(str(os.getpid()), encoding="ascii")
+                opened.append(os.open(path, os.O_WRONLY | os.O_CLOEXEC))
+    return opened
 
 
 class Cgroup:

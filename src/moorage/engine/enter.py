@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from moorage.engine.cgroups import join_groups_of
+from moorage.engine.cgroups import open_groups_of
 from moorage.serving import isolation
 
 _NAMESPACES = ("user", "cgroup", "ipc", "uts", "net", "pid", "mnt")
@@ -27,7 +27,7 @@ _NAMESPACES = ("user", "cgroup", "ipc", "uts", "net", "pid", "mnt")
 
 _SHELLS = ("/bin/bash", "/bin/sh")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_PASSED_ON = (signal.SIGINT, signal.SIGTERM)
 _CANNOT_ENTER = 125
 """Exit codes as ``docker exec`` has them."""
 _NOT_FOUND = 127
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
     except (OSError, ValueError) as fault:
         _say(f"the instance cannot be entered: {fault}")
         os._exit(_CANNOT_ENTER)
-    _pass_signals_to(child)
+    _take_signals_for(child)
     _pid, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)
     os._exit(code if code >= 0 else 128 - code)
@@ -90,14 +90,14 @@ def _enter(order: Order) -> int:
     user = within(guise.uid, (place / "uid_map").read_text(encoding="ascii"))
     group = within(guise.gid, (place / "gid_map").read_text(encoding="ascii"))
     namespaces = [(name, os.open(place / "ns" / name, os.O_RDONLY)) for name in _NAMESPACES if _differs(place, name)]
-    join_groups_of(order.pid)
+    groups = open_groups_of(order.pid)
     for name, descriptor in namespaces:
         if _libc.setns(ctypes.c_int(descriptor), 0) != 0:
             raise OSError(ctypes.get_errno(), f"its {name} namespace: {os.strerror(ctypes.get_errno())}")
         os.close(descriptor)
     child = os.fork()
     if child == 0:
-        _be_inside(order, lambda: _take_guise(user, group, guise), variables, folder)
+        _be_inside(order, lambda: _take_guise(user, group, guise), groups, variables, folder)
     return child
 
 
@@ -106,8 +106,13 @@ def _differs(place: Path, name: str) -> bool:
     return there.exists() and there.stat().st_ino != here.stat().st_ino
 
 
-def _be_inside(order: Order, take_guise: Callable[[], None], variables: Mapping[str, str], folder: str) -> NoReturn:
+def _be_inside(
+    order: Order, take_guise: Callable[[], None], groups: Sequence[int], variables: Mapping[str, str], folder: str
+) -> NoReturn:
     try:
+        # Only here: whoever waits for this process must not be killed at the instance's memory limit.
+        for descriptor in groups:
+            os.write(descriptor, b"0")
         if order.terminal is not None:
             os.setsid()
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
@@ -118,7 +123,7 @@ def _be_inside(order: Order, take_guise: Callable[[], None], variables: Mapping[
     except OSError as fault:
         _say(f"the instance cannot be entered: {fault}")
         os._exit(_CANNOT_ENTER)
-    for number in (*_PASSED_ON, signal.SIGPIPE):
+    for number in (*_PASSED_ON, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_DFL)
     _execute(order.command, {**variables, **({} if order.terminal is None else {"TERM": order.terminal})})
 
@@ -154,9 +159,15 @@ def _execute(command: Sequence[str], variables: Mapping[str, str]) -> NoReturn:
     os._exit(_NOT_FOUND)
 
 
-def _pass_signals_to(child: int) -> None:
+def _take_signals_for(child: int) -> None:
+    """Hand on what asks for an end. A hang-up is one: nobody is there to see the command end in its own time.
+
+    This process must be there to wait for it: a dead process that nobody waits for keeps its namespace, and so the
+    whole instance, from ending.
+    """
     for number in _PASSED_ON:
         signal.signal(number, lambda received, _frame: os.kill(child, received))
+    signal.signal(signal.SIGHUP, lambda *_: os.kill(child, signal.SIGKILL))
 
 
 def _say(line: str) -> None:

@@ -168,7 +168,7 @@ def _wait(process: "subprocess.Popen[bytes]", caller: socket.socket) -> int:
         poll.register(caller, select.POLLIN | select.POLLRDHUP)
         ready = {number for number, _ in poll.poll()}
         if descriptor not in ready:
-            process.send_signal(signal.SIGKILL)  # what it runs dies with it
+            process.send_signal(signal.SIGHUP)
         return process.wait()
     finally:
         os.close(descriptor)
