@@ -12,8 +12,8 @@ from moorage.state.records import EndpointRecord, EndpointStatus, InstanceRecord
 from moorage.testing.builders import a_report, a_variant, an_endpoint, an_instance
 
 NOW = 100.0
-PATIENCE = Patience(drain_seconds=20.0, change_seconds=1000.0)
-LATEST = PATIENCE.change_seconds
+PATIENCE = Patience(drain_seconds=20.0, capacity_seconds=600.0, download_seconds=300.0, startup_seconds=100.0)
+LATEST = PATIENCE.change_seconds(a_variant())
 
 
 def seen(

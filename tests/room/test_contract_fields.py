@@ -92,26 +92,18 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "InstancePools": of(pooled({})),
     "VariantInstanceProvisionTimeoutInSeconds": of(variant(VariantInstanceProvisionTimeoutInSeconds=300)),
     "AcceleratorType": of(variant(AcceleratorType="ml.eia1.medium")),
-    "CoreDumpConfig": of(variant(CoreDumpConfig=in_a_variant("CoreDumpConfig"))),
     "ServerlessConfig": of(serverless()),
-    "VolumeSizeInGB": of(variant(VolumeSizeInGB=1)),
-    "ModelDataDownloadTimeoutInSeconds": of(variant(ModelDataDownloadTimeoutInSeconds=60)),
-    "ContainerStartupHealthCheckTimeoutInSeconds": of(variant(ContainerStartupHealthCheckTimeoutInSeconds=60)),
-    "EnableSSMAccess": of(variant(EnableSSMAccess=True)),
     "ManagedInstanceScaling": of(host(ManagedInstanceScaling={"Status": "ENABLED"}), ExecutionRoleArn=ROLE),
-    "InferenceAmiVersion": of(variant(InstanceType=GPU, InferenceAmiVersion=in_a_variant("InferenceAmiVersion"))),
     "CapacityReservationConfig": of(variant(CapacityReservationConfig=in_a_variant("CapacityReservationConfig"))),
     "AcceleratorPartitionLayouts": of(
         host(InstanceType=GPU, AcceleratorPartitionLayouts=in_a_variant("AcceleratorPartitionLayouts")),
         ExecutionRoleArn=ROLE,
     ),
     "DataCaptureConfig.KmsKeyId": of(DataCaptureConfig=everything("DataCaptureConfig")),
-    "KmsKeyId": of(KmsKeyId="k"),
     "AsyncInferenceConfig": of(AsyncInferenceConfig=everything("AsyncInferenceConfig")),
     "ExplainerConfig": explained(ShapBaseline="1,2"),
     "ExecutionRoleArn": of(ExecutionRoleArn=ROLE),
     "VpcConfig": of(VpcConfig=everything("VpcConfig")),
-    "EnableNetworkIsolation": of(EnableNetworkIsolation=True),
     "MetricsConfig": of(MetricsConfig={"EnableEnhancedMetrics": True}),
     "CrossRegionTrafficConfig": of(CrossRegionTrafficConfig=everything("CrossRegionTrafficConfig")),
 }
@@ -146,9 +138,22 @@ async def test_what_is_called_refused_is_refused_by_name(tmp_path: Path, row: Ro
 async def test_a_configuration_of_all_that_works_is_made(tmp_path: Path) -> None:
     capture = everything("DataCaptureConfig")
     del capture["KmsKeyId"]
-    whole = variant("a", InitialVariantWeight=0.5, RoutingConfig=PREFIX_AWARE)
+    whole = variant(
+        "a",
+        InstanceType="ml.p3.2xlarge",
+        InitialVariantWeight=0.5,
+        RoutingConfig=PREFIX_AWARE,
+        CoreDumpConfig={"DestinationS3Uri": "s3://cores", "KmsKeyId": "alias/cores"},
+        VolumeSizeInGB=512,
+        ModelDataDownloadTimeoutInSeconds=60,
+        ContainerStartupHealthCheckTimeoutInSeconds=3600,
+        EnableSSMAccess=True,
+        InferenceAmiVersion="al2-ami-sagemaker-inference-gpu-2",
+    )
     request = of(
         whole,
+        KmsKeyId="alias/disk",
+        EnableNetworkIsolation=True,
         ShadowProductionVariants=[{**whole, "VariantName": "s"}],
         DataCaptureConfig=capture,
         Tags=[{"Key": "k", "Value": "v"}],

@@ -78,7 +78,6 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             clock=clock,
             ids=ids,
             patience=_patience(settings),
-            startup_timeout_seconds=settings.limits.startup_timeout_seconds,
             started_at=clock.now(),
         )
         reconciler = Reconciler(world, tasks)
@@ -115,7 +114,9 @@ def _patience(settings: Settings) -> Patience:
     longest = max(limits.invocation_timeout_seconds, limits.stream_timeout_seconds)
     return Patience(
         drain_seconds=longest + _DRAIN_MARGIN_SECONDS,
-        change_seconds=_CAPACITY_SECONDS + limits.download_timeout_seconds + limits.startup_timeout_seconds,
+        capacity_seconds=_CAPACITY_SECONDS,
+        download_seconds=limits.download_timeout_seconds,
+        startup_seconds=limits.startup_timeout_seconds,
     )
 
 

@@ -4,9 +4,10 @@ One worker per endpoint, so that two passes of one endpoint never overlap; it en
 for. Woken by the change feed of the store, by reports of the node agent, by answers of gateways and by the plan's
 own wake time; why it was woken does not matter, each pass looks at everything. The order of acting is
 
-    record ─► publish ─► launch, stop, forget
+    record ─► launch ─► publish ─► stop, forget
 
-so that whatever exists was recorded first, and nothing is stopped that a gateway still sends to.
+so that whatever exists was recorded first, what takes longest begins soonest, and nothing is stopped that a gateway
+still sends to.
 """
 
 import asyncio
@@ -50,7 +51,6 @@ class World:
     clock: Clock
     ids: Ids
     patience: Patience
-    startup_timeout_seconds: float
     started_at: float
     """When this control plane began to listen to gateways, in seconds since the epoch."""
 
@@ -209,10 +209,10 @@ async def _act(endpoint: EndpointRecord, made: Plan, tagged: Mapping[str, str], 
     if recorded:
         await world.store.transact(lambda connection: _record(connection, endpoint, made, added, now))
         _say(endpoint, made, added)
-    await world.publisher.publish_route(endpoint.key, made.route, tagged)
     if made.endpoint is not None:
         for instance in (*made.launch, *added):
-            await world.node.launch(make_spec(made.endpoint, instance, world.startup_timeout_seconds))
+            await world.node.launch(make_spec(made.endpoint, instance, world.patience))
+    await world.publisher.publish_route(endpoint.key, made.route, tagged)
     for instance_id in made.stop:
         await world.node.stop(instance_id)
     for instance_id in made.forget:

@@ -24,9 +24,11 @@ from moorage.engine.sandbox import Sandbox
 from moorage.engine.zygote import Zygotes
 from moorage.node.agent import Agent
 from moorage.node.engines import Engines
+from moorage.node.entrances import Entrance, Wanted
 from moorage.node.life import Life, Surroundings
 from moorage.node.preparation import Places, Preparation
 from moorage.node.reports import Reports
+from moorage.node.shells import Shells
 from moorage.objects.folder import FolderStore
 from moorage.serving.isolation import adopt_orphans
 
@@ -68,11 +70,27 @@ async def _run(settings: Settings, clock: Clock, stop: asyncio.Event) -> None:
 
     agent = Agent(reports, make_life)
     server = await link.listen(settings.run_dir / "node.sock", agent.serve)
+    shells = _open_shells(settings, agent)
     await stop.wait()
+    shells.close()
     await agent.close(settings.limits.stop_grace_seconds + _AFTER_GRACE_SECONDS)
     server.close()
     await engines.close()
     store.close()
+
+
+def _open_shells(settings: Settings, agent: Agent) -> Shells:
+    """Let ``moorage exec`` in; what a request leads to is looked up in the event loop, whose the agent is."""
+    loop = asyncio.get_running_loop()
+
+    async def find(wanted: Wanted) -> Entrance:
+        return agent.find_entrance(wanted)
+
+    shells = Shells(
+        settings.run_dir / "shell.sock", lambda wanted: asyncio.run_coroutine_threadsafe(find(wanted), loop).result()
+    )
+    shells.start()
+    return shells
 
 
 def _clean(settings: Settings, places: Places) -> Cgroups:

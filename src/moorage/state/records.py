@@ -111,6 +111,22 @@ class DeployedVariant:
     """Instances lost in a row, for the delay before the next launch."""
     launch_not_before: float = 0.0
     """No replacement is launched before this time."""
+    startup_timeout_seconds: int | None = None
+    """Its ContainerStartupHealthCheckTimeoutInSeconds; None: as the settings say."""
+    download_timeout_seconds: int | None = None
+    """Its ModelDataDownloadTimeoutInSeconds; None: as the settings say."""
+    network_isolation: bool = False
+    """EnableNetworkIsolation of its model or of the configuration."""
+    volume_gib: int | None = None
+    """Its VolumeSizeInGB."""
+    kms_key: str | None = None
+    """The configuration's KmsKeyId."""
+    core_dumps: Mapping[str, Any] | None = None
+    """Its CoreDumpConfig as it was given."""
+    shell_access: bool = False
+    """Its EnableSSMAccess."""
+    machine_image: str | None = None
+    """Its InferenceAmiVersion."""
 
 
 class Stage(StrEnum):

@@ -41,7 +41,7 @@ _RESTART_SECONDS = 0.2
 
 _NONE: Mapping[str, int] = {}
 
-PATIENCE = Patience(drain_seconds=20.0, change_seconds=600.0)
+PATIENCE = Patience(drain_seconds=20.0, capacity_seconds=300.0, download_seconds=60.0, startup_seconds=240.0)
 
 
 class Killer:
@@ -149,7 +149,6 @@ class ControlWorld:
                 clock=self.clock,
                 ids=self._ids,
                 patience=PATIENCE,
-                startup_timeout_seconds=240.0,
                 started_at=self.clock.now(),
             ),
             self._tasks,

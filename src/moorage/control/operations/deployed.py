@@ -1,14 +1,12 @@
 """What the operations on endpoints have in common: finding one, its copy of a configuration, and its quotas."""
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from sqlalchemy import Connection
 
 from moorage.aws.errors import ClientFault, validation_exception
 from moorage.control.operations.answers import could_not_find, endpoint_arn, in_progress
-from moorage.control.operations.call import Call
+from moorage.control.operations.call import Call, Members
 from moorage.control.operations.documents import find_document
 from moorage.control.planning import quotas
 from moorage.control.planning.status import Event, allows
@@ -53,12 +51,13 @@ def check_can_change(endpoint: EndpointRecord) -> None:
 
 def copy_variants(connection: Connection, call: Call, config: Document) -> tuple[DeployedVariant, ...]:
     """Copy a configuration's variants, the shadow last, and their models; deleting those never disturbs an endpoint."""
-    production = [_copy(connection, call, variant) for variant in config.members["ProductionVariants"]]
-    shadows = [_copy(connection, call, variant) for variant in config.members.get("ShadowProductionVariants", ())]
+    members = config.members
+    production = [_copy(connection, call, variant, members) for variant in members["ProductionVariants"]]
+    shadows = [_copy(connection, call, variant, members) for variant in members.get("ShadowProductionVariants", ())]
     return (*production, *(replace(variant, shadow=True) for variant in shadows))
 
 
-def _copy(connection: Connection, call: Call, variant: Mapping[str, Any]) -> DeployedVariant:
+def _copy(connection: Connection, call: Call, variant: Members, config: Members) -> DeployedVariant:
     model = find_document(connection, call.resource(Kind.MODEL, variant["ModelName"]))
     (container,) = containers_of(model.members)
     return DeployedVariant(
@@ -76,7 +75,19 @@ def _copy(connection: Connection, call: Call, variant: Mapping[str, Any]) -> Dep
             ),
         ),
         routing=variant.get("RoutingConfig"),
+        startup_timeout_seconds=variant.get("ContainerStartupHealthCheckTimeoutInSeconds"),
+        download_timeout_seconds=variant.get("ModelDataDownloadTimeoutInSeconds"),
+        network_isolation=_is_isolated(model.members) or _is_isolated(config),
+        volume_gib=variant.get("VolumeSizeInGB"),
+        kms_key=config.get("KmsKeyId"),
+        core_dumps=variant.get("CoreDumpConfig"),
+        shell_access=variant.get("EnableSSMAccess", False),
+        machine_image=variant.get("InferenceAmiVersion"),
     )
+
+
+def _is_isolated(members: Members) -> bool:
+    return bool(members.get("EnableNetworkIsolation"))
 
 
 def check_quotas(connection: Connection, call: Call, more: quotas.Usage) -> None:

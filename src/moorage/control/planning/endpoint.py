@@ -125,8 +125,6 @@ def _keep(endpoint: EndpointRecord, draft: Draft) -> EndpointRecord:
     after = replace(endpoint, variants=keep_fleets(fleets, draft))
     if endpoint.status == EndpointStatus.IN_SERVICE:
         return after
-    if endpoint.status != EndpointStatus.ROLLING_BACK:
-        draft.wake.append(_change_began_at(endpoint) + draft.patience.change_seconds)
     if not _settled(after, fleets, draft):
         return after
     variants = tuple(replace(variant, previous_count=None, previous_weight=None) for variant in after.variants)

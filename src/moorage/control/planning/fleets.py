@@ -100,8 +100,11 @@ def why_it_fails(fleets: Sequence[Fleet], began_at: float, draft: Draft) -> str 
                 return failure_reason(fleet.variant, report)
         if fleet.variant.setbacks + bool(fleet.lost) > patience.setbacks:
             return crash_loop_reason(fleet.variant, fleet.lost[0] if fleet.lost else None)
-    if fleets and now >= began_at + patience.change_seconds:
-        return NO_CAPACITY
+    for fleet in fleets:
+        latest = began_at + patience.change_seconds(fleet.variant)
+        if now >= latest:
+            return NO_CAPACITY
+        draft.wake.append(latest)
     return None
 
 

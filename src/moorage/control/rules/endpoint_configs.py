@@ -27,7 +27,12 @@ _VARIANT = {
     "InstanceType": ...,
     "InitialVariantWeight": ...,
     "RoutingConfig": ...,
-    "EnableSSMAccess": False,
+    "CoreDumpConfig": {"DestinationS3Uri": ..., "KmsKeyId": ...},
+    "VolumeSizeInGB": ...,
+    "ModelDataDownloadTimeoutInSeconds": ...,
+    "ContainerStartupHealthCheckTimeoutInSeconds": ...,
+    "EnableSSMAccess": ...,
+    "InferenceAmiVersion": ...,
 }
 _BUILT = {
     "EndpointConfigName": ...,
@@ -40,7 +45,8 @@ _BUILT = {
         "CaptureOptions": ...,
         "CaptureContentTypeHeader": ...,
     },
-    "EnableNetworkIsolation": False,
+    "KmsKeyId": ...,
+    "EnableNetworkIsolation": ...,
     "Tags": ...,
 }
 
