@@ -163,6 +163,9 @@ def without_what_is_new(document: dict[str, Any]) -> dict[str, Any]:
         "core_dumps",
         "shell_access",
         "machine_image",
+        "pools",
+        "provision_timeout_seconds",
+        "reservation",
     }
 
     def older(value: Any) -> Any:

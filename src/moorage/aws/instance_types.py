@@ -96,6 +96,7 @@ _GD = {
     "16xlarge": 3800,
 }
 _5D = {"large": 75, "xlarge": 150, "2xlarge": 300, "4xlarge": 600, "12xlarge": 1800, "24xlarge": 3600}
+_P4D, _P5E = {"24xlarge": 8000}, {"48xlarge": 30400}
 _G5_STORAGE = {
     "xlarge": 250,
     "2xlarge": 450,
@@ -118,9 +119,9 @@ _LOCAL_STORAGE_GB: Mapping[str, Mapping[str, int]] = {
     "g6e": _G5_STORAGE,
     "g7": {"2xlarge": 440, "4xlarge": 875, "8xlarge": 930, "12xlarge": 1900, "24xlarge": 3800, "48xlarge": 7600},
     "g7e": {"2xlarge": 1900, "4xlarge": 1900, "8xlarge": 1900, "12xlarge": 3800, "24xlarge": 7600, "48xlarge": 15200},
-    **dict.fromkeys(("p4d", "p4de"), {"24xlarge": 8000}),
+    **dict.fromkeys(("p4d", "p4de"), _P4D),
     "p5": {"4xlarge": 3800, "48xlarge": 30400},
-    **dict.fromkeys(("p5e", "p5en", "p6-b200", "p6-b300"), {"48xlarge": 30400}),
+    **dict.fromkeys(("p5e", "p5en", "p6-b200", "p6-b300"), _P5E),
     "p6e-gb200": {"36xlarge": 22500},
     "trn1": {"2xlarge": 474, "32xlarge": 7600},
     "trn1n": {"32xlarge": 7600},

@@ -8,6 +8,7 @@ from functools import partial
 from moorage.base import link
 from moorage.base.clock import Clock, SystemClock
 from moorage.base.ids import SystemIds
+from moorage.base.link import Message
 from moorage.base.process import run_process
 from moorage.base.settings import Settings
 from moorage.engine.artifacts import Artifacts
@@ -29,7 +30,7 @@ from moorage.node.life import Life, Surroundings
 from moorage.node.preparation import Places, Preparation
 from moorage.node.reports import Reports
 from moorage.node.shells import Shells
-from moorage.objects.folder import FolderStore
+from moorage.objects.folder import open_store
 from moorage.serving.isolation import adopt_orphans
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ async def _run(settings: Settings, clock: Clock, stop: asyncio.Event) -> None:
     cgroups = await asyncio.to_thread(_clean, settings, places)
     image_engine = _make_image_engine(settings, machine)
     engines = Engines(await _make_launcher(settings, machine, cgroups, clock), image_engine)
-    store = FolderStore(settings.data_dir / "objects", clock, SystemIds())
+    store = open_store(settings, clock, SystemIds())
     preparation = Preparation(
         Environments(settings.environments, clock, runner=_make_runner(settings, machine)),
         Artifacts(store, settings.data_dir / "models", settings.limits, clock),
@@ -62,7 +63,7 @@ async def _run(settings: Settings, clock: Clock, stop: asyncio.Event) -> None:
         machine.cpus,
         image_engine,
     )
-    reports = Reports()
+    reports = Reports({"machine": resources(machine)})
     surroundings = Surroundings(preparation, engines, reports, clock, settings.limits)
 
     def make_life(spec: InstanceSpec) -> Life:
@@ -91,6 +92,16 @@ def _open_shells(settings: Settings, agent: Agent) -> Shells:
     )
     shells.start()
     return shells
+
+
+def resources(machine: Machine) -> Message:
+    """Say what a machine has for instances."""
+    return {
+        "vcpus": machine.cpus,
+        "memory_mib": machine.memory_bytes // 2**20,
+        "gpus": machine.gpus,
+        "gpu_driver": machine.gpu_driver,
+    }
 
 
 def _clean(settings: Settings, places: Places) -> Cgroups:

@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from moorage.base.ids import CountingIds
 from moorage.base.link import Link
 from moorage.base.tasks import Tasks
+from moorage.control.capacity import Capacity
 from moorage.control.dispatch import OPERATIONS
 from moorage.control.events import Recorder
 from moorage.control.node_link import NodeLink
@@ -106,7 +107,7 @@ class _Node(NodeLink):
 class ControlWorld:
     """One control plane after another, and what stays when it dies."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a test may want to be otherwise
         self,
         folder: Path,
         *,
@@ -114,12 +115,14 @@ class ControlWorld:
         killer: Killer | None = None,
         apply_seconds: float = 0.0,
         drain_seconds: float = 0.0,
+        strict: bool = False,
     ) -> None:
         self.clock = VirtualClock()
         self.killer = killer or Killer()
         self.violations: list[str] = []
         self.quotas: dict[str, int] = {}
         """Limits of instances, by AWS's names."""
+        self.capacity = Capacity(lambda: self.link.machine, strict=strict, gpu_driver=lambda: self.link.gpu_driver)
         self._folder = folder
         self._others = Tasks()
         self._saved = orjson.dumps(Snapshot(0).to_message())
@@ -149,6 +152,7 @@ class ControlWorld:
                 clock=self.clock,
                 ids=self._ids,
                 patience=PATIENCE,
+                capacity=self.capacity,
                 started_at=self.clock.now(),
             ),
             self._tasks,
@@ -202,7 +206,7 @@ class ControlWorld:
             return True
 
         services = Services(
-            self.store, self.clock, self.link, self.publisher, lambda _uri: True, has_object, self.quotas
+            self.store, self.clock, self.link, self.publisher, lambda _uri: True, has_object, self.capacity, self.quotas
         )
         return Call(services, ACCOUNT, REGION, round(self.clock.now(), 3))
 

@@ -44,7 +44,12 @@ class Patience:
 
     def change_seconds(self, variant: DeployedVariant) -> float:
         """Give the seconds for a creation or a change of capacity, from the request to the last ready instance."""
-        return self.capacity_seconds + self.download_seconds_of(variant) + self.startup_seconds_of(variant)
+        return self.capacity_seconds_of(variant) + self.download_seconds_of(variant) + self.startup_seconds_of(variant)
+
+    def capacity_seconds_of(self, variant: DeployedVariant) -> float:
+        """Give the seconds for which a variant's instances may wait for room."""
+        given = variant.provision_timeout_seconds
+        return self.capacity_seconds if given is None else given
 
     def download_seconds_of(self, variant: DeployedVariant) -> float:
         """Give the seconds for the download of a variant's model."""

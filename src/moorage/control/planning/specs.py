@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from moorage.control.planning.observed import Patience
+from moorage.control.planning.pools import pool_of
 from moorage.engine.contract import ContainerSpec, CoreDumps, InstanceSpec
 from moorage.state.records import Container, DeployedVariant, EndpointRecord, InstanceRecord
 
@@ -11,17 +12,18 @@ from moorage.state.records import Container, DeployedVariant, EndpointRecord, In
 def make_spec(endpoint: EndpointRecord, instance: InstanceRecord, patience: Patience) -> InstanceSpec:
     """Make the specification of a recorded instance from its endpoint's own copy of the model."""
     variant = variant_of(endpoint, instance)
+    pool = pool_of(variant, instance)
     return InstanceSpec(
         instance_id=instance.instance_id,
         account=endpoint.account,
         region=endpoint.region,
         endpoint=endpoint.name,
         variant=variant.name,
-        instance_type=variant.instance_type,
-        containers=tuple(_container(container) for container in variant.containers),
+        instance_type=pool.instance_type,
+        containers=tuple(_container(container) for container in pool.containers),
         startup_timeout_seconds=patience.startup_seconds_of(variant),
         download_timeout_seconds=patience.download_seconds_of(variant),
-        network_isolation=variant.network_isolation,
+        network_isolation=pool.network_isolation,
         volume_gib=variant.volume_gib,
         kms_key=variant.kms_key,
         core_dumps=_core_dumps(variant.core_dumps),

@@ -33,6 +33,9 @@ _VARIANT = {
     "ContainerStartupHealthCheckTimeoutInSeconds": ...,
     "EnableSSMAccess": ...,
     "InferenceAmiVersion": ...,
+    "InstancePools": {"InstanceType": ..., "Priority": ..., "ModelNameOverride": ...},
+    "VariantInstanceProvisionTimeoutInSeconds": ...,
+    "CapacityReservationConfig": ...,
 }
 _BUILT = {
     "EndpointConfigName": ...,
@@ -44,6 +47,7 @@ _BUILT = {
         "DestinationS3Uri": ...,
         "CaptureOptions": ...,
         "CaptureContentTypeHeader": ...,
+        "KmsKeyId": ...,
     },
     "KmsKeyId": ...,
     "EnableNetworkIsolation": ...,

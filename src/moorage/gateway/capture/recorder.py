@@ -25,6 +25,7 @@ from moorage.gateway.capture.delivery import Delivery
 from moorage.gateway.capture.files import Captured, CaptureFiles, Lines, Waiting
 from moorage.gateway.capture.sheets import SMALL_BYTES, Sheets
 from moorage.gateway.capture.spool import Spool, Target
+from moorage.kms.ring import open_ring
 from moorage.objects.store import ObjectStore
 from moorage.routing.decide import Routing
 from moorage.routing.snapshot import Capture, Endpoint
@@ -88,7 +89,8 @@ class Recorder:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._handing_over: asyncio.TimerHandle | None = None
         self._delivering: asyncio.Task[None] | None = None
-        self._spool = Spool(settings.data_dir / "spool" / "capture", ids, limits.capture_spool_bytes)
+        ring = open_ring(settings, clock, ids)
+        self._spool = Spool(settings.data_dir / "spool" / "capture", ids, limits.capture_spool_bytes, ring)
         self._files = CaptureFiles(self._spool, ids, limits, self._finished)
         self._delivery = Delivery(self._spool, store, clock)
         self._measured_at: float | None = None
