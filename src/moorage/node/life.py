@@ -7,7 +7,7 @@ each wait. While the process is being forked nothing interrupts it: milliseconds
 import asyncio
 import logging
 import os
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,11 +17,12 @@ from moorage.base.settings import Limits
 from moorage.base.tasks import Tasks
 from moorage.engine.contract import ENDED, Failure, InstanceReport, InstanceSpec, InstanceState
 from moorage.engine.exit import Exit
-from moorage.engine.launch import Container, Launch, LaunchFailed, Progress
+from moorage.engine.launch import Container, Launch, LaunchFailed, Progress, ServingLaunch
 from moorage.engine.logs import open_log, read_tail, say
 from moorage.engine.ping import NoAnswer, ping
 from moorage.engine.promises import NOTHING_REFUSED, Refusals
 from moorage.node.disks import Disks
+from moorage.node.entrances import Candidate
 from moorage.node.outcome import Ended, Outcome, judge
 from moorage.node.preparation import CannotPrepare, Preparation, refuse_unkept
 from moorage.node.reports import Reports
@@ -78,6 +79,7 @@ class Life:
         self._stop = asyncio.Event()
         self._tasks = Tasks()
         self._last_ping = "no answer yet"
+        self._variables: Mapping[str, str] | None = None
         self._report = InstanceReport(
             instance_id=spec.instance_id,
             endpoint=spec.endpoint,
@@ -89,6 +91,11 @@ class Life:
             region=spec.region,
         )
         self._reports.put(self._report)
+
+    @property
+    def candidate(self) -> Candidate:
+        """What a shell would find here."""
+        return Candidate(self._spec, self._report, self._variables)
 
     def stop(self) -> None:
         """Begin the end: SIGTERM, after the grace SIGKILL."""
@@ -127,6 +134,8 @@ class Life:
         launch = preparing.result()
         if isinstance(launch, CannotPrepare):
             return Outcome(InstanceState.FAILED, launch.failure, str(launch))
+        if isinstance(launch, ServingLaunch):  # forked, not executed: the kernel knows the zygote's
+            self._variables = launch.variables
         self._change(InstanceState.STARTING, message="")
         container = await self._launcher.launch(launch)
         self._change(InstanceState.STARTING, pid=container.pid, address=container.address)

@@ -38,9 +38,11 @@ from moorage.node.agent import Agent
 from moorage.node.disks import Disks
 from moorage.node.dumps import Dumps
 from moorage.node.engines import Engines
+from moorage.node.entrances import Entrance, Wanted
 from moorage.node.life import Life, Surroundings
 from moorage.node.preparation import Places, Preparation
 from moorage.node.reports import Reports
+from moorage.node.shells import Shells
 from moorage.node.upkeep import keep_house
 from moorage.objects.folder import open_store
 from moorage.serving.isolation import adopt_orphans
@@ -102,7 +104,9 @@ async def _run(settings: Settings, clock: SystemClock, stop: asyncio.Event) -> N
     tasks.start("upkeep", keep_house(artifacts, settings.data_dir, settings.limits, clock))
     if network is not None:
         tasks.start("keep the network of instances", network.keep())
+    shells = _open_shells(settings, agent)
     await stop.wait()
+    shells.close()
     await agent.close(settings.limits.stop_grace_seconds + _AFTER_GRACE_SECONDS)
     server.close()
     await tasks.close()
@@ -111,6 +115,20 @@ async def _run(settings: Settings, clock: SystemClock, stop: asyncio.Event) -> N
     if network is not None:
         await asyncio.to_thread(network.close)
     store.close()
+
+
+def _open_shells(settings: Settings, agent: Agent) -> Shells:
+    """Let ``moorage exec`` in; what a request leads to is looked up in the event loop, whose the agent is."""
+    loop = asyncio.get_running_loop()
+
+    async def find(wanted: Wanted) -> Entrance:
+        return agent.find_entrance(wanted)
+
+    shells = Shells(
+        settings.run_dir / "shell.sock", lambda wanted: asyncio.run_coroutine_threadsafe(find(wanted), loop).result()
+    )
+    shells.start()
+    return shells
 
 
 def resources(machine: Machine) -> Message:
