@@ -40,7 +40,12 @@ async def serve(settings: Settings, listener: socket.socket, stop: asyncio.Event
     tasks = Tasks()
     keys = KeyRing(settings, clock)
     store = FolderStore(settings.data_dir / "objects", clock, ids)
-    app = Front(S3App(store, keys, clock, ids, region=settings.region), StsApp(keys, clock, ids))
+    app = Front(
+        {
+            "s3": S3App(store, keys, clock, ids, region=settings.region),
+            "sts": StsApp(keys, clock, ids),
+        }
+    )
     try:
         await keys.load()
         tasks.start("follow snapshots", keys.follow())
