@@ -63,8 +63,8 @@ async def test_instance_answers_with_its_model(engine: Bench) -> None:
 async def test_output_of_the_model_goes_to_its_log(engine: Bench) -> None:
     instance = await engine.ready()
     await instance.ask("print('to stdout'), print('to stderr', file=sys.stderr)")
-    assert "to stdout\n" in instance.log
-    assert "to stderr\n" in instance.log
+    await until(lambda: "to stdout\n" in instance.log, "what was printed is in the log")
+    await until(lambda: "to stderr\n" in instance.log, "what went to stderr is in the log")
 
 
 async def test_variables_are_the_users_over_those_of_every_container(engine: Bench) -> None:
@@ -291,7 +291,7 @@ async def test_covered_models_cannot_be_uncovered_in_a_new_user_namespace(sandbo
 async def test_model_sees_nothing_of_moorage(sandbox: Bench) -> None:
     (sandbox.folder / "state.db").write_text("secret", encoding="utf-8")
     instance = await sandbox.ready()
-    for path in (sandbox.folder, sandbox.folder / "state.db", instance.launch.socket, instance.launch.log):
+    for path in (sandbox.folder, sandbox.folder / "state.db", instance.launch.socket, instance.folder):
         assert "FileNotFoundError" in await instance.ask(f"os.stat({str(path)!r})")
     for name in ("/home", "/root/.ssh", "/run", "/mnt", "/etc/shadow", "/sys/fs/cgroup"):
         assert "FileNotFoundError" in await instance.ask(f"os.stat({name!r})")

@@ -22,6 +22,10 @@ from moorage.engine.process import PlainProcess
 from moorage.engine.sandbox import Sandbox
 from moorage.engine.variables import make_variables
 from moorage.engine.zygote import Zygotes
+from moorage.logs.names import Place
+from moorage.logs.pump import ContainerLog, Pump
+from moorage.logs.reader import StreamReader
+from moorage.logs.writer import Bounds
 from moorage.serving.isolation import adopt_orphans
 
 DEADLINE_SECONDS = 20.0
@@ -67,6 +71,14 @@ async def until(condition: Callable[[], bool], what: str) -> None:
         raise AssertionError(f"did not happen in {DEADLINE_SECONDS:g} s: {what}") from None
 
 
+def printed(folder: Path) -> str:
+    """Give what a container has printed, without the times."""
+    reader = StreamReader(folder)
+    lines = [event.message.decode() + "\n" for event in reader.forward(reader.start, reader.end)]
+    unfinished = reader.unfinished()
+    return "".join(lines) + (unfinished.message.decode() if unfinished else "")
+
+
 @dataclass
 class Instance:
     """A started container."""
@@ -79,8 +91,14 @@ class Instance:
         return self.running.pid
 
     @property
+    def folder(self) -> Path:
+        """Where its log is kept."""
+        assert isinstance(self.launch.log, ContainerLog)
+        return self.launch.log.folder
+
+    @property
     def log(self) -> str:
-        return self.launch.log.read_text(encoding="utf-8")
+        return printed(self.folder)
 
     async def is_ready(self) -> "Instance":
         assert await ping(f"unix:{self.launch.socket}", DEADLINE_SECONDS) == 200, self.log
@@ -109,8 +127,11 @@ class Instance:
         return answer.partition(b"\r\n\r\n")[2].decode()
 
     async def end(self) -> Exit:
-        """Wait until it has ended."""
-        return await asyncio.wait_for(asyncio.shield(self.running.ended), DEADLINE_SECONDS)
+        """Wait until it has ended, and its log is complete."""
+        end = await asyncio.wait_for(asyncio.shield(self.running.ended), DEADLINE_SECONDS)
+        assert isinstance(self.launch.log, ContainerLog)
+        await asyncio.to_thread(self.launch.log.finish)
+        return end
 
 
 @dataclass
@@ -124,6 +145,7 @@ class Bench:
     cgroups: Cgroups
     zygotes: Zygotes
     launcher: Launcher
+    pump: Pump
     count: int = 0
     instances: list[Instance] = field(default_factory=list)
 
@@ -154,7 +176,7 @@ class Bench:
             memory_bytes=memory_mib * 2**20,
             vcpus=1,
             socket=self.sockets / f"{name}.sock",
-            log=self.folder / "logs" / f"{name}.log",
+            log=ContainerLog(self.pump, Place(self.folder / "logs" / "group", name)),
         )
         instance = Instance(launch, await self.launcher.launch(launch))
         self.instances.append(instance)
@@ -185,7 +207,8 @@ async def bench(name: str, folder: Path, clock: Clock | None = None) -> AsyncIte
     cgroups = Cgroups(find_hierarchies(f"moorage-test-{os.getpid()}-{folder.name}"))
     zygotes = Zygotes(engine, clock or SystemClock(), folder / "logs" / "zygotes")
     sockets = Path(tempfile.mkdtemp(prefix="moorage-"))
-    made = Bench(folder, sockets, engine, cgroups, zygotes, Launcher(engine, cgroups, zygotes))
+    pump = Pump(Bounds(2**20, 2), SystemClock())
+    made = Bench(folder, sockets, engine, cgroups, zygotes, Launcher(engine, cgroups, zygotes), pump)
     try:
         yield made
     finally:
@@ -194,6 +217,7 @@ async def bench(name: str, folder: Path, clock: Clock | None = None) -> AsyncIte
                 await instance.running.kill()
                 await instance.end()
         await made.launcher.close()
+        pump.close()
         shutil.rmtree(sockets)
 
 

@@ -130,7 +130,7 @@ async def call(socket: Path, models: Path) -> AsyncIterator[ControlEnd]:
 async def node(engine: str, folder: Path, limits: Limits = QUICK) -> AsyncIterator[Path]:
     """Have a node agent in this process; gives its socket."""
     async with bench(engine, folder) as made:
-        places = Places(made.sockets, folder / "logs")
+        places = Places(made.sockets, folder / "logs", made.pump)
         preparation = Preparation(BareEnvironments(), LaidOutArtifacts(folder / "models"), places, 2)
         reports = Reports()
         around = Surroundings(preparation, Engines(made.launcher), reports, SystemClock(), limits)

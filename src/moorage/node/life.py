@@ -5,11 +5,11 @@ each wait. While the process is being forked nothing interrupts it: milliseconds
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import Coroutine
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Protocol
 
 from moorage.base.clock import Clock
@@ -18,8 +18,9 @@ from moorage.base.tasks import Tasks
 from moorage.engine.contract import ENDED, Failure, InstanceReport, InstanceSpec, InstanceState
 from moorage.engine.exit import Exit
 from moorage.engine.launch import Container, Launch, LaunchFailed, Progress
-from moorage.engine.logs import open_log, read_tail
+from moorage.engine.logs import TAIL_BYTES, TAIL_LINES
 from moorage.engine.ping import NoAnswer, ping
+from moorage.logs.pump import ContainerLog
 from moorage.node.outcome import Ended, Outcome, judge
 from moorage.node.preparation import CannotPrepare, Preparation
 from moorage.node.reports import Reports
@@ -60,7 +61,7 @@ class Surroundings:
 class Life:
     """The life of one instance; ``run`` is all of it."""
 
-    def __init__(self, spec: InstanceSpec, log: Path, around: Surroundings) -> None:
+    def __init__(self, spec: InstanceSpec, log: ContainerLog, around: Surroundings) -> None:
         self._spec = spec
         self._log = log
         self._preparation = around.preparation
@@ -77,7 +78,7 @@ class Life:
             variant=spec.variant,
             state=InstanceState.PREPARING,
             since=around.clock.now(),
-            log_path=str(log),
+            log_path=str(log.folder),
             account=spec.account,
             region=spec.region,
         )
@@ -98,7 +99,8 @@ class Life:
             outcome = Outcome(InstanceState.FAILED, Failure.START, f"Moorage could not run it: {fault}")
         finally:
             await self._tasks.close()
-        tail = "" if outcome.state is InstanceState.STOPPED else await asyncio.to_thread(read_tail, self._log)
+            await asyncio.to_thread(self._log.finish)
+        tail = "" if outcome.state is InstanceState.STOPPED else await asyncio.to_thread(self._tail)
         container = self._spec.containers[0].name if self._spec.containers else None
         self._change(
             outcome.state,
@@ -123,8 +125,11 @@ class Life:
         self._change(InstanceState.STARTING, pid=container.pid, address=container.address)
         return await self._run_container(container)
 
+    def _tail(self) -> str:
+        return self._log.tail(TAIL_LINES, TAIL_BYTES)
+
     async def _prepare(self) -> Launch | CannotPrepare:
-        descriptor = await asyncio.to_thread(open_log, self._log)
+        descriptor = await asyncio.to_thread(self._log.open)
         try:
             launch, resolved = await self._preparation.prepare(self._spec, self._progress, self._installs(descriptor))
         except CannotPrepare as fault:
@@ -139,9 +144,11 @@ class Life:
 
     def _installs(self, descriptor: int) -> Progress:
         """Tell what pip says of a model's requirements also to the container's log, where AWS's container has it."""
+        os.set_blocking(descriptor, False)
 
         def tell(line: str) -> None:
-            os.write(descriptor, f"{line}\n".encode(errors="replace"))
+            with contextlib.suppress(BlockingIOError):  # a disk that does not keep up must not hold this loop
+                os.write(descriptor, f"{line}\n".encode(errors="replace"))
             self._progress(line)
 
         return tell

@@ -9,7 +9,8 @@ from moorage.base import link
 from moorage.base.clock import Clock, SystemClock
 from moorage.base.ids import SystemIds
 from moorage.base.process import run_process
-from moorage.base.settings import Settings
+from moorage.base.settings import Limits, Settings
+from moorage.base.tasks import Tasks
 from moorage.engine.artifacts import Artifacts
 from moorage.engine.cgroups import Cgroups, groups_of
 from moorage.engine.commands import Runner, run_plainly
@@ -22,6 +23,9 @@ from moorage.engine.probe import EngineUnavailable, Machine, choose_engine, prob
 from moorage.engine.process import PlainProcess
 from moorage.engine.sandbox import Sandbox
 from moorage.engine.zygote import Zygotes
+from moorage.logs.pump import Pump
+from moorage.logs.sweep import finish_leftovers, sweep
+from moorage.logs.writer import Bounds
 from moorage.node.agent import Agent
 from moorage.node.engines import Engines
 from moorage.node.life import Life, Surroundings
@@ -34,6 +38,9 @@ log = logging.getLogger(__name__)
 
 _SCRATCH = "sandbox"
 """Folder of ``run_dir`` for the few files of ``/etc`` that instances see instead of the machine's."""
+
+_SWEEP_SECONDS = 60.0
+"""Between two looks at how old and how large the logs are."""
 
 _AFTER_GRACE_SECONDS = 5.0
 """For the kernel and the cleaning up, after the last SIGKILL of a stop."""
@@ -48,7 +55,9 @@ async def _run(settings: Settings, clock: Clock, stop: asyncio.Event) -> None:
     # The middle process of a fork ends at once; its orphan, the instance, is to be ours (serving/zygote.py).
     adopt_orphans()
     machine = await asyncio.to_thread(probe)
-    places = Places(settings.run_dir / "i", settings.data_dir / "logs")
+    limits = settings.limits
+    pump = Pump(Bounds(limits.instance_log_bytes, limits.instance_log_files), clock)
+    places = Places(settings.run_dir / "i", settings.data_dir / "logs", pump)
     cgroups = await asyncio.to_thread(_clean, settings, places)
     image_engine = _make_image_engine(settings, machine)
     engines = Engines(await _make_launcher(settings, machine, cgroups, clock), image_engine)
@@ -68,11 +77,32 @@ async def _run(settings: Settings, clock: Clock, stop: asyncio.Event) -> None:
 
     agent = Agent(reports, make_life)
     server = await link.listen(settings.run_dir / "node.sock", agent.serve)
+    sweeping = Tasks()
+    sweeping.start("sweep logs", _sweep_logs(places, limits, clock))
     await stop.wait()
+    await sweeping.close()
     await agent.close(settings.limits.stop_grace_seconds + _AFTER_GRACE_SECONDS)
     server.close()
     await engines.close()
+    await asyncio.to_thread(pump.close)
     store.close()
+
+
+async def _sweep_logs(places: Places, limits: Limits, clock: Clock) -> None:
+    """Keep the logs within their bounds, for ever."""
+    await asyncio.to_thread(finish_leftovers, places.logs, places.pump.living)
+    while True:
+        removed = await asyncio.to_thread(
+            sweep,
+            places.logs,
+            places.pump.living,
+            now=clock.now(),
+            kept_seconds=limits.logs_kept_seconds,
+            most_bytes=limits.logs_total_bytes,
+        )
+        if removed:
+            log.info("removed %d files of logs that were too old, or too much", removed)
+        await clock.sleep_until(clock.monotonic() + _SWEEP_SECONDS)
 
 
 def _clean(settings: Settings, places: Places) -> Cgroups:
