@@ -42,7 +42,7 @@ _KNOWN = frozenset(
     }
 )
 _FAMILIES = ("aws:requesttag/", "aws:resourcetag/", "sagemaker:resourcetag/")
-_OWN_SERVICES = frozenset({"aws", "s3", "sagemaker", "sts"})
+_OWN_SERVICES = frozenset({"aws", "logs", "s3", "sagemaker", "sts"})
 
 
 def is_missing(key: str) -> bool:

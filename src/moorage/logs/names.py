@@ -4,6 +4,7 @@
 and endpoints of the same name in two regions do not mix.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ CREATED = ".created"
 _SUFFIX = ".log"
 _DIGITS = 15
 _GROUPS = "aws/sagemaker/Endpoints/*"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,28 @@ class Place:
 def place_of(logs: Path, account: str, region: str, endpoint: str, stream: str) -> Place:
     """Say where a stream of an endpoint is."""
     return Place(logs / account / region / ENDPOINTS.removeprefix("/") / endpoint, stream)
+
+
+def find_group(logs: Path, account: str, region: str, name: str) -> Path | None:
+    """Give the folder of a log group, whatever somebody has for its name; None when there is none."""
+    endpoint = name.removeprefix(ENDPOINTS)
+    if not (name.startswith(ENDPOINTS) and _is_name(endpoint) and _is_name(region)):
+        return None
+    folder = place_of(logs, account, region, endpoint, "").group
+    return folder if folder.is_dir() else None
+
+
+def find_stream(group: Path, name: str) -> Path | None:
+    """Give the folder of a stream, whatever somebody has for its name; None when there is none."""
+    if not all(_is_name(part) for part in name.split("/")):
+        return None
+    folder = group / name
+    return folder if (folder / CREATED).is_file() else None
+
+
+def _is_name(text: str) -> bool:
+    """Say whether a text may be a file's name: those of endpoints, variants, instances and regions may."""
+    return _NAME.fullmatch(text) is not None
 
 
 def groups(logs: Path, account: str, region: str) -> dict[str, Path]:

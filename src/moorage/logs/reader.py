@@ -108,6 +108,13 @@ class StreamReader:
         except FileNotFoundError:
             return segment.end
 
+    def is_boundary(self, position: int) -> bool:
+        """Say whether a line can begin at a position; one of what is no longer kept, or not yet there, is as good."""
+        for segment in self.segments:
+            if segment.base < position < segment.end:
+                return _read(segment, position - segment.base - 1, 1) in {b"\n", b""}
+        return True
+
     def forward(self, position: int, stop: int) -> Iterator[Event]:
         """Give the events from a position, which must be one of an event, up to another, oldest first."""
         for segment in self.segments:

@@ -12,6 +12,7 @@ from moorage.base.settings import Settings
 from moorage.base.tasks import Tasks
 from moorage.neighbours.front import Front
 from moorage.neighbours.keys import KeyRing
+from moorage.neighbours.logs.app import make_app as logs_app
 from moorage.neighbours.s3.app import S3App
 from moorage.neighbours.sts.app import StsApp
 from moorage.objects.folder import FolderStore
@@ -44,6 +45,7 @@ async def serve(settings: Settings, listener: socket.socket, stop: asyncio.Event
         {
             "s3": S3App(store, keys, clock, ids, region=settings.region),
             "sts": StsApp(keys, clock, ids),
+            "logs": logs_app(settings, keys, clock, ids),
         }
     )
     try:
