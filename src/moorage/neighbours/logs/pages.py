@@ -19,7 +19,7 @@ MOST_EVENTS = 10_000
 MOST_BYTES = 2**20
 """Of one page, as CloudWatch counts: the message and 26 bytes for each event."""
 
-MOST_SEARCHED = 200_000
+MOST_SEARCHED = 100_000
 """Events that one call looks at: half a second's work. Then a page goes out with what it has, and a token."""
 
 _OVERHEAD_BYTES = 26
