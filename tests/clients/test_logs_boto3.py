@@ -162,7 +162,7 @@ def test_the_cli_v2_follows_a_log_group(deployment: Deployment, model: str, tmp_
         deployment.invoke("followed", "before")
         with subprocess.Popen(
             [*aws.command, "logs", "tail", GROUP + "followed", "--follow", "--format", "short"],
-            env=dict(aws.environment),
+            env={**aws.environment, "PYTHONUNBUFFERED": "1"},  # into a pipe it writes a page at a time otherwise
             cwd=tmp_path,
             stdout=subprocess.PIPE,
             text=True,
