@@ -251,16 +251,16 @@ def test_paging_gives_each_event_once_in_either_direction(logs: Any, page: int) 
     def ids(**members: Any) -> list[str]:
         pages = logs.get_paginator("filter_log_events").paginate(
             logGroupName=GROUP,
-            startTime=MOMENT + 95,
+            startTime=MOMENT + 140,
             endTime=MOMENT + 152,
             **members,
             PaginationConfig={"PageSize": page},
         )
         return [event["eventId"] for one in pages for event in one["events"]]
 
-    whole = logs.filter_log_events(logGroupName=GROUP, startTime=MOMENT + 95, endTime=MOMENT + 152)
+    whole = logs.filter_log_events(logGroupName=GROUP, startTime=MOMENT + 140, endTime=MOMENT + 152)
     expected = [event["eventId"] for event in whole["events"]]
-    assert len(expected) == 58 * 3 + 2
+    assert len(expected) == 13 * 3 + 1
     assert ids() == expected
     assert ids(startFromHead=False) == expected[::-1]
 
@@ -434,7 +434,7 @@ def test_a_full_page_of_a_large_stream_is_quick_and_holds_nobody_up(neighbours: 
                 logs.get_log_events(
                     logGroupName=group, logStreamName="a/i-1", startTime=MOMENT + time_, startFromHead=True
                 )
-                for time_ in range(0, 16_000, 2_000)
+                for time_ in range(0, 16_000, 4_000)
             ]
         )
         began = time.monotonic()
@@ -442,10 +442,10 @@ def test_a_full_page_of_a_large_stream_is_quick_and_holds_nobody_up(neighbours: 
             asked = time.monotonic()
             s3.list_buckets()
             slowest = max(slowest, time.monotonic() - asked)
-        seconds = (time.monotonic() - began) / 8
+        seconds = (time.monotonic() - began) / 4
         pages = reading.result()
-    assert [len(page["events"]) for page in pages] == [10_000] * 8
-    assert [page["events"][0]["timestamp"] - MOMENT for page in pages] == list(range(0, 16_000, 2_000))
+    assert [len(page["events"]) for page in pages] == [10_000] * 4
+    assert [page["events"][0]["timestamp"] - MOMENT for page in pages] == list(range(0, 16_000, 4_000))
     assert seconds < 1.0
     assert slowest < 0.5
 
