@@ -7,7 +7,7 @@ import pytest
 from moorage.engine import cgroups, probe
 from moorage.engine.cgroups import Cgroups, GroupLimits, Hierarchies
 from moorage.engine.ping import parse_status
-from moorage.engine.probe import EngineUnavailable, Machine, choose_engine, make_promises
+from moorage.engine.probe import EngineUnavailable, Machine, choose_engine, count_gpus, make_promises, read_gpu_driver
 from moorage.engine.sandbox import UserIds, make_bind_arguments, make_settings_files
 from moorage.engine.trees import ProcessEntry, parse_stat, tree_of
 from moorage.engine.variables import count_threads, make_variables
@@ -16,7 +16,16 @@ LIMITS = GroupLimits(memory_bytes=2**30, vcpus=1.5, processes=99)
 
 
 def machine(fault: str = "") -> Machine:
-    return Machine("process" if fault else "sandbox", "0.8.0", fault, frozenset(), 0, "3.11", 2, 2**34, ())
+    return Machine("process" if fault else "sandbox", "0.8.0", fault, frozenset(), 0, "3.11", 2, 2**34, 0, "", ())
+
+
+def test_gpus_and_their_driver_are_what_the_kernel_module_says(tmp_path: Path) -> None:
+    (tmp_path / "gpus" / "0000:01:00.0").mkdir(parents=True)
+    (tmp_path / "version").write_text(
+        "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  550.90.07  Release Build\nGCC version: gcc 12.2.0\n"
+    )
+    assert (count_gpus(tmp_path / "gpus"), read_gpu_driver(tmp_path / "version")) == (1, "550.90.07")
+    assert (count_gpus(tmp_path / "none"), read_gpu_driver(tmp_path / "none")) == (0, "")
 
 
 def test_threads_are_the_vcpus_as_far_as_the_machine_has_them() -> None:

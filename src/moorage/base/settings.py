@@ -25,7 +25,7 @@ MOST_GATEWAYS = 64
 _PREFIX = "MOORAGE_"
 _SECRETS = ("metrics_token",)
 
-_PATHS = ("environments_dir", "access_log", "tls_cert", "tls_key")
+_PATHS = ("environments_dir", "access_log", "tls_cert", "tls_key", "kms_key_file")
 """Settings that are a path or None."""
 
 
@@ -164,8 +164,23 @@ class Settings:
     engine: str = "auto"
     """``auto``, ``sandbox`` or ``process``: how instances are run."""
 
+    capacity: str = "overcommit"
+    """``overcommit``: instances share what the machine has; ``strict``: those wait for which there is no room."""
+
+    node_vcpus: int | None = None
+    """Processors of this machine that instances may have; None: as many as it has."""
+
+    node_memory_mib: int | None = None
+    """Memory of this machine that instances may have; None: all of it."""
+
+    node_gpus: int | None = None
+    """GPUs of this machine that instances may have; None: as many as it has."""
+
     environments_dir: Path | None = None
     """Where the environments of built-in images are kept; None is the user's cache folder."""
+
+    kms_key_file: Path | None = None
+    """File with the key that all keys of the key ring are wrapped with; None: ``kms/master.key`` of the data folder."""
 
     event_webhook: str = ""
     """URL that events of endpoints are posted to; empty: none."""
@@ -293,6 +308,16 @@ def _read_region(text: str) -> str:
     return text
 
 
+def _read_capacity(text: str) -> str:
+    if text not in {"overcommit", "strict"}:
+        raise ValueError(text)
+    return text
+
+
+def _read_amount(text: str) -> int | None:
+    return None if text == "auto" else _read_whole_number(text)
+
+
 def _read_file(text: str) -> Path | None:
     return Path(text).absolute() if text else None
 
@@ -310,7 +335,12 @@ _READERS: Mapping[str, Callable[[str], Any]] = {
     "account": _read_account,
     "region": _read_region,
     "access_log": _read_file,
+    "kms_key_file": _read_file,
     "metrics_token": _read_token,
+    "capacity": _read_capacity,
+    "node_vcpus": _read_amount,
+    "node_memory_mib": _read_amount,
+    "node_gpus": _read_amount,
 }
 _READERS_OF_KINDS: Mapping[type, Callable[[str], Any]] = {
     int: _read_whole_number,
@@ -322,6 +352,8 @@ _WANTED: Mapping[Callable[[str], Any], str] = {
     _read_number: "a number, not below 0",
     _read_port: "a whole number from 0 to 65535",
     _read_path: "a path",
+    _read_capacity: "overcommit or strict",
+    _read_amount: "auto, or a whole number, not below 0",
     _read_gateways: f"a whole number from 1 to {MOST_GATEWAYS}",
     _read_account: "12 digits",
     _read_region: "small letters, digits and single hyphens, such as us-east-1",

@@ -12,6 +12,7 @@ from typing import Any
 
 from moorage.base.clock import Clock
 from moorage.base.link import Link, LinkClosed, Message
+from moorage.control.planning.placement import Resources
 from moorage.engine.contract import InstanceReport, InstanceSpec
 from moorage.state.records import EndpointKey
 
@@ -34,6 +35,9 @@ class NodeLink:
         self._link: Link | None = None
         self._reports: dict[EndpointKey, dict[str, InstanceReport]] = {}
         self._known = False
+        self._machine: Resources | None = None
+        self._gpu_driver = ""
+        self._refuses: Mapping[str, str] = {}
         self._told: set[tuple[str, str]] = set()
         self._wake: Wake = lambda _keys: None
 
@@ -50,6 +54,21 @@ class NodeLink:
     def known(self) -> bool:
         """Whether the node agent has said, completely, what runs; before that nothing is decided."""
         return self._known
+
+    @property
+    def machine(self) -> Resources | None:
+        """What the machine has; None as long as the node agent has not said."""
+        return self._machine
+
+    @property
+    def gpu_driver(self) -> str:
+        """Version of the driver of the machine's GPUs; empty: there is none, or nothing was said."""
+        return self._gpu_driver
+
+    @property
+    def refuses(self) -> Mapping[str, str]:
+        """What no engine of the machine keeps: by member of the API, why; empty as long as nothing was said."""
+        return self._refuses
 
     def reports_of(self, key: EndpointKey) -> Mapping[str, InstanceReport]:
         """Give what was last reported of an endpoint's instances."""
@@ -90,6 +109,8 @@ class NodeLink:
         reports = [InstanceReport.from_message(entry) for entry in message["instances"]]
         if message["complete"]:
             self._reports = {}
+            self._machine, self._gpu_driver = _machine_of(message)
+            self._refuses = message.get("refuses") or {}
         for report in reports:
             self._reports.setdefault(_key_of(report), {})[report.instance_id] = report
         if message["complete"]:
@@ -127,6 +148,15 @@ class NodeLink:
         except (LinkClosed, TimeoutError):
             log.warning("the node agent did not take %s; it will be told again", message["op"])
             await link.close()
+
+
+def _machine_of(message: Message) -> tuple[Resources | None, str]:
+    """Read what a complete report says of the machine: what it has, and the version of its GPUs' driver."""
+    machine = message.get("machine")
+    if not machine:
+        return None, ""
+    has = Resources(machine["vcpus"], machine["memory_mib"], gpus=machine["gpus"])
+    return has, machine.get("gpu_driver", "")
 
 
 def _key_of(report: InstanceReport) -> EndpointKey:

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -46,6 +47,10 @@ class Machine:
     python: str
     cpus: int
     memory_bytes: int
+    gpus: int
+    """NVIDIA's, as their driver lists them."""
+    gpu_driver: str
+    """Version of that driver; empty: there is none."""
     promises: tuple[Promise, ...]
 
     @property
@@ -74,8 +79,21 @@ def probe() -> Machine:
         python=platform.python_version(),
         cpus=len(os.sched_getaffinity(0)),
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        gpus=count_gpus(),
+        gpu_driver=read_gpu_driver(),
         promises=make_promises(fault, controllers, as_root=uid == 0),
     )
+
+
+def count_gpus(drivers: Path = Path("/proc/driver/nvidia/gpus")) -> int:
+    """Count the GPUs that NVIDIA's driver has found."""
+    return sum(1 for _ in drivers.iterdir()) if drivers.is_dir() else 0
+
+
+def read_gpu_driver(version: Path = Path("/proc/driver/nvidia/version")) -> str:
+    """Read the version of NVIDIA's driver: the first number of several parts in what the kernel module says."""
+    found = re.search(r"\b\d+\.\d+(\.\d+)*", version.read_text()) if version.is_file() else None
+    return found[0] if found else ""
 
 
 def choose_engine(wanted: str, machine: Machine) -> str:

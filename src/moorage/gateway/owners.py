@@ -22,9 +22,10 @@ class Owner(Enum):
 
 _BY_SERVICE = {
     "sagemaker": Owner.CONTROL,
+    "kms": Owner.NEIGHBOURS,
+    "logs": Owner.NEIGHBOURS,
     "s3": Owner.NEIGHBOURS,
     "sts": Owner.NEIGHBOURS,
-    "logs": Owner.NEIGHBOURS,
 }
 
 

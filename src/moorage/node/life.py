@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -17,10 +17,11 @@ from moorage.base.settings import Limits
 from moorage.base.tasks import Tasks
 from moorage.engine.contract import ENDED, Failure, InstanceReport, InstanceSpec, InstanceState
 from moorage.engine.exit import Exit
-from moorage.engine.launch import Container, Launch, LaunchFailed, Progress
+from moorage.engine.launch import Container, Launch, LaunchFailed, Progress, ServingLaunch
 from moorage.engine.logs import TAIL_BYTES, TAIL_LINES
 from moorage.engine.ping import NoAnswer, ping
 from moorage.logs.pump import ContainerLog
+from moorage.node.entrances import Candidate
 from moorage.node.outcome import Ended, Outcome, judge
 from moorage.node.preparation import CannotPrepare, Preparation
 from moorage.node.reports import Reports
@@ -72,6 +73,7 @@ class Life:
         self._stop = asyncio.Event()
         self._tasks = Tasks()
         self._last_ping = "no answer yet"
+        self._variables: Mapping[str, str] | None = None
         self._report = InstanceReport(
             instance_id=spec.instance_id,
             endpoint=spec.endpoint,
@@ -83,6 +85,11 @@ class Life:
             region=spec.region,
         )
         self._reports.put(self._report)
+
+    @property
+    def candidate(self) -> Candidate:
+        """What a shell would find here."""
+        return Candidate(self._spec, self._report, self._variables)
 
     def stop(self) -> None:
         """Begin the end: SIGTERM, after the grace SIGKILL."""
@@ -120,6 +127,8 @@ class Life:
         launch = preparing.result()
         if isinstance(launch, CannotPrepare):
             return Outcome(InstanceState.FAILED, launch.failure, str(launch))
+        if isinstance(launch, ServingLaunch):  # forked, not executed: the kernel knows the zygote's
+            self._variables = launch.variables
         self._change(InstanceState.STARTING, message="")
         container = await self._launcher.launch(launch)
         self._change(InstanceState.STARTING, pid=container.pid, address=container.address)

@@ -8,6 +8,7 @@ from functools import partial
 from moorage.base import link
 from moorage.base.clock import Clock, SystemClock
 from moorage.base.ids import SystemIds
+from moorage.base.link import Message
 from moorage.base.process import run_process
 from moorage.base.settings import Limits, Settings
 from moorage.base.tasks import Tasks
@@ -28,10 +29,12 @@ from moorage.logs.sweep import finish_leftovers, sweep
 from moorage.logs.writer import Bounds
 from moorage.node.agent import Agent
 from moorage.node.engines import Engines
+from moorage.node.entrances import Entrance, Wanted
 from moorage.node.life import Life, Surroundings
 from moorage.node.preparation import Places, Preparation
 from moorage.node.reports import Reports
-from moorage.objects.folder import FolderStore
+from moorage.node.shells import Shells
+from moorage.objects.folder import open_store
 from moorage.serving.isolation import adopt_orphans
 
 log = logging.getLogger(__name__)
@@ -61,7 +64,7 @@ async def _run(settings: Settings, clock: Clock, stop: asyncio.Event) -> None:
     cgroups = await asyncio.to_thread(_clean, settings, places)
     image_engine = _make_image_engine(settings, machine)
     engines = Engines(await _make_launcher(settings, machine, cgroups, clock), image_engine)
-    store = FolderStore(settings.data_dir / "objects", clock, SystemIds())
+    store = open_store(settings, clock, SystemIds())
     preparation = Preparation(
         Environments(settings.environments, clock, runner=_make_runner(settings, machine)),
         Artifacts(store, settings.data_dir / "models", settings.limits, clock),
@@ -69,7 +72,7 @@ async def _run(settings: Settings, clock: Clock, stop: asyncio.Event) -> None:
         machine.cpus,
         image_engine,
     )
-    reports = Reports()
+    reports = Reports({"machine": resources(machine)})
     surroundings = Surroundings(preparation, engines, reports, clock, settings.limits)
 
     def make_life(spec: InstanceSpec) -> Life:
@@ -79,7 +82,9 @@ async def _run(settings: Settings, clock: Clock, stop: asyncio.Event) -> None:
     server = await link.listen(settings.run_dir / "node.sock", agent.serve)
     sweeping = Tasks()
     sweeping.start("sweep logs", _sweep_logs(places, limits, clock))
+    shells = _open_shells(settings, agent)
     await stop.wait()
+    shells.close()
     await sweeping.close()
     await agent.close(settings.limits.stop_grace_seconds + _AFTER_GRACE_SECONDS)
     server.close()
@@ -103,6 +108,30 @@ async def _sweep_logs(places: Places, limits: Limits, clock: Clock) -> None:
         if removed:
             log.info("removed %d files of logs that were too old, or too much", removed)
         await clock.sleep_until(clock.monotonic() + _SWEEP_SECONDS)
+
+
+def _open_shells(settings: Settings, agent: Agent) -> Shells:
+    """Let ``moorage exec`` in; what a request leads to is looked up in the event loop, whose the agent is."""
+    loop = asyncio.get_running_loop()
+
+    async def find(wanted: Wanted) -> Entrance:
+        return agent.find_entrance(wanted)
+
+    shells = Shells(
+        settings.run_dir / "shell.sock", lambda wanted: asyncio.run_coroutine_threadsafe(find(wanted), loop).result()
+    )
+    shells.start()
+    return shells
+
+
+def resources(machine: Machine) -> Message:
+    """Say what a machine has for instances."""
+    return {
+        "vcpus": machine.cpus,
+        "memory_mib": machine.memory_bytes // 2**20,
+        "gpus": machine.gpus,
+        "gpu_driver": machine.gpu_driver,
+    }
 
 
 def _clean(settings: Settings, places: Places) -> Cgroups:

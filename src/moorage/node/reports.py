@@ -20,16 +20,19 @@ class Listener:
 class _Told:
     complete: bool
     reports: tuple[InstanceReport, ...]
+    about: Message
 
     def to_message(self) -> Message:
         reports = [report.to_message() for report in self.reports]
-        return {"op": "report", "complete": self.complete, "instances": reports}
+        return {"op": "report", "complete": self.complete, "instances": reports, **self.about}
 
 
 class Reports:
     """The newest report of each instance."""
 
-    def __init__(self) -> None:
+    def __init__(self, about: Message | None = None) -> None:
+        """``about`` is what a complete report says of the machine (``engine.contract``)."""
+        self._about = about or {}
         self._reports: dict[str, InstanceReport] = {}
         self._listeners: set[Listener] = set()
         self._closed = False
@@ -60,14 +63,14 @@ class Reports:
         listener = Listener()
         self._listeners.add(listener)
         try:
-            yield _Told(complete=True, reports=tuple(self._reports.values())).to_message()
+            yield _Told(complete=True, reports=tuple(self._reports.values()), about=self._about).to_message()
             while listener.changed or not self._closed:
                 await listener.wake.wait()
                 listener.wake.clear()
                 changed, listener.changed = listener.changed, {}
                 reports = tuple(self._reports[name] for name in changed if name in self._reports)
                 if reports:
-                    yield _Told(complete=False, reports=reports).to_message()
+                    yield _Told(complete=False, reports=reports, about={}).to_message()
         finally:
             self._listeners.discard(listener)
 

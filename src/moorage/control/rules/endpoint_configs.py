@@ -27,7 +27,15 @@ _VARIANT = {
     "InstanceType": ...,
     "InitialVariantWeight": ...,
     "RoutingConfig": ...,
-    "EnableSSMAccess": False,
+    "CoreDumpConfig": {"DestinationS3Uri": ..., "KmsKeyId": ...},
+    "VolumeSizeInGB": ...,
+    "ModelDataDownloadTimeoutInSeconds": ...,
+    "ContainerStartupHealthCheckTimeoutInSeconds": ...,
+    "EnableSSMAccess": ...,
+    "InferenceAmiVersion": ...,
+    "InstancePools": {"InstanceType": ..., "Priority": ..., "ModelNameOverride": ...},
+    "VariantInstanceProvisionTimeoutInSeconds": ...,
+    "CapacityReservationConfig": ...,
 }
 _BUILT = {
     "EndpointConfigName": ...,
@@ -39,8 +47,10 @@ _BUILT = {
         "DestinationS3Uri": ...,
         "CaptureOptions": ...,
         "CaptureContentTypeHeader": ...,
+        "KmsKeyId": ...,
     },
-    "EnableNetworkIsolation": False,
+    "KmsKeyId": ...,
+    "EnableNetworkIsolation": ...,
     "Tags": ...,
 }
 

@@ -8,7 +8,7 @@ from moorage.neighbours.keys import KeySource
 from moorage.neighbours.logs.operations import Operations
 
 
-def make_app(settings: Settings, keys: KeySource, clock: Clock, ids: Ids) -> JsonApp:
+def logs_app(settings: Settings, keys: KeySource, clock: Clock, ids: Ids) -> JsonApp:
     """Make the ASGI application that answers as CloudWatch Logs does."""
     operations = Operations(settings.data_dir / "logs", settings.limits.logs_kept_seconds)
     return JsonApp(
