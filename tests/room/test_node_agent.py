@@ -43,7 +43,7 @@ async def test_instance_comes_to_ready_with_pid_and_address(control: ControlEnd)
     assert report.address is not None
     assert Path(report.address.removeprefix("unix:")).is_socket()
     assert report.resolved_images[0].startswith("683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-scikit-learn@")
-    assert "loaded" in printed(Path(report.log_path))
+    await until(lambda: "loaded" in printed(Path(report.log_path)), "it is in the log")
 
 
 async def test_code_submitted_beside_the_artefact_is_what_runs(control: ControlEnd) -> None:
@@ -52,7 +52,7 @@ async def test_code_submitted_beside_the_artefact_is_what_runs(control: ControlE
     (submitted / "own.py").write_text(OBEDIENT.replace("loaded", "loaded what was sent"), encoding="utf-8")
     await control.launch("i-1", SAGEMAKER_PROGRAM="own.py", SAGEMAKER_SUBMIT_DIRECTORY="s3://models/sent")
     report = await control.comes_to("i-1", READY)
-    assert "loaded what was sent" in printed(Path(report.log_path))
+    await until(lambda: "loaded what was sent" in printed(Path(report.log_path)), "it is in the log")
 
 
 async def test_code_that_was_not_submitted_fails_with_its_place(control: ControlEnd) -> None:
@@ -166,7 +166,7 @@ async def test_requirements_are_installed_and_what_pip_says_is_in_the_log(contro
     control.model("more", OBEDIENT, requirements="more\n")
     await control.launch("i-1", model="more")
     report = await control.comes_to("i-1", READY)
-    assert "pip says a word" in printed(Path(report.log_path))
+    await until(lambda: "pip says a word" in printed(Path(report.log_path)), "it is in the log")
 
 
 async def test_requirements_that_cannot_be_installed_fail_the_start(control: ControlEnd) -> None:
