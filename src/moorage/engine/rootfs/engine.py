@@ -19,7 +19,6 @@ from moorage.engine.credentials import config_file
 from moorage.engine.dial import Dialler
 from moorage.engine.launch import ImageLaunch, LaunchFailed, Progress
 from moorage.engine.launcher import PROCESSES_OF_ONE, Running
-from moorage.engine.logs import open_log
 from moorage.engine.network import NetworkUnavailable
 from moorage.engine.registry.client import RegistryClient
 from moorage.engine.rootfs.maker import make_room
@@ -116,7 +115,7 @@ class UnpackedImages:
             cgroups=self._cgroups,
             resolver="" if launch.isolated else await asyncio.to_thread(resolver_file),
         )
-        output = await asyncio.to_thread(open_log, launch.log)
+        output = await asyncio.to_thread(launch.log.open)
         reader, gate = os.pipe()
         try:
             pid = await asyncio.to_thread(make_room, order, output, reader)
