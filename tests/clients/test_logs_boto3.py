@@ -79,6 +79,7 @@ def test_what_models_print_is_in_the_streams_of_their_instances(deployment: Depl
         shown = json.dumps(deployment.moorage.ps())
         for number in range(20):
             deployment.invoke("talks", f"number {number}")
+        wait_until(lambda: found(logs, "talks", '"asked: number 19"'), within=5, what="the last number is there")
         asked = int(time.time() * 1000)
         deployment.invoke("talks", "later")
         wait_until(lambda: found(logs, "talks", '"asked: later"'), within=5, what="the last line is there")

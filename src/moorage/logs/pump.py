@@ -23,6 +23,8 @@ from moorage.logs.writer import PIECE_BYTES, Bounds, StreamWriter
 
 _SHORTEST_REST_SECONDS = 0.005
 _REST_PER_WORK = 3.0
+_LONGEST_REST_SECONDS = 0.1
+"""Where a slow disk or a busy machine made a round long: what is printed must not come much later than it was."""
 
 _OTHERS_WRITE = 0o622
 """A container that has another user may open ``/dev/stdout``, as it may in Docker; nobody else reaches a pipe."""
@@ -111,7 +113,8 @@ class Pump:
                 except Exception:  # a mistake about one stream must not end the logs of all others
                     log.exception("what a container has printed could not be taken")
             worked = self._clock.monotonic() - began
-            self._stop.wait(max(_SHORTEST_REST_SECONDS, _REST_PER_WORK * worked))
+            rest = max(_SHORTEST_REST_SECONDS, _REST_PER_WORK * worked)
+            self._stop.wait(min(rest, _LONGEST_REST_SECONDS))
 
     def _take_once(self, pipe: int) -> None:
         stream = self._by_pipe.get(pipe)
