@@ -16,7 +16,7 @@ from moorage.engine.rootfs.maker import try_rooms
 
 ECR = "123456789012.dkr.ecr.eu-west-1.amazonaws.com"
 
-FAULT = try_rooms(as_root=True)
+FAULT = try_rooms()
 pytestmark = pytest.mark.skipif(bool(FAULT), reason=f"containers cannot be made here: {FAULT}")
 
 

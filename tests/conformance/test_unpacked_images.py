@@ -6,13 +6,15 @@ import secrets
 import shutil
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.engines import until
 from tests.support.images import Image, make_layer, python_image
-from tests.support.ordinary_user import run_again_as_ordinary_user
+from tests.support.ordinary_user import TESTS, run_again_as_ordinary_user
 from tests.support.product import alive, descendants
 from tests.support.unpacked import UnpackedBench, unpacked_bench
 
@@ -304,6 +306,40 @@ async def test_container_dies_with_whoever_started_it(bench: UnpackedBench) -> N
     parent = Path(f"/proc/{running.container.pid}/status").read_text().split("PPid:\t")[1].split()[0]
     assert parent == str(os.getpid())
     assert f"dies by {int(signal.SIGKILL)}\n" in running.log
+
+
+KILLED = """
+import asyncio, sys
+from pathlib import Path
+from tests.support.unpacked import unpacked_bench
+
+async def main():
+    folder, library, image = sys.argv[1:]
+    async with unpacked_bench(Path(folder), Path(library)) as bench:
+        running = await bench.ready(image, isolated=False)
+        print(running.container.pid, flush=True)
+        await running.end()
+
+asyncio.run(main())
+"""
+
+
+async def test_kill_9_of_whoever_started_it_leaves_no_process_and_no_mount(
+    bench: UnpackedBench, library: Path, tmp_path: Path
+) -> None:
+    image = await bench.add(python_image())
+    (folder := tmp_path / "killed").mkdir()
+    starter = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", KILLED, folder, library, image), stdout=asyncio.subprocess.PIPE, cwd=TESTS.parent
+    )
+    assert starter.stdout is not None
+    container = int(await asyncio.wait_for(starter.stdout.readline(), 60))
+    family = descendants(starter.pid) | {container}
+    assert len(family) >= 3  # the starter, what makes containers, the container, and pasta where it is
+    starter.kill()
+    await starter.wait()
+    await until(lambda: not any(alive(pid) for pid in family), "all has ended with the starter")
+    assert str(folder) not in Path("/proc/self/mounts").read_text(encoding="utf-8")
 
 
 async def test_gpus_are_refused_with_a_reason(bench: UnpackedBench) -> None:

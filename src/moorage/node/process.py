@@ -152,7 +152,7 @@ async def _make_image_engine(
         return docker
     if chosen is None:
         return None
-    if reason := await asyncio.to_thread(partial(try_rooms, as_root=machine.as_root)):
+    if reason := await asyncio.to_thread(try_rooms):
         log.warning("images that are not built in cannot be run without Docker here: %s", reason)
         return None
     log.info("images that are not built in are run by the engine sandbox")

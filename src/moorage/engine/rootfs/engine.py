@@ -22,7 +22,7 @@ from moorage.engine.launcher import PROCESSES_OF_ONE, Running
 from moorage.engine.logs import open_log
 from moorage.engine.network import NetworkUnavailable
 from moorage.engine.registry.client import RegistryClient
-from moorage.engine.rootfs.maker import make_room
+from moorage.engine.rootfs.maker import Maker
 from moorage.engine.rootfs.network import give_way_out, resolver_file
 from moorage.engine.rootfs.pull import Images
 from moorage.engine.rootfs.room import IDS, Order
@@ -75,6 +75,7 @@ class UnpackedImages:
         self._cgroups = cgroups
         self._stage = stage
         self._ids = ids
+        self._maker = Maker()
         self._tasks = Tasks()
 
     async def has(self, image: str) -> bool:
@@ -119,7 +120,7 @@ class UnpackedImages:
         output = await asyncio.to_thread(open_log, launch.log)
         reader, gate = os.pipe()
         try:
-            pid = await asyncio.to_thread(make_room, order, output, reader)
+            pid = await self._maker.make(order, output, reader)
             running = Running(pid, gate, group, f"dial:{launch.socket}", ends_as_one=True)
             try:
                 await self._connect(launch, running, first_id, output, around)
@@ -188,6 +189,7 @@ class UnpackedImages:
         """Clean up after the last containers, which whoever calls has ended before."""
         await self._tasks.wait(_CLEANING_SECONDS)
         await self._tasks.close()
+        await self._maker.close()
 
     def __repr__(self) -> str:
         return f"<UnpackedImages: {len(self._tasks)} running>"
