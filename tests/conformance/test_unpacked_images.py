@@ -120,6 +120,7 @@ async def test_layers_lie_over_each_other_with_what_they_hide(bench: UnpackedBen
 # --- what it gets
 
 
+@pytest.mark.promise("model-read-only", engine="sandbox")
 async def test_model_is_there_and_cannot_be_written(bench: UnpackedBench) -> None:
     model = bench.model(**{"weights.txt": "heavy"})
     running = await ready(bench, model=model)
@@ -171,11 +172,13 @@ async def test_usual_devices_are_there_and_no_others(bench: UnpackedBench) -> No
 # --- what it cannot do
 
 
+@pytest.mark.promise("processes", engine="sandbox")
 async def test_container_sees_its_own_processes_only(bench: UnpackedBench) -> None:
     running = await ready(bench)
     assert await running.ask("[name for name in os.listdir('/proc') if name.isdigit()], os.getpid()") == "(['1'], 1)"
 
 
+@pytest.mark.promise("files", engine="sandbox")
 async def test_nothing_of_the_machine_is_in_its_file_system(bench: UnpackedBench) -> None:
     secret = bench.folder / secrets.token_hex(8)
     secret.write_text("secret", encoding="utf-8")
@@ -185,6 +188,7 @@ async def test_nothing_of_the_machine_is_in_its_file_system(bench: UnpackedBench
     assert str(bench.folder) not in "\n".join(line for line in mounts.splitlines() if "/opt/ml/model" not in line)
 
 
+@pytest.mark.promise("privileges", engine="sandbox")
 async def test_privileges_are_few_and_cannot_be_had_back(bench: UnpackedBench) -> None:
     running = await ready(bench)
     status = eval(await running.ask("open('/proc/self/status').read()"))
@@ -202,6 +206,7 @@ async def test_privileges_are_few_and_cannot_be_had_back(bench: UnpackedBench) -
 
 
 @needs_root
+@pytest.mark.promise("own-user", engine="sandbox")
 async def test_root_of_an_image_is_nobody_on_the_machine_and_each_container_another(bench: UnpackedBench) -> None:
     image = await bench.add(python_image())
     first, second = await bench.ready(image, isolated=True), await bench.ready(image, isolated=True)
@@ -211,6 +216,7 @@ async def test_root_of_an_image_is_nobody_on_the_machine_and_each_container_anot
     assert await first.ask("os.getuid(), os.stat('/bin/sh').st_uid") == "(0, 0)"
 
 
+@pytest.mark.promise("no-network", engine="sandbox")
 async def test_isolated_container_has_no_network_but_itself(bench: UnpackedBench) -> None:
     running = await ready(bench)
     assert await running.ask("[name for _, name in socket.if_nameindex()]") == "['lo']"
@@ -219,6 +225,8 @@ async def test_isolated_container_has_no_network_but_itself(bench: UnpackedBench
 
 
 @needs_way_out
+@pytest.mark.promise("loopback", engine="sandbox")
+@pytest.mark.promise("link-local", engine="sandbox")
 async def test_other_container_reaches_the_outside_and_neither_this_machine_nor_link_local_addresses(
     bench: UnpackedBench,
 ) -> None:
@@ -295,6 +303,7 @@ async def test_termination_is_the_programs_to_handle(bench: UnpackedBench) -> No
     assert (await running.end()).code == 0
 
 
+@pytest.mark.promise("ends-whole", engine="sandbox")
 async def test_kill_ends_all_and_nothing_is_left(bench: UnpackedBench) -> None:
     running = await ready(bench)
     await running.ask("[subprocess.Popen(['/bin/sh', '-c', 'sleep 1000; true'], start_new_session=True)] and 1")
@@ -308,6 +317,7 @@ async def test_kill_ends_all_and_nothing_is_left(bench: UnpackedBench) -> None:
 
 
 @needs_memory_limit
+@pytest.mark.promise("memory", engine="sandbox")
 async def test_memory_is_limited_and_the_end_says_so(bench: UnpackedBench) -> None:
     running = await ready(bench, memory_bytes=128 * 2**20)
     with pytest.raises((OSError, AssertionError, TimeoutError, asyncio.IncompleteReadError)):
@@ -315,6 +325,7 @@ async def test_memory_is_limited_and_the_end_says_so(bench: UnpackedBench) -> No
     assert (await running.end()).out_of_memory
 
 
+@pytest.mark.promise("ends-with-moorage", engine="sandbox")
 async def test_container_dies_with_whoever_started_it(bench: UnpackedBench) -> None:
     asked = "n = ctypes.c_int(); ctypes.CDLL(None).prctl(2, ctypes.byref(n)); print('dies by', n.value)"
     running = await ready(bench, variables={"BEFORE_SERVING": asked})

@@ -19,6 +19,7 @@ MACHINE = probe()
 TESTS = Path(__file__).parents[1]
 
 
+@pytest.mark.promise("ends-with-moorage")
 @pytest.mark.parametrize(
     "engine",
     [

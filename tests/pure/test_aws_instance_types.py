@@ -60,7 +60,36 @@ def test_types_have_the_resources_of_ec2s_tables(name: str, vcpus: int, memory_g
 
 
 def test_the_whole_of_one() -> None:
-    assert instance_type("ml.p3.8xlarge") == InstanceType("ml.p3.8xlarge", 32, 249_856, 4, "NVIDIA V100")
+    assert instance_type("ml.p3.8xlarge") == InstanceType("ml.p3.8xlarge", 32, 249_856, 4, "NVIDIA V100", 0)
+
+
+def test_each_of_the_277_types_of_the_model_has_an_entry_with_all_of_it() -> None:
+    assert len(ALL) == len({kind.name for kind in ALL}) == 277
+    for kind in ALL:
+        assert kind.vcpus > 0
+        assert kind.memory_mib > 0
+        assert (kind.accelerators > 0) == bool(kind.accelerator_kind)
+        assert kind.local_storage_gb >= 0
+
+
+@pytest.mark.parametrize(
+    ("name", "gigabytes"),
+    [
+        ("ml.m5.24xlarge", 0),
+        ("ml.m5d.24xlarge", 3600),
+        ("ml.c5d.large", 50),
+        ("ml.g4dn.2xlarge", 225),
+        ("ml.g6.12xlarge", 3760),
+        ("ml.r7gd.medium", 59),
+        ("ml.p4de.24xlarge", 8000),
+        ("ml.p3.16xlarge", 0),
+        ("ml.inf2.48xlarge", 0),
+        ("ml.trn1.2xlarge", 474),
+        ("ml.p5.48xlarge", 30400),
+    ],
+)
+def test_disks_of_their_own_are_those_of_ec2s_tables(name: str, gigabytes: int) -> None:
+    assert instance_type(name).local_storage_gb == gigabytes
 
 
 @pytest.mark.parametrize("name", ["m5.large", "ml.m5", "ml.m5.huge", "ml.zz.large", "local", ""])

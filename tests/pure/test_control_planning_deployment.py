@@ -16,7 +16,8 @@ from moorage.state.records import EndpointRecord, EndpointStatus, InstanceRecord
 from moorage.testing.builders import a_deployment, a_report, a_variant, an_endpoint, an_instance
 
 NOW = 100.0
-PATIENCE = Patience(drain_seconds=20.0, change_seconds=1000.0)
+PATIENCE = Patience(drain_seconds=20.0, capacity_seconds=600.0, download_seconds=300.0, startup_seconds=100.0)
+LATEST = PATIENCE.change_seconds(a_variant())
 OLD, NEW = an_instance("i-old"), an_instance("i-new", fleet=1)
 CAPTURE = {
     "InitialSamplingPercentage": 20,
@@ -47,14 +48,14 @@ def test_new_fleet_is_launched_beside_the_old_one() -> None:
     endpoint = updating(Stage.LAUNCHING)
     observed = seen(endpoint, [OLD], a_report("i-old"))
     made = plan(endpoint, [OLD], observed, NOW, PATIENCE)
-    assert made == Plan(endpoint, route=observed.route, add=(Place("AllTraffic", 1),), wake_at=PATIENCE.change_seconds)
+    assert made == Plan(endpoint, route=observed.route, add=(Place("AllTraffic", 1),), wake_at=LATEST)
 
 
 def test_traffic_stays_with_the_old_fleet_until_the_new_one_is_whole() -> None:
     endpoint = updating(Stage.LAUNCHING)
     observed = seen(endpoint, [OLD, NEW], a_report("i-old"), a_report("i-new", InstanceState.STARTING))
     made = plan(endpoint, [OLD, NEW], observed, NOW, PATIENCE)
-    assert made == Plan(endpoint, route=observed.route, wake_at=PATIENCE.change_seconds)
+    assert made == Plan(endpoint, route=observed.route, wake_at=LATEST)
 
 
 def test_whole_new_fleet_is_routed_to_in_the_pass_that_finds_it_so() -> None:
@@ -105,7 +106,7 @@ def test_update_is_done_when_the_old_fleet_is_gone() -> None:
     ("report", "now", "reason"),
     [
         (a_report("i-new", InstanceState.FAILED, failure=Failure.IMAGE), NOW, "Please make sure all images"),
-        (a_report("i-new", InstanceState.STARTING), PATIENCE.change_seconds, NO_CAPACITY),
+        (a_report("i-new", InstanceState.STARTING), LATEST, NO_CAPACITY),
     ],
 )
 def test_fleet_that_cannot_be_had_is_given_up_with_a_reason(report: InstanceReport, now: float, reason: str) -> None:

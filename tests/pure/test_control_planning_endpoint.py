@@ -12,8 +12,8 @@ from moorage.state.records import EndpointRecord, EndpointStatus, InstanceRecord
 from moorage.testing.builders import a_report, a_variant, an_endpoint, an_instance
 
 NOW = 100.0
-PATIENCE = Patience(drain_seconds=20.0, change_seconds=1000.0)
-LATEST = PATIENCE.change_seconds
+PATIENCE = Patience(drain_seconds=20.0, capacity_seconds=600.0, download_seconds=300.0, startup_seconds=100.0)
+LATEST = PATIENCE.change_seconds(a_variant())
 
 
 def seen(
@@ -97,14 +97,20 @@ def test_first_lost_instance_is_replaced_at_once() -> None:
     assert [instance.instance_id for instance in made.route.variants[0].instances] == ["i-2"]
 
 
-def test_further_losses_wait_longer_and_longer() -> None:
+def test_further_losses_are_replaced_later_and_later() -> None:
     delays = [PATIENCE.delay_after(setbacks) for setbacks in range(1, 12)]
     assert delays == [0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]
     variant = a_variant(setbacks=3)
     endpoint = an_endpoint(variant, status=EndpointStatus.IN_SERVICE)
     observed = seen(a_report("i-1", InstanceState.EXITED))
     made = plan(endpoint, [an_instance("i-1")], observed, NOW, PATIENCE)
-    assert (made.add, made.wake_at) == ((), NOW + 2.0)
+    # Its room is kept for it: it is recorded at once, and launched when it is time.
+    assert (made.add, made.launch) == ((Place("AllTraffic", 0),), ())
+    assert made.endpoint is not None
+    after, record = made.endpoint, an_instance("i-2")
+    early = plan(after, [record], seen(), NOW + 1.9, PATIENCE)
+    assert (early.launch, early.wake_at) == ((), NOW + 2.0)
+    assert plan(after, [record], seen(), NOW + 2.0, PATIENCE).launch == (record,)
 
 
 def test_losses_are_forgiven_after_a_calm_time() -> None:

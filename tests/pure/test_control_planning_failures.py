@@ -50,14 +50,14 @@ from moorage.testing.builders import a_report, a_variant
 )
 def test_reason_begins_with_the_words_of_aws(failure: Failure, expected: str) -> None:
     report = a_report("i-1", InstanceState.FAILED, failure=failure, container="primary")
-    assert failure_reason(a_variant("v"), report) == expected
+    assert failure_reason(a_variant("v"), a_variant("v").containers, report) == expected
 
 
 def test_what_happened_and_the_end_of_the_log_follow_within_the_limit() -> None:
     report = a_report(
         "i-1", InstanceState.FAILED, failure=Failure.OUT_OF_MEMORY, message="It used 8 GB.", log_tail="x" * 5000 + "END"
     )
-    reason = failure_reason(a_variant("v"), report)
+    reason = failure_reason(a_variant("v"), a_variant("v").containers, report)
     assert "for this endpoint. It used 8 GB.\nLast lines of the container's log:\nxxx" in reason
     assert reason.endswith("xEND")
     assert len(reason) == LONGEST
@@ -66,7 +66,7 @@ def test_what_happened_and_the_end_of_the_log_follow_within_the_limit() -> None:
 def test_log_begins_with_a_whole_line() -> None:
     lines = [f"{number:03d} of the lines that the container has printed" for number in range(100)]
     report = a_report("i-1", InstanceState.FAILED, failure=Failure.START, log_tail="\n".join(lines))
-    reason = failure_reason(a_variant("v"), report)
+    reason = failure_reason(a_variant("v"), a_variant("v").containers, report)
     shown = reason.partition("log:\n")[2].splitlines()
     assert shown == lines[-len(shown) :]
     assert LONGEST - len(lines[0]) <= len(reason) <= LONGEST
@@ -74,12 +74,14 @@ def test_log_begins_with_a_whole_line() -> None:
 
 def test_message_of_the_node_agent_becomes_a_sentence() -> None:
     report = a_report("i-1", InstanceState.FAILED, failure=Failure.HEALTH_CHECK, message="It ended with exit code 1")
-    assert failure_reason(a_variant("v"), report).endswith("for this endpoint. It ended with exit code 1.")
+    assert failure_reason(a_variant("v"), a_variant("v").containers, report).endswith(
+        "for this endpoint. It ended with exit code 1."
+    )
 
 
 def test_overlong_message_is_cut() -> None:
     report = a_report("i-1", InstanceState.FAILED, failure=Failure.START, message="m" * 3000, log_tail="log")
-    assert len(failure_reason(a_variant("v"), report)) == LONGEST
+    assert len(failure_reason(a_variant("v"), a_variant("v").containers, report)) == LONGEST
 
 
 def test_crash_loop_says_so() -> None:

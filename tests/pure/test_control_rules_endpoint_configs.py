@@ -166,16 +166,8 @@ def test_conflict_matrix(request_: dict[str, Any], *, refused: bool) -> None:
 @pytest.mark.parametrize(
     "member",
     [
-        "InstancePools",
-        "VariantInstanceProvisionTimeoutInSeconds",
-        "CoreDumpConfig",
         "ServerlessConfig",
-        "VolumeSizeInGB",
-        "ModelDataDownloadTimeoutInSeconds",
-        "ContainerStartupHealthCheckTimeoutInSeconds",
         "ManagedInstanceScaling",
-        "InferenceAmiVersion",
-        "CapacityReservationConfig",
         "AcceleratorPartitionLayouts",
     ],
 )
@@ -189,7 +181,6 @@ def test_member_of_a_variant_that_is_not_built_is_refused_by_name(member: str) -
 @pytest.mark.parametrize(
     "member",
     [
-        "KmsKeyId",
         "AsyncInferenceConfig",
         "ExplainerConfig",
         "ExecutionRoleArn",
@@ -202,9 +193,16 @@ def test_member_that_is_not_built_is_refused_by_name(member: str) -> None:
     assert rules.only_what_is_built(of(**{member: {"x": 1}})) == f"{member} is not supported by Moorage yet."
 
 
-def test_what_happens_anyway_may_be_asked_for() -> None:
-    assert rules.only_what_is_built(of(variant(EnableSSMAccess=False), EnableNetworkIsolation=False)) is None
-    assert rules.only_what_is_built(of(EnableNetworkIsolation=True)) is not None
+def test_promises_of_instances_are_built() -> None:
+    promises = variant(
+        CoreDumpConfig={"DestinationS3Uri": "s3://cores", "KmsKeyId": "k"},
+        VolumeSizeInGB=16,
+        ModelDataDownloadTimeoutInSeconds=60,
+        ContainerStartupHealthCheckTimeoutInSeconds=60,
+        EnableSSMAccess=True,
+        InferenceAmiVersion="al2-ami-sagemaker-inference-gpu-2",
+    )
+    assert rules.only_what_is_built(of(promises, KmsKeyId="k", EnableNetworkIsolation=True)) is None
 
 
 def test_empty_lists_ask_for_nothing() -> None:

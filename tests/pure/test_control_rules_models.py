@@ -133,7 +133,6 @@ def test_channels_differ() -> None:
         (primary(MultiModelConfig={}), "PrimaryContainer.MultiModelConfig"),
         (primary(AdditionalModelDataSources=[{}]), "PrimaryContainer.AdditionalModelDataSources"),
         ({**primary(), "VpcConfig": {"Subnets": ["s"]}}, "VpcConfig"),
-        ({**primary(), "EnableNetworkIsolation": True}, "EnableNetworkIsolation"),
         ({"Containers": [IMAGE, IMAGE]}, "Containers with more than one container"),
         (primary(ModelDataSource=rules.source_of("s3://b/k")), "ModelDataSource"),
         (primary(ModelDataUrl="https://h/m.tar.gz"), 'ModelDataUrl "https://h/m.tar.gz"'),
@@ -147,4 +146,8 @@ def test_what_is_not_built_is_refused_by_name(request_: dict[str, Any], named: s
 
 def test_defaults_may_be_asked_for() -> None:
     request = primary(Mode="SingleModel", ImageConfig={"RepositoryAccessMode": "Platform"})
-    assert rules.only_what_is_built({**request, "EnableNetworkIsolation": False}) is None
+    assert rules.only_what_is_built(request) is None
+
+
+def test_models_may_be_isolated() -> None:
+    assert rules.only_what_is_built({**primary(), "EnableNetworkIsolation": True}) is None

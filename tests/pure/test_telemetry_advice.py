@@ -14,13 +14,14 @@ EXPECTED = {
     Failure.HEALTH_CHECK: "model_fn",
     Failure.OUT_OF_MEMORY: "a larger InstanceType",
     Failure.CAPACITY: "cannot hold what was asked for",
+    Failure.UNSUPPORTED: "See which promises each engine keeps here",
 }
 MESSAGES = {Failure.OUT_OF_MEMORY: "The container was killed at the memory limit of the instance"}
 
 
 def reason(failure: Failure, message: str = "", log_tail: str = "") -> str:
     report = a_report("i-1", InstanceState.FAILED, failure=failure, message=message, log_tail=log_tail)
-    return failure_reason(a_variant(), report)
+    return failure_reason(a_variant(), a_variant().containers, report)
 
 
 @pytest.mark.parametrize("failure", Failure)

@@ -145,7 +145,7 @@ OPERATIONS: dict[str, tuple[dict[str, Any], list[Fault]]] = {
                 EndpointConfigName="c",
             ),
             in_variant("reference", missing("model", "model/none"), ModelName="none"),
-            in_variant("not built", "ProductionVariants.1.VolumeSizeInGB", VolumeSizeInGB=1),
+            member("not built", "MetricsConfig", MetricsConfig={"EnableEnhancedMetrics": True}),
         ],
     ),
     "CreateEndpoint": (

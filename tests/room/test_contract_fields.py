@@ -5,14 +5,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from botocore.model import Shape
 from tests.support.configs import explained, host, of, pooled, serverless, variant
-from tests.support.pipeline import open_counter
+from tests.support.pipeline import Counter, open_counter
 from tests.support.violations import MODEL, valid
 
+from moorage.state import reservations
+from moorage.state.records import ReservationRecord
+
 ROOT = Path(__file__).parents[2]
+RESERVATION = "arn:aws:sagemaker:us-east-1:000000000000:ml-reservation/r"
 ROLE = "arn:aws:iam::000000000000:role/r"
 IMAGE = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-scikit-learn:1.2-1-cpu-py3"
 RETIRED = "AcceleratorType is no longer supported: Amazon Elastic Inference has been retired."
@@ -89,29 +94,18 @@ PREFIX_AWARE = {
     "PrefixAwareRoutingConfig": {"PrefixLength": 1024, "ConcurrencyThreshold": 1},
 }
 REQUESTS: dict[str, dict[str, Any]] = {
-    "InstancePools": of(pooled({})),
-    "VariantInstanceProvisionTimeoutInSeconds": of(variant(VariantInstanceProvisionTimeoutInSeconds=300)),
     "AcceleratorType": of(variant(AcceleratorType="ml.eia1.medium")),
-    "CoreDumpConfig": of(variant(CoreDumpConfig=in_a_variant("CoreDumpConfig"))),
     "ServerlessConfig": of(serverless()),
-    "VolumeSizeInGB": of(variant(VolumeSizeInGB=1)),
-    "ModelDataDownloadTimeoutInSeconds": of(variant(ModelDataDownloadTimeoutInSeconds=60)),
-    "ContainerStartupHealthCheckTimeoutInSeconds": of(variant(ContainerStartupHealthCheckTimeoutInSeconds=60)),
-    "EnableSSMAccess": of(variant(EnableSSMAccess=True)),
     "ManagedInstanceScaling": of(host(ManagedInstanceScaling={"Status": "ENABLED"}), ExecutionRoleArn=ROLE),
-    "InferenceAmiVersion": of(variant(InstanceType=GPU, InferenceAmiVersion=in_a_variant("InferenceAmiVersion"))),
-    "CapacityReservationConfig": of(variant(CapacityReservationConfig=in_a_variant("CapacityReservationConfig"))),
     "AcceleratorPartitionLayouts": of(
         host(InstanceType=GPU, AcceleratorPartitionLayouts=in_a_variant("AcceleratorPartitionLayouts")),
         ExecutionRoleArn=ROLE,
     ),
     "DataCaptureConfig.KmsKeyId": of(DataCaptureConfig=everything("DataCaptureConfig")),
-    "KmsKeyId": of(KmsKeyId="k"),
     "AsyncInferenceConfig": of(AsyncInferenceConfig=everything("AsyncInferenceConfig")),
     "ExplainerConfig": explained(ShapBaseline="1,2"),
     "ExecutionRoleArn": of(ExecutionRoleArn=ROLE),
     "VpcConfig": of(VpcConfig=everything("VpcConfig")),
-    "EnableNetworkIsolation": of(EnableNetworkIsolation=True),
     "MetricsConfig": of(MetricsConfig={"EnableEnhancedMetrics": True}),
     "CrossRegionTrafficConfig": of(CrossRegionTrafficConfig=everything("CrossRegionTrafficConfig")),
 }
@@ -146,21 +140,49 @@ async def test_what_is_called_refused_is_refused_by_name(tmp_path: Path, row: Ro
 async def test_a_configuration_of_all_that_works_is_made(tmp_path: Path) -> None:
     capture = everything("DataCaptureConfig")
     del capture["KmsKeyId"]
-    whole = variant("a", InitialVariantWeight=0.5, RoutingConfig=PREFIX_AWARE)
+    whole = variant(
+        "a",
+        InstanceType="ml.p3.2xlarge",
+        InitialVariantWeight=0.5,
+        RoutingConfig=PREFIX_AWARE,
+        CoreDumpConfig={"DestinationS3Uri": "s3://cores", "KmsKeyId": "alias/cores"},
+        VolumeSizeInGB=512,
+        ModelDataDownloadTimeoutInSeconds=60,
+        ContainerStartupHealthCheckTimeoutInSeconds=3600,
+        EnableSSMAccess=True,
+        InferenceAmiVersion="al2-ami-sagemaker-inference-gpu-2",
+    )
     request = of(
         whole,
+        KmsKeyId="alias/disk",
+        EnableNetworkIsolation=True,
         ShadowProductionVariants=[{**whole, "VariantName": "s"}],
         DataCaptureConfig=capture,
         Tags=[{"Key": "k", "Value": "v"}],
     )
+    pool = {"InstanceType": "ml.m5.large", "Priority": 2, "ModelNameOverride": "m"}
+    reserved = {"CapacityReservationPreference": "capacity-reservations-only", "MlReservationArn": RESERVATION}
+    of_pools = pooled(pool, VariantInstanceProvisionTimeoutInSeconds=300, CapacityReservationConfig=reserved)
+    other = {**of({**of_pools, "InitialVariantWeight": 1.0}), "EndpointConfigName": "p"}
     works = {member for row in ROWS if row.status == "works" for member in row.members}
-    assert works == {path for path in paths_of(request) if not path.startswith("ShadowProductionVariants[")}
+    paths = paths_of(request) | paths_of(other)
+    assert works == {path for path in paths if not path.startswith("ShadowProductionVariants[")}
     async with open_counter(tmp_path) as counter:
         await counter.ask("CreateModel", {"ModelName": "m", "PrimaryContainer": {"Image": IMAGE}})
-        assert (await counter.ask("CreateEndpointConfig", request))[0] == 200
-        _, described = await counter.ask("DescribeEndpointConfig", {"EndpointConfigName": "c"})
-        given = {name: value for name, value in request.items() if name != "Tags"}
-        assert {name: described[name] for name in given} == given
+        await reserve(counter)
+        for whole in (request, other):
+            assert await counter.ask("CreateEndpointConfig", whole) == (200, {"EndpointConfigArn": ANY})
+            _, described = await counter.ask(
+                "DescribeEndpointConfig", {"EndpointConfigName": whole["EndpointConfigName"]}
+            )
+            given = {name: value for name, value in whole.items() if name != "Tags"}
+            assert {name: described[name] for name in given} == given
+
+
+async def reserve(counter: Counter) -> None:
+    """Make the reservation that ``RESERVATION`` names."""
+    made = ReservationRecord("000000000000", "us-east-1", "r", "ml.m5.large", 1, 0.0)
+    await counter.desk.services.store.transact(lambda connection: reservations.add(connection, made))
 
 
 def paths_of(value: Any, path: str = "") -> set[str]:

@@ -9,9 +9,8 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.objects import store_in
 
-from moorage.base.clock import SystemClock
-from moorage.base.ids import SystemIds
 from moorage.objects.database import UnusableStore
 from moorage.objects.folder import FolderStore
 
@@ -22,13 +21,15 @@ import asyncio, sys
 from pathlib import Path
 from moorage.base.clock import SystemClock
 from moorage.base.ids import SystemIds
+from moorage.kms.ring import KeyRing
 from moorage.objects.folder import FolderStore
 
 async def body(name):
     yield name.encode() * 20_000
 
 async def main():
-    store = FolderStore(Path(sys.argv[1]), SystemClock(), SystemIds())
+    clock, ids, folder = SystemClock(), SystemIds(), Path(sys.argv[1])
+    store = FolderStore(folder, clock, ids, KeyRing(folder.parent / "kms", clock, ids))
     for count in range(40):
         await store.put("b", f"k{count % 5}", body(sys.argv[2]))
         await store.sweep()
@@ -44,7 +45,7 @@ asyncio.run(main())
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[FolderStore]:
-    store = FolderStore(tmp_path / "objects", SystemClock(), SystemIds())
+    store = store_in(tmp_path)
     await store.create_bucket("b", account="1", region="us-east-1")
     yield store
     store.close()
@@ -92,7 +93,7 @@ async def test_a_sweep_spares_what_is_being_written(store: FolderStore, tmp_path
 
     putting = asyncio.create_task(store.put("b", "k", slow()))
     await half.wait()
-    other = FolderStore(tmp_path / "objects", SystemClock(), SystemIds())
+    other = store_in(tmp_path)
     assert await other.sweep() == 0
     other.close()
     go_on.set()
@@ -114,7 +115,7 @@ async def test_a_folder_of_a_newer_version_is_refused(store: FolderStore, tmp_pa
     with sqlite3.connect(tmp_path / "objects" / "index.db") as connection:
         connection.execute("PRAGMA user_version = 99")
     connection.close()
-    newer = FolderStore(tmp_path / "objects", SystemClock(), SystemIds())
+    newer = store_in(tmp_path)
     with pytest.raises(UnusableStore, match="version 99"):
         await newer.head("b", "k")
     newer.close()
@@ -123,7 +124,7 @@ async def test_a_folder_of_a_newer_version_is_refused(store: FolderStore, tmp_pa
 @pytest.fixture
 def crowded(tmp_path: Path, store: FolderStore) -> FolderStore:
     """Fill the index alone: the files of a hundred thousand objects say nothing about lists."""
-    row = "'blob', 1, 'etag', 0.0, '[\"a/b\",{},{}]', NULL"
+    row = "'blob', 1, 'etag', 0.0, '[\"a/b\",{},{}]', NULL, NULL"
     with sqlite3.connect(tmp_path / "objects" / "index.db") as connection:
         connection.execute(
             "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 99999) INSERT INTO objects "
@@ -181,7 +182,7 @@ def test_stores_are_closed_by_who_opens_them(tmp_path: Path) -> None:
         return (str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.exists())
 
     async def use() -> None:
-        store = FolderStore(tmp_path / "objects", SystemClock(), SystemIds())
+        store = store_in(tmp_path)
         await store.create_bucket("b", account="1", region="us-east-1")
         await store.put("b", "k", body(b"x"))
         store.close()

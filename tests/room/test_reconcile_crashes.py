@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support import capacity
 
 from moorage.engine.contract import InstanceSpec
 from moorage.state import instances
@@ -156,11 +157,15 @@ async def nothing_is_left(world: ControlWorld) -> None:
     assert world.violations == []
 
 
-def live(folder: Path, life: Any, at: int | None, scripts: Any = lambda _spec: Script()) -> Killer:
+def live(
+    folder: Path, life: Any, at: int | None, scripts: Any = lambda _spec: Script(), *, strict: bool = False
+) -> Killer:
     killer = Killer(at)
 
     async def main() -> None:
-        world = ControlWorld(folder, killer=killer, scripts=scripts, apply_seconds=0.1, drain_seconds=0.3)
+        world = ControlWorld(
+            folder, killer=killer, scripts=scripts, apply_seconds=0.1, drain_seconds=0.3, strict=strict
+        )
         try:
             await life(world)
             await nothing_is_left(world)
@@ -219,6 +224,42 @@ def test_failed_update_survives_a_kill_at_every_point(tmp_path: Path) -> None:
     assert points > 20
     for at in range(points):
         live(make(tmp_path, f"at-{at}"), failing_update_life, at, third_fails())
+
+
+async def waiting_life(world: ControlWorld) -> None:
+    """On a full machine: an endpoint waits, another loses an instance and keeps its room, gives it up, and is followed."""
+    world.killer.armed = True
+    await capacity.create(world, "ep", 2)
+    await world.until_status("InService")
+    await capacity.create(world, "next", kind=capacity.XLARGE)
+    await world.node.kill(min(world.node.alive))
+    await capacity.until_count(world, "ep", 2)
+    assert await world.status("next") == "Creating"
+    await capacity.scale(world, "ep", 1)
+    await world.until_status("InService")
+    await capacity.delete(world, "ep")
+    await world.until_status("InService", "next")
+    await capacity.delete(world, "next")
+
+
+@pytest.mark.slow  # some 80 lives, each with a database file
+def test_waiting_for_room_survives_a_kill_at_every_point_and_no_room_is_given_twice(tmp_path: Path) -> None:
+    points = live_strictly(make(tmp_path, "whole"), None)
+    assert points > 40
+    for at in range(points):
+        live_strictly(make(tmp_path, f"at-{at}"), at)
+
+
+def live_strictly(folder: Path, at: int | None) -> int:
+    guard = capacity.Guard()
+
+    async def life(world: ControlWorld) -> None:
+        guard.world = world
+        await waiting_life(world)
+
+    killer = live(folder, life, at, guard, strict=True)
+    assert guard.violations == []
+    return killer.passed
 
 
 def make(folder: Path, name: str) -> Path:

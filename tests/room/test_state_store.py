@@ -150,11 +150,27 @@ async def test_endpoint_of_the_version_before_is_read(tmp_path: Path) -> None:
 
 
 def without_what_is_new(document: dict[str, Any]) -> dict[str, Any]:
-    """Take away what endpoints have had only since shadows, strategies and capture, at any depth."""
+    """Take away what endpoints have had only since shadows, strategies, capture and promises, at any depth."""
+    new = {
+        "shadow",
+        "routing",
+        "capture",
+        "startup_timeout_seconds",
+        "download_timeout_seconds",
+        "network_isolation",
+        "volume_gib",
+        "kms_key",
+        "core_dumps",
+        "shell_access",
+        "machine_image",
+        "pools",
+        "provision_timeout_seconds",
+        "reservation",
+    }
 
     def older(value: Any) -> Any:
         if isinstance(value, dict):
-            return {key: older(v) for key, v in value.items() if key not in {"shadow", "routing", "capture"}}
+            return {key: older(v) for key, v in value.items() if key not in new}
         return [older(each) for each in value] if isinstance(value, (list, tuple)) else value
 
     kept: dict[str, Any] = older(document)

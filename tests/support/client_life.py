@@ -21,18 +21,19 @@ GROUPS = {
     "explainer": "ExplainerConfig",
     "role": "ExecutionRoleArn",
     "vpc": "VpcConfig",
-    "isolation": "EnableNetworkIsolation",
     "metrics": "MetricsConfig",
     "serverless": "ProductionVariants.1.ServerlessConfig",
-    "core-dump": "ProductionVariants.1.CoreDumpConfig",
-    "volume": "ProductionVariants.1.VolumeSizeInGB",
-    "download-timeout": "ProductionVariants.1.ModelDataDownloadTimeoutInSeconds",
-    "startup-timeout": "ProductionVariants.1.ContainerStartupHealthCheckTimeoutInSeconds",
-    "shell-access": "ProductionVariants.1.EnableSSMAccess",
 }
 """Groups of members that Moorage does not build yet, with the member that its refusal names."""
 
 _VARIANT = {"ModelName": "NAME", "InitialInstanceCount": 1, "InstanceType": "ml.m5.large"}
+
+
+def _big(**members: Any) -> tuple[str, list[dict[str, Any]]]:
+    """Expect the only variant of a group, with what the group is about."""
+    return ("ProductionVariants", [{**_VARIANT, "VariantName": "big", "InitialVariantWeight": 1.0, **members}])
+
+
 BUILT: dict[str, tuple[str, Any]] = {
     "data-capture": (
         "DataCaptureConfig",
@@ -45,17 +46,13 @@ BUILT: dict[str, tuple[str, Any]] = {
         },
     ),
     "shadow": ("ShadowProductionVariants", [{**_VARIANT, "VariantName": "shadow", "InitialVariantWeight": 0.5}]),
-    "routing": (
-        "ProductionVariants",
-        [
-            {
-                **_VARIANT,
-                "VariantName": "big",
-                "InitialVariantWeight": 1.0,
-                "RoutingConfig": {"RoutingStrategy": "LEAST_OUTSTANDING_REQUESTS"},
-            }
-        ],
-    ),
+    "routing": _big(RoutingConfig={"RoutingStrategy": "LEAST_OUTSTANDING_REQUESTS"}),
+    "isolation": ("EnableNetworkIsolation", True),
+    "core-dump": _big(CoreDumpConfig={"DestinationS3Uri": "s3://BUCKET/cores"}),
+    "volume": _big(VolumeSizeInGB=16),
+    "download-timeout": _big(ModelDataDownloadTimeoutInSeconds=600),
+    "startup-timeout": _big(ContainerStartupHealthCheckTimeoutInSeconds=600),
+    "shell-access": _big(EnableSSMAccess=True),
 }
 """Groups of members that Moorage has, with the member that is kept and what each program meant by it."""
 
@@ -125,10 +122,15 @@ def _kept(deployment: Deployment, name: str, group: str) -> Any:
     described = deployment.sagemaker.describe_endpoint_config(EndpointConfigName=f"{name}-{group}")
     for variant in (*described["ProductionVariants"], *described.get("ShadowProductionVariants", ())):
         variant["ModelName"] = variant["ModelName"].replace(name, "NAME")
-    if (capture := described.get("DataCaptureConfig")) is not None:
-        _, _, path = capture["DestinationS3Uri"].removeprefix("s3://").partition("/")
-        capture["DestinationS3Uri"] = f"s3://BUCKET/{path}"
+        _hide_bucket(variant.get("CoreDumpConfig"))
+    _hide_bucket(described.get("DataCaptureConfig"))
     return described[BUILT[group][0]]
+
+
+def _hide_bucket(config: dict[str, Any] | None) -> None:
+    if config is not None:
+        _, _, path = config["DestinationS3Uri"].removeprefix("s3://").partition("/")
+        config["DestinationS3Uri"] = f"s3://BUCKET/{path}"
 
 
 def _tries(relay: Lossy) -> list[dict[str, str]]:

@@ -1,8 +1,13 @@
 """Running tests and programs once more as a user who is not root."""
 
+import atexit
+import functools
+import os
 import shutil
+import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,10 +32,26 @@ def as_ordinary_user(*needed: Path) -> list[str]:
                 made.add(parent)
                 words += ["--perms", "0755", "--dir", str(parent)]
         words += ["--bind", str(path), str(path)]
+    words += _tun_for_all()
     for capability in ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP"):
         words += ["--cap-add", capability]
     identity = ("--reuid", str(ORDINARY_UID), "--regid", str(ORDINARY_UID), "--clear-groups")
     return [*words, "setpriv", *identity, "--inh-caps=-all", "--bounding-set=-all", "--no-new-privs"]
+
+
+@functools.cache
+def _tun_for_all() -> list[str]:
+    """Let everybody open ``/dev/net/tun``, as desktops do and many servers do not; nothing where that cannot be."""
+    device = Path("/dev/net/tun")
+    folder = tempfile.mkdtemp(prefix="moorage-tun-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    node = Path(folder, "tun")
+    try:
+        os.mknod(node, stat.S_IFCHR, device.stat().st_rdev)
+    except OSError:
+        return []
+    node.chmod(0o666)
+    return ["--dev-bind", str(node), str(device)]
 
 
 def run_again_as_ordinary_user(file: str, home: Path, *needed: Path, files: Mapping[Path, Path] | None = None) -> None:

@@ -14,6 +14,7 @@ from moorage.base.clock import SystemClock
 from moorage.base.ids import SystemIds
 from moorage.base.link import Link, LinkClosed
 from moorage.base.tasks import Tasks
+from moorage.control.capacity import Capacity
 from moorage.control.events import EventFeed
 from moorage.control.exchange import Desk
 from moorage.control.keyring import Keyring
@@ -119,7 +120,9 @@ async def open_counter(folder: Path, *, scrape_token: str = "") -> AsyncIterator
     publisher = Publisher(Snapshot(version=0), nowhere, tasks)
     keyring = Keyring(store, publisher, clock, _KEY)
     await keyring.load()
-    services = Services(store, clock, NodeLink(no_node, clock), publisher, lambda _uri: True, has_object)
+    node = NodeLink(no_node, clock)
+    capacity = Capacity(lambda: node.machine)
+    services = Services(store, clock, node, publisher, lambda _uri: True, has_object, capacity)
     traffic = Traffic(Ledger(store, clock, 60.0, lambda: ()), publisher, folder, "1.2.3", scrape_token)
     desk = Desk(services, keyring, EventFeed(store, clock, None), clock, LONGEST_BODY_BYTES, {}, traffic)
     try:

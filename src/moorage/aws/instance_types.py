@@ -1,7 +1,11 @@
-"""What the instance types are: vCPUs, memory and accelerators, from EC2's public tables.
+"""What the instance types are: vCPUs, memory, accelerators and disks of their own, from EC2's public tables.
 
 Nearly all families follow one rule: the size says the vCPUs (``large`` 2, ``xlarge`` 4, ``4xlarge`` 16), the family
 how much memory comes with each. What does not follow it stands in the tables below.
+
+Source: DescribeInstanceTypes of EC2 as the Karpenter provider for AWS publishes it (its reference page of instance
+types of August 2026, against which all of 269 types were compared); for what it leaves out (p2, p3, dl1, p6e-gb200)
+EC2's user guide. Local storage is what EC2 calls instance store volumes, the sum of all of an instance.
 """
 
 from collections.abc import Mapping
@@ -81,6 +85,50 @@ _ACCELERATORS: Mapping[str, tuple[str, Mapping[str, int]]] = {
     "trn2": ("AWS Trainium2", {"48xlarge": 16}),
 }
 
+_GD = {
+    "medium": 59,
+    "large": 118,
+    "xlarge": 237,
+    "2xlarge": 474,
+    "4xlarge": 950,
+    "8xlarge": 1900,
+    "12xlarge": 2850,
+    "16xlarge": 3800,
+}
+_5D = {"large": 75, "xlarge": 150, "2xlarge": 300, "4xlarge": 600, "12xlarge": 1800, "24xlarge": 3600}
+_P4D, _P5E = {"24xlarge": 8000}, {"48xlarge": 30400}
+_G5_STORAGE = {
+    "xlarge": 250,
+    "2xlarge": 450,
+    "4xlarge": 600,
+    "8xlarge": 900,
+    "12xlarge": 3800,
+    "16xlarge": 1900,
+    "24xlarge": 3800,
+    "48xlarge": 7600,
+}
+
+_LOCAL_STORAGE_GB: Mapping[str, Mapping[str, int]] = {
+    **dict.fromkeys(("c6gd", "m6gd", "r6gd", "r7gd"), _GD),
+    **dict.fromkeys(("m5d", "r5d"), _5D),
+    "c5d": {"large": 50, "xlarge": 100, "2xlarge": 200, "4xlarge": 400, "9xlarge": 900, "18xlarge": 1800},
+    "dl1": {"24xlarge": 4000},
+    "g4dn": {"xlarge": 125, "2xlarge": 225, "4xlarge": 225, "8xlarge": 900, "12xlarge": 900, "16xlarge": 900},
+    "g5": _G5_STORAGE,
+    "g6": {**_G5_STORAGE, "12xlarge": 3760, "16xlarge": 1880, "24xlarge": 3760, "48xlarge": 7520},
+    "g6e": _G5_STORAGE,
+    "g7": {"2xlarge": 440, "4xlarge": 875, "8xlarge": 930, "12xlarge": 1900, "24xlarge": 3800, "48xlarge": 7600},
+    "g7e": {"2xlarge": 1900, "4xlarge": 1900, "8xlarge": 1900, "12xlarge": 3800, "24xlarge": 7600, "48xlarge": 15200},
+    **dict.fromkeys(("p4d", "p4de"), _P4D),
+    "p5": {"4xlarge": 3800, "48xlarge": 30400},
+    **dict.fromkeys(("p5e", "p5en", "p6-b200", "p6-b300"), _P5E),
+    "p6e-gb200": {"36xlarge": 22500},
+    "trn1": {"2xlarge": 474, "32xlarge": 7600},
+    "trn1n": {"32xlarge": 7600},
+    "trn2": {"48xlarge": 7600},
+}
+"""By family and size; families that are not here keep their data on volumes."""
+
 
 @dataclass(frozen=True, slots=True)
 class InstanceType:
@@ -94,6 +142,8 @@ class InstanceType:
     """How many accelerators it has; 0 for none."""
     accelerator_kind: str | None
     """Maker and model of them, such as ``NVIDIA A10G``."""
+    local_storage_gb: int
+    """All its own disks together, in 10^9 bytes; 0: it keeps its data on a volume."""
 
 
 @cache
@@ -114,6 +164,7 @@ def instance_type(name: str) -> InstanceType:
         memory_mib=round(exact[1] * _MIB),
         accelerators=counts[size] if accelerator else 0,
         accelerator_kind=accelerator,
+        local_storage_gb=_LOCAL_STORAGE_GB[family][size] if family in _LOCAL_STORAGE_GB else 0,
     )
 
 

@@ -25,7 +25,7 @@ MOST_GATEWAYS = 64
 _PREFIX = "MOORAGE_"
 _SECRETS = ("metrics_token",)
 
-_PATHS = ("environments_dir", "access_log", "tls_cert", "tls_key")
+_PATHS = ("environments_dir", "access_log", "tls_cert", "tls_key", "kms_key_file")
 """Settings that are a path or None."""
 
 
@@ -83,6 +83,21 @@ class Limits:
 
     artifact_files: int = 200_000
     """Largest number of members of one archive."""
+
+    models_kept_seconds: float = 604_800.0
+    """Age since its last use at which an extracted artefact that no instance uses is removed (7 days)."""
+
+    disk_reserve_bytes: int = 2 * 2**30
+    """Free room on the data folder's disk below which such artefacts are removed at once, the oldest first."""
+
+    core_dump_bytes: int = 4 * 2**30
+    """Largest core file; never larger than the instance's memory or its volume."""
+
+    core_dumps_per_instance: int = 5
+    """Core files of one instance that are put into its bucket; further ones are removed."""
+
+    core_dumps_per_hour: int = 20
+    """Core files of one variant's instances within an hour; further ones are removed."""
 
     events_kept: int = 10_000
     """Events of endpoints in the journal, which is the webhook's back-log too; older ones go."""
@@ -151,12 +166,26 @@ class Settings:
     engine: str = "auto"
     """``auto``, ``docker``, ``sandbox`` or ``process``: how instances are run."""
 
+    capacity: str = "overcommit"
+    """``overcommit``: instances share what the machine has; ``strict``: those wait for which there is no room."""
+
+    node_vcpus: int | None = None
+    """Processors of this machine that instances may have; None: as many as it has."""
+
+    node_memory_mib: int | None = None
+    """Memory of this machine that instances may have; None: all of it."""
+
+    node_gpus: int | None = None
+    """GPUs of this machine that instances may have; None: as many as it has."""
+
     environments_dir: Path | None = None
     """Where the environments of built-in images are kept; None is the user's cache folder."""
 
     registry_mirrors: Mapping[str, str] = field(default_factory=dict)
     """By the pattern of a container registry's host, such as ``*.dkr.ecr.*.amazonaws.com``: the one that is asked in
     its place; users keep the URIs that they have on AWS."""
+    kms_key_file: Path | None = None
+    """File with the key that all keys of the key ring are wrapped with; None: ``kms/master.key`` of the data folder."""
 
     plain_registries: str = ""
     """Container registries that are spoken to without TLS: ``host`` or ``host:port``, separated by commas. Those of
@@ -301,6 +330,16 @@ def _read_region(text: str) -> str:
     return text
 
 
+def _read_capacity(text: str) -> str:
+    if text not in {"overcommit", "strict"}:
+        raise ValueError(text)
+    return text
+
+
+def _read_amount(text: str) -> int | None:
+    return None if text == "auto" else _read_whole_number(text)
+
+
 def _read_file(text: str) -> Path | None:
     return Path(text).absolute() if text else None
 
@@ -319,7 +358,12 @@ _READERS: Mapping[str, Callable[[str], Any]] = {
     "account": _read_account,
     "region": _read_region,
     "access_log": _read_file,
+    "kms_key_file": _read_file,
     "metrics_token": _read_token,
+    "capacity": _read_capacity,
+    "node_vcpus": _read_amount,
+    "node_memory_mib": _read_amount,
+    "node_gpus": _read_amount,
 }
 _READERS_OF_KINDS: Mapping[type, Callable[[str], Any]] = {
     int: _read_whole_number,
@@ -335,6 +379,8 @@ _WANTED: Mapping[Callable[[str], Any], str] = {
     _read_number: "a number, not below 0",
     _read_port: "a whole number from 0 to 65535",
     _read_path: "a path",
+    _read_capacity: "overcommit or strict",
+    _read_amount: "auto, or a whole number, not below 0",
     _read_gateways: f"a whole number from 1 to {MOST_GATEWAYS}",
     _read_account: "12 digits",
     _read_region: "small letters, digits and single hyphens, such as us-east-1",

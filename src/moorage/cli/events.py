@@ -17,6 +17,7 @@ _PAGE = 100
 _WAIT_SECONDS = 2
 """A stop of the server waits as long for a client that follows."""
 _STATE_CHANGE = "SageMaker Endpoint State Change"
+_NOTICE = "Moorage Endpoint Notice"
 
 
 @click.command()
@@ -72,9 +73,11 @@ def _read(client: Client, endpoint: str | None, after: int, *, wait: bool) -> di
 
 def lines_of(event: Mapping[str, Any]) -> Sequence[str]:
     """Show one event: when, which endpoint, what; of a failure also why and what to do about it."""
-    detail = event["detail"]
-    name, status = detail["EndpointName"], detail["EndpointStatus"]
+    detail, name = event["detail"], event["detail"]["EndpointName"]
     time = event["time"].replace("T", " ").removesuffix("Z")
+    if event["detail-type"] == _NOTICE:
+        return [f"{time}  {name}    {detail['Message']}"]
+    status = detail["EndpointStatus"]
     if event["detail-type"] != _STATE_CHANGE:
         return [f"{time}  {name}    {doing}" for doing in [_deployment(detail)] if doing]
     lines = [f"{time}  {name}  {status}"]

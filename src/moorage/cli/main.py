@@ -18,6 +18,7 @@ _COMMANDS = {
     "logs": "Print the logs of an endpoint's instances.",
     "ps": "List Moorage's processes and instances, with their memory.",
     "keys": "Make, list and delete access keys.",
+    "reservations": "Keep capacity for variants that name it.",
     "images": "Look after the environments of built-in images.",
     "doctor": "Say what works on this machine, and what to do about the rest.",
 }

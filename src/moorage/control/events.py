@@ -6,7 +6,7 @@ in the same transaction. ``EventFeed`` answers ``GET /_moorage/events``.
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import Connection
@@ -20,7 +20,7 @@ from moorage.state import endpoints, events, instances, tags
 from moorage.state.events import Mark, Retention
 from moorage.state.records import EndpointKey, Kind, ResourceKey
 from moorage.state.store import Store
-from moorage.telemetry.changes import Moment, changes, is_news
+from moorage.telemetry.changes import Moment, changes, is_news, notice
 from moorage.telemetry.courier import Courier
 
 LONGEST_WAIT_SECONDS = 5.0
@@ -61,6 +61,11 @@ class Recorder:
             self._told.pop(key, None)
         else:
             self._told[key] = after
+
+    def tell(self, connection: Connection, key: EndpointKey, messages: Iterable[str]) -> None:
+        """Record what people should know of an endpoint."""
+        moment = Moment(key, round(self._clock.now(), 3), self._ids.request_id)
+        events.append(connection, key, moment.now, [notice(text, moment) for text in messages], self._keep)
 
     def is_news(self, key: EndpointKey, described: Mapping[str, Any]) -> bool:
         """Say whether an endpoint is no longer what was last told of it, without looking into the store."""

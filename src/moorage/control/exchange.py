@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
+from moorage.aws.errors import ClientFault
 from moorage.aws.shapes import Operation
 from moorage.aws.sigv4 import HttpRequest
 from moorage.base.clock import Clock
@@ -40,3 +43,14 @@ class Exchange:
     operation: Operation | None = None
     members: dict[str, Any] = field(default_factory=dict)
     caller: Caller | None = None
+
+
+def read_content(exchange: Exchange) -> dict[str, Any]:
+    """Read the JSON object that one of Moorage's own pages was sent."""
+    try:
+        content = orjson.loads(exchange.body or b"")
+    except orjson.JSONDecodeError as fault:
+        raise ClientFault("SerializationException", "The request body is not valid JSON.") from fault
+    if not isinstance(content, dict):
+        raise ClientFault("SerializationException", "The request body must be a JSON object.")
+    return content

@@ -11,7 +11,7 @@ import orjson
 
 from moorage.aws.errors import ClientFault, validation_exception
 from moorage.control.authorize import check
-from moorage.control.exchange import Exchange
+from moorage.control.exchange import Exchange, read_content
 from moorage.iam.authenticate import Caller
 from moorage.iam.documents import FULL_ACCESS, MalformedPolicy, read_policy
 from moorage.iam.sagemaker import Need
@@ -35,7 +35,7 @@ async def list_keys(exchange: Exchange) -> dict[str, Any]:
 
 async def create_key(exchange: Exchange) -> dict[str, Any]:
     """Issue a key; its secret is shown this once."""
-    content = _content(exchange)
+    content = read_content(exchange)
     user_name, account = content.get("user_name"), content.get("account", _caller(exchange).account)
     if not isinstance(user_name, str) or _USER_NAME.fullmatch(user_name) is None:
         raise validation_exception("user_name must have 1 to 64 letters, digits or characters of +=,.@_-")
@@ -70,7 +70,7 @@ async def show_policy(exchange: Exchange) -> dict[str, Any]:
 
 async def put_policy(exchange: Exchange) -> dict[str, Any]:
     """Give a key other policies, or with null those that a key has by default."""
-    policies = _policies(_content(exchange))
+    policies = _policies(read_content(exchange))
     key = _find(exchange, POLICY)
     await _check(exchange, "PutUserPolicy", key.account, key.user_name)
     _refuse_first(exchange, key, "limited")
@@ -119,16 +119,6 @@ def _shown(key: KeyRecord) -> dict[str, Any]:
         "created_at": key.created_at,
         "policies": None if key.policies is None else len(key.policies),
     }
-
-
-def _content(exchange: Exchange) -> dict[str, Any]:
-    try:
-        content = orjson.loads(exchange.body or b"")
-    except orjson.JSONDecodeError as fault:
-        raise ClientFault("SerializationException", "The request body is not valid JSON.") from fault
-    if not isinstance(content, dict):
-        raise ClientFault("SerializationException", "The request body must be a JSON object.")
-    return content
 
 
 def _policies(content: dict[str, Any]) -> tuple[str, ...] | None:

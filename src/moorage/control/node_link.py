@@ -12,6 +12,7 @@ from typing import Any
 
 from moorage.base.clock import Clock
 from moorage.base.link import Link, LinkClosed, Message
+from moorage.control.planning.placement import Resources
 from moorage.engine.contract import InstanceReport, InstanceSpec
 from moorage.state.records import EndpointKey
 
@@ -35,6 +36,8 @@ class NodeLink:
         self._reports: dict[EndpointKey, dict[str, InstanceReport]] = {}
         self._known = False
         self._runs_images = True
+        self._machine: Resources | None = None
+        self._refuses: Mapping[str, str] = {}
         self._told: set[tuple[str, str]] = set()
         self._wake: Wake = lambda _keys: None
 
@@ -56,6 +59,16 @@ class NodeLink:
     def runs_images(self) -> bool:
         """Whether images that are not built in can be run; believed until the node agent says otherwise."""
         return self._runs_images
+
+    @property
+    def machine(self) -> Resources | None:
+        """What the machine has; None as long as the node agent has not said."""
+        return self._machine
+
+    @property
+    def refuses(self) -> Mapping[str, str]:
+        """What no engine of the machine keeps: by member of the API, why; empty as long as nothing was said."""
+        return self._refuses
 
     def reports_of(self, key: EndpointKey) -> Mapping[str, InstanceReport]:
         """Give what was last reported of an endpoint's instances."""
@@ -97,6 +110,8 @@ class NodeLink:
         if message["complete"]:
             self._reports = {}
             self._runs_images = bool(message.get("runs_images"))
+            self._machine = Resources(**message["machine"]) if message.get("machine") else None
+            self._refuses = message.get("refuses") or {}
         for report in reports:
             self._reports.setdefault(_key_of(report), {})[report.instance_id] = report
         if message["complete"]:

@@ -1,8 +1,9 @@
-"""Moorage's own pages beside the API: health, keys, instances, events and traffic, as JSON; metrics for Prometheus.
+"""Moorage's own pages beside the API: health, keys, reservations, instances, events and traffic; Prometheus's metrics.
 
-``moorage keys``, ``moorage ls``, ``moorage events`` and ``moorage top`` read them. All but the health page want a
-signature for the service ``sagemaker``, or what ``scrapers`` says for the page of metrics. Each asks the caller's
-policies: those about keys say which in ``key_pages``, the others want ``sagemaker:ListEndpoints``.
+``moorage keys``, ``moorage reservations``, ``moorage ls``, ``moorage events`` and ``moorage top`` read them, as JSON.
+All but the health page want a signature for the service ``sagemaker``, or what ``scrapers`` says for the page of
+metrics. Each asks the caller's policies: those about keys and reservations say which in modules of their own, the
+others want ``sagemaker:ListEndpoints``.
 """
 
 import re
@@ -15,7 +16,7 @@ import orjson
 from moorage.aws.errors import ClientFault, OurFault, validation_exception
 from moorage.aws.response import Response
 from moorage.aws.sigv4 import HttpRequest
-from moorage.control import key_pages, metrics_pages
+from moorage.control import key_pages, metrics_pages, reservation_pages
 from moorage.control.authorize import check
 from moorage.control.events import MOST_EVENTS
 from moorage.control.exchange import Exchange
@@ -81,6 +82,8 @@ _PAGES: Mapping[tuple[str, str], Page] = {
     ("POST", key_pages.KEYS): key_pages.create_key,
     ("GET", "/_moorage/instances"): _list_instances,
     ("GET", "/_moorage/events"): _list_events,
+    ("GET", reservation_pages.RESERVATIONS): reservation_pages.show_all,
+    ("POST", reservation_pages.RESERVATIONS): reservation_pages.create,
     ("GET", metrics_pages.METRICS): _metrics,
     ("GET", metrics_pages.TOP): _top,
 }
@@ -90,6 +93,7 @@ _PAGES_OF_ONE: tuple[tuple[str, re.Pattern[str], Page], ...] = (
     ("DELETE", key_pages.KEY, key_pages.delete_key),
     ("GET", key_pages.POLICY, key_pages.show_policy),
     ("PUT", key_pages.POLICY, key_pages.put_policy),
+    ("DELETE", reservation_pages.ONE, reservation_pages.delete),
 )
 
 

@@ -21,6 +21,7 @@ from moorage.base.link import connect, listen
 from moorage.base.process import run_process
 from moorage.base.settings import Settings
 from moorage.base.tasks import Tasks
+from moorage.control.capacity import capacity_of
 from moorage.control.events import EventFeed, Recorder
 from moorage.control.exchange import Desk
 from moorage.control.keyring import Keyring
@@ -34,7 +35,7 @@ from moorage.control.publish import Publisher
 from moorage.control.reconcile import Reconciler, World
 from moorage.engine import images
 from moorage.objects.faults import NoSuchBucket, NoSuchKey, UnusableUri
-from moorage.objects.folder import FolderStore
+from moorage.objects.folder import open_store
 from moorage.objects.store import ObjectStore, parse_s3_uri
 from moorage.routing.snapshot import Snapshot
 from moorage.state.events import Retention
@@ -68,6 +69,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         await keyring.load()
         ledger = await _open_ledger(settings, store, publisher, clock)
         node = NodeLink(lambda: connect(settings.run_dir / "node.sock"), clock)
+        capacity = capacity_of(settings, lambda: node.machine)
         recorder = Recorder(node, publisher, clock, ids, _retention(settings))
         store.call_witness(recorder.witness)
         world = World(
@@ -78,7 +80,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             clock=clock,
             ids=ids,
             patience=_patience(settings),
-            startup_timeout_seconds=settings.limits.startup_timeout_seconds,
+            capacity=capacity,
             started_at=clock.now(),
         )
         reconciler = Reconciler(world, tasks)
@@ -87,7 +89,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         tasks.start("gateways to be met", publisher.meet(reconciler.wake_all))
         tasks.start("link to the node agent", node.run(reconciler.wake_all))
         tasks.start("metrics", ledger.run())
-        objects = FolderStore(settings.data_dir / "objects", clock, ids)
+        objects = open_store(settings, clock, ids)
         stack.callback(objects.close)
         services = Services(
             store,
@@ -96,6 +98,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             publisher,
             lambda uri: node.runs_images or is_built_in(uri),
             lambda account, uri: has_object(objects, account, uri),
+            capacity,
             settings.quotas,
         )
         feed = EventFeed(store, clock, await _start_courier(settings, store, clock, tasks))
@@ -115,7 +118,9 @@ def _patience(settings: Settings) -> Patience:
     longest = max(limits.invocation_timeout_seconds, limits.stream_timeout_seconds)
     return Patience(
         drain_seconds=longest + _DRAIN_MARGIN_SECONDS,
-        change_seconds=_CAPACITY_SECONDS + limits.download_timeout_seconds + limits.startup_timeout_seconds,
+        capacity_seconds=_CAPACITY_SECONDS,
+        download_seconds=limits.download_timeout_seconds,
+        startup_seconds=limits.startup_timeout_seconds,
     )
 
 

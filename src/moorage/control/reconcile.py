@@ -20,6 +20,8 @@ from sqlalchemy import Connection
 from moorage.base.clock import Clock
 from moorage.base.ids import Ids
 from moorage.base.tasks import Tasks
+from moorage.control import decided
+from moorage.control.capacity import Capacity
 from moorage.control.events import Recorder
 from moorage.control.node_link import NodeLink
 from moorage.control.planning import summary
@@ -50,7 +52,7 @@ class World:
     clock: Clock
     ids: Ids
     patience: Patience
-    startup_timeout_seconds: float
+    capacity: Capacity
     started_at: float
     """When this control plane began to listen to gateways, in seconds since the epoch."""
 
@@ -133,7 +135,7 @@ async def pass_over(key: EndpointKey, world: World) -> float | None:
         in_use=world.publisher.in_use() | _unheard_of(recorded, world),
     )
     made = plan(endpoint, recorded, observed, world.clock.now(), world.patience)
-    if not await _act(endpoint, made, tagged, world):
+    if not await _act(endpoint, recorded, made, tagged, world):
         await _tell_of_variants(endpoint, recorded, observed, world)
     return made.wake_at
 
@@ -190,48 +192,30 @@ async def _remove_strays(
             await world.node.stop(instance_id)
 
 
-async def _act(endpoint: EndpointRecord, made: Plan, tagged: Mapping[str, str], world: World) -> bool:
+async def _act(
+    endpoint: EndpointRecord,
+    recorded: Sequence[InstanceRecord],
+    made: Plan,
+    tagged: Mapping[str, str],
+    world: World,
+) -> bool:
     """Do what is planned; says whether anything of it was recorded."""
-    now = world.clock.now()
-    added = [
-        InstanceRecord(
-            instance_id=world.ids.instance_id(),
-            account=endpoint.account,
-            region=endpoint.region,
-            endpoint=endpoint.name,
-            variant=place.variant,
-            created_at=now,
-            fleet=place.fleet,
-        )
-        for place in made.add
-    ]
-    recorded = made.endpoint != endpoint or bool(added or made.retire or made.forget)
-    if recorded:
-        await world.store.transact(lambda connection: _record(connection, endpoint, made, added, now))
-        _say(endpoint, made, added)
+    decision = decided.decide(made, endpoint, recorded, world.clock.now(), world.ids)
+    if decision.changes_anything:
+        await world.store.transact(lambda c: decided.record(c, decision, world.capacity, world.recorder))
+        _say(endpoint, made, decision.added)
+    elif any(instance.waits_for for instance in recorded):
+        # Others may have gone by now, or the machine be another: who waits asks again.
+        await world.store.transact(lambda c: decided.settle(c, world.capacity, world.recorder))
     await world.publisher.publish_route(endpoint.key, made.route, tagged)
     if made.endpoint is not None:
-        for instance in (*made.launch, *added):
-            await world.node.launch(make_spec(made.endpoint, instance, world.startup_timeout_seconds))
+        for instance in made.launch:
+            await world.node.launch(make_spec(made.endpoint, instance, world.patience))
     for instance_id in made.stop:
         await world.node.stop(instance_id)
     for instance_id in made.forget:
         await world.node.forget(endpoint.key, instance_id)
-    return recorded
-
-
-def _record(
-    connection: Connection, endpoint: EndpointRecord, made: Plan, added: Sequence[InstanceRecord], now: float
-) -> None:
-    instances.remove(connection, made.forget)
-    instances.retire(connection, made.retire, now)
-    instances.add(connection, added)
-    if made.endpoint is None:
-        tags.remove_all(connection, ResourceKey(endpoint.account, endpoint.region, Kind.ENDPOINT, endpoint.name))
-        endpoints.remove(connection, endpoint)
-    else:
-        # Also when nothing of it has changed: the plan was made for this revision and no other.
-        endpoints.change(connection, made.endpoint)
+    return decision.changes_anything
 
 
 def _say(endpoint: EndpointRecord, made: Plan, added: Sequence[InstanceRecord]) -> None:

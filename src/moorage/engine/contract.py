@@ -8,12 +8,12 @@ The node agent listens at ``run_dir/node.sock`` (``base.link``). The control pla
 
 The node agent answers each call with everything it knows, and from then on with each change:
 
-    {"op": "report", "complete": true, "instances": [InstanceReport, ...], "refuses": {member: reason, ...},
-     "runs_images": true}
+    {"op": "report", "complete": true, "instances": [InstanceReport, ...],
+     "machine": {"vcpus": 4, "memory_mib": 16000, "gpus": 0},      what the machine has for instances
+     "refuses": {"VolumeSizeInGB": "why, and what to do"},         members of the API that no engine here keeps
+     "runs_images": true}                                          an engine here runs images that are not built in
     {"op": "report", "complete": false, "instances": [InstanceReport, ...]}
 
-``refuses`` are the members of the API that no engine of this machine can do as they ask (``engine.promises``);
-``runs_images`` says whether one runs images that are not built in.
 An instance that has ended (FAILED, EXITED, STOPPED) stays in the reports until it is forgotten.
 """
 

@@ -47,6 +47,8 @@ class Machine:
     memory_bytes: int
     docker: Daemon | None = None
     """The Docker daemon that answers."""
+    gpus: int = 0
+    """NVIDIA's, as their driver lists them."""
 
     @property
     def engine(self) -> str:

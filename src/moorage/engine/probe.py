@@ -1,6 +1,5 @@
 """What this machine can do for instances, found by trying: for ``moorage doctor``, the banner and the node agent."""
 
-import contextlib
 import json
 import os
 import platform
@@ -12,14 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from moorage.base.clock import SystemClock
+from moorage.engine import cores, volumes
 from moorage.engine.cgroups import Cgroups, find_hierarchies
 from moorage.engine.docker.daemon import Daemon, NoDaemon, find_daemon
 from moorage.engine.machine import ENGINES, GROUP_NEEDS, Machine, Need
 from moorage.engine.network import NetworkUnavailable, OutsideNetwork
 from moorage.engine.sandbox import Sandbox
 from moorage.serving import seccomp
-
-_CORE_PATTERN = Path("/proc/sys/kernel/core_pattern")
 
 _CHECK_SECONDS = 20
 
@@ -42,6 +40,7 @@ def probe(*, network: bool = True) -> Machine:
         cpus=len(os.sched_getaffinity(0)),
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         docker=docker,
+        gpus=count_gpus(),
     )
 
 
@@ -56,9 +55,10 @@ def _find_lacks(bubblewrap: str | None, *, as_root: bool, network: bool) -> Iter
     yield Need.ANY_GROUP, "" if controllers else "control groups cannot be written"
     yield Need.OUTSIDE_NETWORK, _try_network(as_root=as_root) if network else ""
     yield Need.CALL_FILTER, "" if seccomp.is_available() else "this kernel or processor has no filter of system calls"
-    yield Need.CORE_FILES, judge_core_pattern(_read(_CORE_PATTERN))
-    yield Need.VOLUME, "volumes are not made yet"
-    yield Need.ENCRYPTION, "volumes are not encrypted yet"
+    yield Need.CORE_FILES, cores.why_not_found()
+    unencrypted = volumes.why_not_encrypted()
+    yield Need.VOLUME, unencrypted and volumes.why_not_bounded()
+    yield Need.ENCRYPTION, unencrypted
 
 
 def judge_docker(daemon: Daemon | None, fault: str, *, as_root: bool) -> dict[Need, str]:
@@ -72,11 +72,9 @@ def judge_docker(daemon: Daemon | None, fault: str, *, as_root: bool) -> dict[Ne
     return {}
 
 
-def judge_core_pattern(pattern: str) -> str:
-    """Say why core files do not lie in the working folder of what crashed; empty when they do."""
-    if pattern.startswith("|"):
-        return f"the kernel hands core files to a program (core_pattern {pattern})"
-    return f"the kernel writes core files elsewhere (core_pattern {pattern})" if "/" in pattern else ""
+def count_gpus(drivers: Path = Path("/proc/driver/nvidia/gpus")) -> int:
+    """Count the GPUs that NVIDIA's driver has found."""
+    return sum(1 for _ in drivers.iterdir()) if drivers.is_dir() else 0
 
 
 def choose_engine(wanted: str, machine: Machine) -> str:
@@ -132,12 +130,6 @@ def _try_network(*, as_root: bool) -> str:
     return ""
 
 
-def _read(path: Path) -> str:
-    with contextlib.suppress(OSError):
-        return path.read_text(encoding="utf-8").strip()
-    return ""
-
-
 def _version(bubblewrap: str) -> str:
     try:
         said = subprocess.run([bubblewrap, "--version"], capture_output=True, timeout=5, check=False, text=True)
@@ -149,7 +141,13 @@ def _version(bubblewrap: str) -> str:
 def _try_sandbox(bubblewrap: str, *, as_root: bool) -> str:
     """Do all that an instance does before its model's code runs; gives what went wrong, empty when nothing did."""
     with tempfile.TemporaryDirectory(prefix="moorage-probe-") as folder:
-        sandbox = Sandbox(bubblewrap, models=Path(folder, "models"), scratch=Path(folder, "etc"), as_root=as_root)
+        sandbox = Sandbox(
+            bubblewrap,
+            models=Path(folder, "models"),
+            volumes=Path(folder, "volumes"),
+            scratch=Path(folder, "etc"),
+            as_root=as_root,
+        )
         sandbox.prepare()
         python = Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
         view = json.dumps(sandbox.check_view(as_root=as_root))

@@ -12,6 +12,7 @@ from typing import Any
 from moorage.engine.environments import Environment
 from moorage.engine.launch import LaunchFailed, ServingLaunch
 from moorage.engine.sandbox import SERVING_FOLDER
+from moorage.engine.volumes import Volume
 from moorage.serving import seccomp
 
 
@@ -40,13 +41,17 @@ class PlainProcess:
         """
         if launch.isolated:
             raise LaunchFailed("the engine process cannot take the network away from an instance")
-        model = launch.model
+        model, working = launch.model, launch.variables["HOME"]
+        if launch.volume is not None:
+            working = str(Volume(launch.volume).temporary)
         if model is None:
             model = self._scratch / launch.instance_id
             model.mkdir(exist_ok=True)
         return {
             "environment": dict(launch.variables),
             "model_dir": str(model),
+            "working_dir": working,
+            "core_bytes": launch.core_bytes,
             "memory_bytes": None if bounded else launch.memory_bytes,
             "view": None,
             "filtered": seccomp.is_available(),

@@ -18,6 +18,7 @@ SHELL_ACCESS = "EnableSSMAccess"
 
 _ENGINE_NEEDS = {"docker": (Need.DOCKER,), "sandbox": (Need.SANDBOX,), "process": ()}
 
+_WRITES_ANYWHERE = "what a model writes may lie anywhere on the machine"
 _NO_NAMESPACES = "its instances are ordinary processes of the user that started Moorage"
 
 
@@ -99,7 +100,7 @@ PROMISES = (
     ),
     Promise(
         id="privileges",
-        text="an instance has no privileges and can get none",
+        text="an instance has no privileges over the machine and can get none",
         docker=ALWAYS,
         sandbox=ALWAYS,
         process=With((Need.ORDINARY_USER,)),
@@ -188,7 +189,7 @@ PROMISES = (
         member=VOLUME_SIZE,
         docker=With((Need.VOLUME,)),
         sandbox=With((Need.VOLUME,)),
-        process=With((Need.VOLUME,)),
+        process=Never(_WRITES_ANYWHERE),
     ),
     Promise(
         id="volume-key",
@@ -196,7 +197,7 @@ PROMISES = (
         member=VOLUME_KEY,
         docker=With((Need.VOLUME, Need.ENCRYPTION)),
         sandbox=With((Need.VOLUME, Need.ENCRYPTION)),
-        process=With((Need.VOLUME, Need.ENCRYPTION)),
+        process=Never(_WRITES_ANYWHERE),
     ),
     Promise(
         id="core-dumps",
@@ -313,7 +314,7 @@ _ADVICE = {
     "Until then instances share the machine's network.",
     Need.CALL_FILTER: "Use a kernel with CONFIG_SECCOMP_FILTER on x86_64 or aarch64.",
     Need.VOLUME: "Start Moorage as root on a machine with loop devices and mkfs.ext4 (package e2fsprogs).",
-    Need.ENCRYPTION: "Use a kernel with CONFIG_FS_ENCRYPTION.",
+    Need.ENCRYPTION: "Start Moorage as root on a kernel with CONFIG_FS_ENCRYPTION (dm-crypt is not used in its place).",
     Need.CORE_FILES: "Let the kernel write core files where a program runs: sysctl kernel.core_pattern=core",
 }
 

@@ -1,9 +1,9 @@
 """The ``sandbox`` engine: what bubblewrap lets a zygote see, and what an instance makes of that for itself.
 
 Two steps, because a fork is fast and bubblewrap's start is not. Bubblewrap gives the zygote a view of the machine in
-which there is nothing of Moorage but the extracted models, in a folder that each instance covers before it gives up
-its privileges (``serving/isolation.py``). Started by root, an instance becomes a user that nobody else is; started
-by an ordinary user it stays that user, in a user namespace without capabilities.
+which there is nothing of Moorage but the extracted models and the instances' volumes, in folders that each instance
+covers or takes away before it gives up its privileges (``serving/isolation.py``). Started by root, an instance becomes
+a user that nobody else is; started by an ordinary user it stays that user, in a user namespace without capabilities.
 
 An isolated instance has a network of its own with nothing but a loopback. The others share one from which the outside
 is reached and this machine is not (``network.py``), or, where that cannot be had, the machine's own.
@@ -28,6 +28,7 @@ SERVING_FOLDER = Path(__file__).parents[1] / "serving"
 
 _SERVING = "/opt/moorage/serving"
 _MODELS = "/opt/moorage/models"
+_VOLUMES = "/opt/moorage/volumes"
 _SYSTEM_FOLDERS = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 _SETTINGS_FILES = (
     "alternatives", "ca-certificates", "ca-certificates.conf", "crypto-policies", "fonts", "gai.conf", "host.conf",
@@ -69,17 +70,19 @@ class Sandbox:
     name = "sandbox"
     ends_as_one = True
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the folders and the privileges of a whole view
         self,
         bubblewrap: str,
         *,
         models: Path,
+        volumes: Path,
         scratch: Path,
         as_root: bool,
         shared: Shared = NOTHING_SHARED,
     ) -> None:
         self._bubblewrap = bubblewrap
         self._models = models
+        self._volumes = volumes
         self._scratch = scratch
         self._as_root = as_root
         self._network = shared.network
@@ -90,6 +93,7 @@ class Sandbox:
     def prepare(self) -> None:
         """Write the few files of ``/etc`` that differ from the machine's; blocks."""
         self._models.mkdir(parents=True, exist_ok=True)
+        self._volumes.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._scratch.mkdir(parents=True, exist_ok=True)
         for name, text in make_settings_files(_read("/etc/hosts")).items():
             (self._scratch / name).write_text(text, encoding="utf-8")
@@ -121,14 +125,20 @@ class Sandbox:
 
     def order(self, launch: ServingLaunch, *, bounded: bool) -> dict[str, Any]:
         """Give the zygote's order to fork this instance; ``bounded``: a control group limits its memory."""
-        model = None if launch.model is None else f"{_MODELS}/{launch.model.relative_to(self._models)}"
+        model = None if launch.model is None else self._seen(launch.model)
+        volume = None if launch.volume is None else self._seen(launch.volume)
         uid = self._uids.take(launch.instance_id) if self._uids else None
         folders = (launch.environment.python.parent.parent, *launch.environment.folders)
         return {
             "environment": dict(launch.variables),
             "model_dir": MODEL_FOLDER,
+            "working_dir": "/tmp",  # noqa: S108 - the private one
+            "core_bytes": launch.core_bytes,
             "memory_bytes": None if bounded else launch.memory_bytes,
-            "view": self._view(model, folders, memory_bytes=launch.memory_bytes, uid=uid, isolated=launch.isolated),
+            "view": {
+                **self._view(model, folders, memory_bytes=launch.memory_bytes, uid=uid, isolated=launch.isolated),
+                "volume": volume,
+            },
             "filtered": seccomp.is_available(),
         }
 
@@ -137,11 +147,18 @@ class Sandbox:
         if self._uids:
             self._uids.give_back(instance_id)
 
+    def _seen(self, path: Path) -> str:
+        """Say where a zygote sees a model or a volume."""
+        if path.is_relative_to(self._volumes):
+            return f"{_VOLUMES}/{path.relative_to(self._volumes)}"
+        return f"{_MODELS}/{path.relative_to(self._models)}"
+
     def _view(
         self, model: str | None, folders: Iterable[Path], *, memory_bytes: int, uid: int | None, isolated: bool
     ) -> dict[str, Any]:
         return {
             "hidden": [_MODELS],
+            "removed": [_VOLUMES],
             "kept": [str(folder) for folder in folders if folder.is_relative_to("/tmp")],  # noqa: S108
             "model": model,
             "temporary_bytes": memory_bytes // 2,
@@ -164,6 +181,7 @@ class Sandbox:
             *make_settings_arguments(self._scratch),
             *(("--ro-bind", str(resolver), "/etc/resolv.conf") if resolver.exists() else ()),
             *make_bind_arguments(binds),
+            *("--bind", str(self._volumes), _VOLUMES),
             *make_folder_arguments([MODEL_FOLDER, GROUPS_FOLDER], known=("/sys", "/sys/devices")),
             *("--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/"),
             "--",

@@ -15,6 +15,7 @@ from moorage.engine.launch import ImageEngine, ImageFailure, ImageLaunch, Launch
 from moorage.engine.logs import log_path
 from moorage.engine.promises import Refusals, asked_for
 from moorage.engine.variables import HOSTNAME, container_variables, count_threads, make_variables
+from moorage.engine.volumes import Volume
 
 
 class CannotPrepare(Exception):
@@ -38,11 +39,27 @@ class Environments(Protocol):
 class Artifacts(Protocol):
     """What is needed of ``engine.artifacts``."""
 
-    async def fetch(self, url: str, progress: Progress) -> Path:
+    def at(self, folder: Path) -> "Artifacts":
+        """Give the same store's artefacts in another folder."""
+
+    async def fetch(self, url: str, progress: Progress, holder: str) -> Path:
         """Give the folder of the extracted artefact; raises ArtifactFailure."""
 
-    async def with_code(self, model: Path | None, code: Path) -> Path:
+    async def with_code(self, model: Path | None, code: Path, holder: str) -> Path:
         """Give a model's folder with another artefact as its folder ``code``; raises ArtifactFailure."""
+
+    def release(self, holder: str) -> None:
+        """Say that a holder needs nothing any more."""
+
+
+class Disks(Protocol):
+    """What is needed of ``node.disks``."""
+
+    async def make(self, spec: InstanceSpec, memory_bytes: int) -> Volume | None:
+        """Give an instance the disk that it is to have; raises CannotPrepare."""
+
+    def core_bytes(self, spec: InstanceSpec, memory_bytes: int) -> int:
+        """Give the size of the largest core file that an instance may leave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +81,20 @@ class Places:
 class Preparation:
     """Gets what an instance needs."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that an instance needs comes from somewhere
         self,
         environments: Environments,
         artifacts: Artifacts,
         places: Places,
         machine_cpus: int,
         image_engine: ImageEngine | None = None,
+        *,
+        disks: Disks,
     ) -> None:
         """``image_engine`` runs what is not built in; None: nothing does."""
         self._environments = environments
         self._artifacts = artifacts
+        self._disks = disks
         self._places = places
         self._machine_cpus = machine_cpus
         self._image_engine = image_engine
@@ -117,8 +137,10 @@ class Preparation:
         installs: Progress,
     ) -> ServingLaunch:
         resources = resources_of(spec)
-        environment, model = await asyncio.gather(
-            self._environments.ensure(image, progress), self._model(container, progress)
+        memory_bytes = resources.memory_mib * 2**20
+        environment, (volume, model) = await asyncio.gather(
+            self._environments.ensure(image, progress),
+            self._disk_and_model(spec, container, memory_bytes, progress),
         )
         environment = await self._with_requirements(environment, model, installs)
         threads = count_threads(container.environment, resources.vcpus, self._machine_cpus)
@@ -130,11 +152,13 @@ class Preparation:
                 container.environment, region=spec.region, python=environment.python, threads=threads
             ),
             threads=threads,
-            memory_bytes=resources.memory_mib * 2**20,
+            memory_bytes=memory_bytes,
             vcpus=resources.vcpus,
             socket=self._places.socket(spec),
             log=self._places.log(spec),
             isolated=spec.network_isolation,
+            volume=volume,
+            core_bytes=self._disks.core_bytes(spec, memory_bytes),
         )
 
     async def _prepare_image(
@@ -144,30 +168,61 @@ class Preparation:
         if engine is None:
             raise ImageFailure(f"Requested image {container.image} not found.")
         resources = resources_of(spec)
-        resolved, model = await asyncio.gather(
-            engine.ensure(container.resolved_image or container.image, progress), self._model(container, progress)
+        memory_bytes = resources.memory_mib * 2**20
+        resolved, (volume, model) = await asyncio.gather(
+            engine.ensure(container.resolved_image or container.image, progress),
+            self._disk_and_model(spec, container, memory_bytes, progress),
         )
         launch = ImageLaunch(
             instance_id=spec.instance_id,
             image=resolved,
             model=model,
             variables=container_variables(container.environment, region=spec.region),
-            memory_bytes=resources.memory_mib * 2**20,
+            memory_bytes=memory_bytes,
             vcpus=resources.vcpus,
             gpus=resources.accelerators,
             hostname=HOSTNAME,
             socket=self._places.socket(spec),
             log=self._places.log(spec),
             isolated=spec.network_isolation,
+            volume=volume,
+            core_bytes=self._disks.core_bytes(spec, memory_bytes),
         )
         return launch, resolved
 
-    async def _model(self, container: ContainerSpec, progress: Progress) -> Path | None:
+    def release(self, spec: InstanceSpec) -> None:
+        """Say that an instance has ended: what it needed may go."""
+        self._artifacts.release(spec.instance_id)
+
+    async def _disk_and_model(
+        self, spec: InstanceSpec, container: ContainerSpec, memory_bytes: int, progress: Progress
+    ) -> tuple[Path | None, Path | None]:
+        """Get the instance's disk and, meanwhile, its model; one that is to be encrypted lies on that disk only."""
+        making = self._disks.make(spec, memory_bytes)
+        if spec.kms_key is None:
+            volume, model = await asyncio.gather(making, self._model(spec, container, self._artifacts, progress))
+        elif (volume := await making) is None:
+            raise CannotPrepare(Failure.UNSUPPORTED, f"The model data cannot be encrypted with {spec.kms_key} here.")
+        else:
+            model = await self._model(spec, container, self._artifacts.at(volume.artifacts), progress)
+        return (None if volume is None else volume.folder), model
+
+    async def _model(
+        self, spec: InstanceSpec, container: ContainerSpec, artifacts: Artifacts, progress: Progress
+    ) -> Path | None:
         url, submitted = container.model_data_url, submitted_code(container)
-        model = None if url is None else await self._artifacts.fetch(url, progress)
-        if submitted is None:
-            return model
-        return await self._artifacts.with_code(model, await self._artifacts.fetch(submitted, progress))
+        seconds, fetching = spec.download_timeout_seconds, url
+        try:
+            async with asyncio.timeout(seconds):
+                model = None if url is None else await artifacts.fetch(url, progress, spec.instance_id)
+                if submitted is None:
+                    return model
+                fetching = submitted
+                code = await artifacts.fetch(submitted, progress, spec.instance_id)
+                return await artifacts.with_code(model, code, spec.instance_id)
+        except TimeoutError as fault:
+            message = f"Getting the model data at {fetching} took longer than {seconds:g} s."
+            raise CannotPrepare(Failure.ARTIFACT, message) from fault
 
     async def _with_requirements(self, environment: Environment, model: Path | None, installs: Progress) -> Environment:
         requirements = model / "code" / "requirements.txt" if model else None

@@ -8,6 +8,7 @@ from functools import partial
 from moorage.base import link
 from moorage.base.clock import Clock, SystemClock
 from moorage.base.ids import SystemIds
+from moorage.base.link import Message
 from moorage.base.process import run_process
 from moorage.base.settings import Settings
 from moorage.base.tasks import Tasks
@@ -21,6 +22,7 @@ from moorage.engine.environments import Environments
 from moorage.engine.installer import Installer
 from moorage.engine.launch import Container, Engine, ImageEngine, LaunchFailed, ServingLaunch
 from moorage.engine.launcher import Launcher
+from moorage.engine.logs import say
 from moorage.engine.machine import Machine, Need
 from moorage.engine.network import NetworkUnavailable, SharedNetwork
 from moorage.engine.probe import EngineUnavailable, choose_engine, choose_image_engine, probe
@@ -29,13 +31,18 @@ from moorage.engine.promises import Refusals
 from moorage.engine.rootfs.engine import make_unpacked_images
 from moorage.engine.rootfs.maker import try_rooms
 from moorage.engine.sandbox import Sandbox, Shared
+from moorage.engine.volumes import Volumes, volumes_folder
 from moorage.engine.zygote import Zygotes
+from moorage.kms.ring import open_ring
 from moorage.node.agent import Agent
+from moorage.node.disks import Disks
+from moorage.node.dumps import Dumps
 from moorage.node.engines import Engines
 from moorage.node.life import Life, Surroundings
 from moorage.node.preparation import Places, Preparation
 from moorage.node.reports import Reports
-from moorage.objects.folder import FolderStore
+from moorage.node.upkeep import keep_house
+from moorage.objects.folder import open_store
 from moorage.serving.isolation import adopt_orphans
 
 log = logging.getLogger(__name__)
@@ -58,20 +65,32 @@ async def _run(settings: Settings, clock: SystemClock, stop: asyncio.Event) -> N
     machine = await asyncio.to_thread(partial(probe, network=False))
     places = Places(settings.run_dir / "i", settings.data_dir / "logs")
     cgroups = await asyncio.to_thread(_clean, settings, places)
+    volumes = Volumes(volumes_folder(settings.data_dir), open_ring(settings, clock, SystemIds()))
+    await asyncio.to_thread(volumes.prepare)
+    leftovers = await asyncio.to_thread(volumes.names)
     image_engine = await _make_image_engine(settings, machine, cgroups, clock)
     network = await _make_network(settings, machine, clock)
     engines = Engines(await _make_launcher(settings, machine, cgroups, clock, network), image_engine)
     refusals = _judge(settings, machine, image_engine)
-    store = FolderStore(settings.data_dir / "objects", clock, SystemIds())
+    store = open_store(settings, clock, SystemIds())
+    artifacts = Artifacts(store, settings.data_dir / "models", settings.limits, clock)
+    dumps = Dumps(store, clock, settings.limits)
+    disks = Disks(volumes, dumps, clock, settings.limits, bounded=Need.VOLUME not in machine.lacks)
     preparation = Preparation(
         Environments(settings.environments, clock, runner=_make_runner(settings, machine)),
-        Artifacts(store, settings.data_dir / "models", settings.limits, clock),
+        artifacts,
         places,
         machine.cpus,
         image_engine,
+        disks=disks,
     )
-    reports = Reports(refusals.by_all, runs_images=image_engine is not None)
-    surroundings = Surroundings(preparation, engines, reports, clock, settings.limits, refusals)
+    about = {
+        "machine": resources(machine),
+        "refuses": refusals.by_all,
+        "runs_images": image_engine is not None,
+    }
+    reports = Reports(about)
+    surroundings = Surroundings(preparation, engines, disks, reports, clock, settings.limits, refusals)
 
     def make_life(spec: InstanceSpec) -> Life:
         return Life(spec, places.log(spec), surroundings)
@@ -79,6 +98,8 @@ async def _run(settings: Settings, clock: SystemClock, stop: asyncio.Event) -> N
     agent = Agent(reports, make_life)
     server = await link.listen(settings.run_dir / "node.sock", agent.serve)
     tasks = Tasks()
+    tasks.start("leftover volumes", disks.leave_leftovers(leftovers, lambda spec: partial(say, places.log(spec))))
+    tasks.start("upkeep", keep_house(artifacts, settings.data_dir, settings.limits, clock))
     if network is not None:
         tasks.start("keep the network of instances", network.keep())
     await stop.wait()
@@ -86,9 +107,15 @@ async def _run(settings: Settings, clock: SystemClock, stop: asyncio.Event) -> N
     server.close()
     await tasks.close()
     await engines.close()
+    await asyncio.to_thread(volumes.close)
     if network is not None:
         await asyncio.to_thread(network.close)
     store.close()
+
+
+def resources(machine: Machine) -> Message:
+    """Say what a machine has for instances."""
+    return {"vcpus": machine.cpus, "memory_mib": machine.memory_bytes // 2**20, "gpus": machine.gpus}
 
 
 def _clean(settings: Settings, places: Places) -> Cgroups:
@@ -178,6 +205,7 @@ def make_engine(
         return Sandbox(
             _bubblewrap(),
             models=settings.data_dir / "models",
+            volumes=volumes_folder(settings.data_dir),
             scratch=settings.run_dir / _SCRATCH,
             as_root=machine.as_root,
             shared=Shared(network, cgroups.visible),

@@ -1,7 +1,7 @@
 """What the node agent knows of its instances, and who hears of changes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from moorage.base.link import Message
@@ -19,25 +19,20 @@ class Listener:
 @dataclass(frozen=True, slots=True)
 class _Told:
     reports: tuple[InstanceReport, ...]
-    about: Message | None = None
-    """Of the machine; None: what is told are changes."""
+    complete: bool
+    about: Message
 
     def to_message(self) -> Message:
         reports = [report.to_message() for report in self.reports]
-        if self.about is None:
-            return {"op": "report", "complete": False, "instances": reports}
-        return {"op": "report", "complete": True, "instances": reports, **self.about}
+        return {"op": "report", "complete": self.complete, "instances": reports, **self.about}
 
 
 class Reports:
     """The newest report of each instance."""
 
-    def __init__(self, refuses: Mapping[str, str] | None = None, *, runs_images: bool = False) -> None:
-        """``refuses``: the API's members that no engine here can do, and why (``engine.promises``).
-
-        ``runs_images``: an engine here runs images that are not built in.
-        """
-        self._about: Message = {"refuses": dict(refuses or {}), "runs_images": runs_images}
+    def __init__(self, about: Message | None = None) -> None:
+        """``about`` is what a complete report says of the machine (``engine.contract``)."""
+        self._about = about or {}
         self._reports: dict[str, InstanceReport] = {}
         self._listeners: set[Listener] = set()
         self._closed = False
@@ -68,14 +63,14 @@ class Reports:
         listener = Listener()
         self._listeners.add(listener)
         try:
-            yield _Told(tuple(self._reports.values()), self._about).to_message()
+            yield _Told(complete=True, reports=tuple(self._reports.values()), about=self._about).to_message()
             while listener.changed or not self._closed:
                 await listener.wake.wait()
                 listener.wake.clear()
                 changed, listener.changed = listener.changed, {}
                 reports = tuple(self._reports[name] for name in changed if name in self._reports)
                 if reports:
-                    yield _Told(reports).to_message()
+                    yield _Told(complete=False, reports=reports, about={}).to_message()
         finally:
             self._listeners.discard(listener)
 

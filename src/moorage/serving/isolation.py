@@ -39,6 +39,7 @@ _CLONE_NEWPID = 0x20000000
 _CLONE_NEWNET = 0x40000000
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1, 2, 4, 8
 _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 32, 4096, 16384, 1 << 18
+_MNT_DETACH = 2
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NAME = 1, 4, 15
 _PR_CAPBSET_DROP, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 24, 36, 38
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
@@ -57,6 +58,8 @@ class View:
 
     hidden: tuple[str, ...]
     """Folders of the zygote's view to be covered: all models, one of which is this instance's."""
+    removed: tuple[str, ...]
+    """Folders to be taken away with what is mounted in them: all volumes. Covered, they could not be unmounted."""
     kept: tuple[str, ...]
     """Folders below ``/tmp`` that stay visible in the private ``/tmp``: parts of the environment."""
     model: str | None
@@ -66,6 +69,8 @@ class View:
     hostname: str
     uid: int | None
     """User and group id to become; None: stay the (ordinary) user that started Moorage."""
+    volume: str | None = None
+    """The instance's disk as the zygote sees it; None: what it may write lies in memory."""
     isolated: bool = False
     """No network but a loopback of its own."""
     groups: Mapping[str, str] = field(default_factory=dict)
@@ -75,7 +80,8 @@ class View:
     @classmethod
     def from_message(cls, message: Mapping[str, Any]) -> "View":
         """Read the JSON form."""
-        return cls(**{**message, "hidden": tuple(message["hidden"]), "kept": tuple(message["kept"])})
+        lists = {name: tuple(message[name]) for name in ("hidden", "removed", "kept")}
+        return cls(**{**message, **lists})
 
 
 def separate(*, isolated: bool) -> None:
@@ -90,15 +96,14 @@ def separate(*, isolated: bool) -> None:
 def build_view(view: View) -> None:
     """Make this process's file system: its own ``/proc``, ``/tmp`` and ``/dev/shm``, one model, nothing of others."""
     _mount(None, "/", None, _MS_REC | _MS_PRIVATE)
-    if view.model is None:
-        _private_folder(MODEL_FOLDER, view.temporary_bytes)
-    else:
-        _mount(view.model, MODEL_FOLDER, None, _MS_BIND | _MS_REC)
+    _show_model(view)
     for folder in view.hidden:
         _mount("none", folder, "tmpfs", _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, "size=4k,mode=0")
     _private_folder("/dev/shm", view.temporary_bytes)  # noqa: S108 - the private one
     _mount("devpts", "/dev/pts", "devpts", _MS_NOSUID | _MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620")
     _private_temporary_folder(view)
+    for folder in view.removed:
+        _call("umount2", folder.encode(), ctypes.c_int(_MNT_DETACH))
     _name_the_user(os.getuid() if view.uid is None else view.uid)
     _mount("proc", "/proc", "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
     name = view.hostname.encode()
@@ -159,9 +164,9 @@ def set_process_name(name: str) -> None:
     _call("prctl", ctypes.c_int(_PR_SET_NAME), ctypes.c_char_p(name.encode()))
 
 
-def limit_resources(memory_bytes: int | None) -> None:
-    """Write no core file; where no cgroup bounds the memory, bound each process's own."""
-    _lower(resource.RLIMIT_CORE, 0)
+def limit_resources(memory_bytes: int | None, core_bytes: int) -> None:
+    """Bound the core file (0: none is written); where no cgroup bounds the memory, bound each process's own."""
+    _lower(resource.RLIMIT_CORE, core_bytes)
     if memory_bytes is not None:
         _lower(resource.RLIMIT_DATA, memory_bytes)
 
@@ -172,13 +177,30 @@ def _lower(limit: int, value: int) -> None:
     resource.setrlimit(limit, (value, value))
 
 
+def _show_model(view: View) -> None:
+    """Give the model its place, read-only; or an empty folder."""
+    if view.model is not None:
+        _mount(view.model, MODEL_FOLDER, None, _MS_BIND | _MS_REC)
+        if view.volume is not None and view.model.startswith(f"{view.volume}/"):
+            # Other than the folder of all models, a volume can be written to.
+            flags = _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV
+            _mount(None, MODEL_FOLDER, None, flags)
+    elif view.volume is not None:
+        _mount(f"{view.volume}/model", MODEL_FOLDER, None, _MS_BIND)
+    else:
+        _private_folder(MODEL_FOLDER, view.temporary_bytes)
+
+
 def _private_folder(path: str, size_bytes: int) -> None:
     _mount("tmpfs", path, "tmpfs", _MS_NOSUID | _MS_NODEV, f"mode=1777,size={size_bytes}")
 
 
 def _private_temporary_folder(view: View) -> None:
     kept = [(folder, os.open(folder, os.O_PATH | os.O_DIRECTORY)) for folder in view.kept]
-    _private_folder("/tmp", view.temporary_bytes)  # noqa: S108 - the private one
+    if view.volume is None:
+        _private_folder("/tmp", view.temporary_bytes)  # noqa: S108 - the private one
+    else:
+        _mount(f"{view.volume}/tmp", "/tmp", None, _MS_BIND)  # noqa: S108
     for folder, descriptor in kept:
         Path(folder).mkdir(parents=True, exist_ok=True)
         _mount(f"/proc/self/fd/{descriptor}", folder, None, _MS_BIND | _MS_REC)

@@ -42,6 +42,10 @@ class Order:
     environment: Mapping[str, str]
     model_dir: str
     """As the instance will see it."""
+    working_dir: str
+    """Where the model's code starts, and where a crash leaves its core file."""
+    core_bytes: int
+    """Largest core file; 0: none."""
     memory_bytes: int | None
     """Limit for each process, where there is no cgroup to limit them all."""
     view: View | None
@@ -169,11 +173,11 @@ def _forget_the_zygote(order: Order, keep: int) -> None:
     """Close what was inherited, and take this instance's variables, limits and signals."""
     os.closerange(_STANDARD_STREAMS, keep)
     os.closerange(keep + 1, os.sysconf("SC_OPEN_MAX"))
-    isolation.limit_resources(order.memory_bytes)
+    isolation.limit_resources(order.memory_bytes, order.core_bytes)
     isolation.set_process_name("moorage-model")
     os.environ.clear()
     os.environ.update(order.environment)
-    os.chdir("/tmp" if order.view is not None else order.environment["HOME"])  # noqa: S108 - the private one
+    os.chdir(order.working_dir)
     sys.argv = ["serve"]
     sys.path[:0] = [path for path in order.environment.get("PYTHONPATH", "").split(os.pathsep) if path]
     _shuffle_anew()

@@ -14,6 +14,7 @@ from moorage.state.records import (
     EndpointKey,
     EndpointRecord,
     EndpointStatus,
+    Pool,
     Stage,
 )
 from moorage.state.store import mark_changed
@@ -109,5 +110,9 @@ def _variants(documents: Iterable[Mapping[str, Any]]) -> tuple[DeployedVariant, 
 
 
 def _variant(document: Mapping[str, Any]) -> DeployedVariant:
-    containers = tuple(Container(**entry) for entry in document["containers"])
-    return DeployedVariant(**{**document, "containers": containers})
+    pools = tuple(Pool(**{**entry, "containers": _containers(entry)}) for entry in document.get("pools", ()))
+    return DeployedVariant(**{**document, "containers": _containers(document), "pools": pools})
+
+
+def _containers(document: Mapping[str, Any]) -> tuple[Container, ...]:
+    return tuple(Container(**entry) for entry in document["containers"])

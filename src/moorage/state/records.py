@@ -90,6 +90,16 @@ class Container:
 
 
 @dataclass(frozen=True, slots=True)
+class Pool:
+    """An instance type that a variant's instances may be of, with the model that they then serve."""
+
+    instance_type: str
+    model_name: str
+    containers: tuple[Container, ...]
+    network_isolation: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class DeployedVariant:
     """An endpoint's own copy of a production or shadow variant, and what was asked of it since."""
 
@@ -111,6 +121,28 @@ class DeployedVariant:
     """Instances lost in a row, for the delay before the next launch."""
     launch_not_before: float = 0.0
     """No replacement is launched before this time."""
+    startup_timeout_seconds: int | None = None
+    """Its ContainerStartupHealthCheckTimeoutInSeconds; None: as the settings say."""
+    download_timeout_seconds: int | None = None
+    """Its ModelDataDownloadTimeoutInSeconds; None: as the settings say."""
+    network_isolation: bool = False
+    """EnableNetworkIsolation of its model or of the configuration."""
+    volume_gib: int | None = None
+    """Its VolumeSizeInGB."""
+    kms_key: str | None = None
+    """The configuration's KmsKeyId."""
+    core_dumps: Mapping[str, Any] | None = None
+    """Its CoreDumpConfig as it was given."""
+    shell_access: bool = False
+    """Its EnableSSMAccess."""
+    machine_image: str | None = None
+    """Its InferenceAmiVersion."""
+    pools: tuple[Pool, ...] = ()
+    """Its InstancePools, that of the highest priority first; empty: it has one instance type and one model."""
+    provision_timeout_seconds: int | None = None
+    """Its VariantInstanceProvisionTimeoutInSeconds; None: as AWS waits for capacity."""
+    reservation: Mapping[str, Any] | None = None
+    """Its CapacityReservationConfig as it was given."""
 
 
 class Stage(StrEnum):
@@ -189,3 +221,23 @@ class InstanceRecord:
     """When it was taken out of service for good; it leaves the routing, is drained, stopped and forgotten."""
     fleet: int = 0
     """Generation: an instance belongs to the variant of this name in the fleet of this number."""
+    instance_type: str = ""
+    """What it is of, once it has its place; empty also for instances of before there were pools."""
+    waits_for: tuple[str, ...] = ()
+    """Instance types of which it may be, the best first, as long as it has no place; empty: it has one."""
+    claimed_at: float = 0.0
+    """When it was asked for; of a replacement: when the first of those before it was."""
+    reservation: str | None = None
+    """ARN of the reservation that its place is of, or is to be of."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReservationRecord:
+    """A named set of node capacity, which only variants that name it use."""
+
+    account: str
+    region: str
+    name: str
+    instance_type: str
+    count: int
+    created_at: float

@@ -69,6 +69,22 @@ INSTANCES = Table(
     Column("created_at", Float, nullable=False),
     Column("retired_at", Float),
     Column("fleet", Integer, nullable=False),
+    Column("instance_type", String, nullable=False),
+    Column("waits_for", JSON(none_as_null=True)),
+    Column("claimed_at", Float, nullable=False),
+    Column("reservation", String),
+)
+
+RESERVATIONS = Table(
+    "reservations",
+    METADATA,
+    Column("account", String, primary_key=True),
+    Column("region", String, primary_key=True),
+    Column("name_key", String, primary_key=True),
+    Column("name", String, nullable=False),
+    Column("instance_type", String, nullable=False),
+    Column("count", Integer, nullable=False),
+    Column("created_at", Float, nullable=False),
 )
 
 TAGS = Table(

@@ -50,6 +50,10 @@ _ADVICE: tuple[tuple[str, tuple[str, ...]], ...] = (
         (_LOG, "Most often model_fn fails, or loading takes longer than MOORAGE_STARTUP_TIMEOUT_SECONDS (240 s)."),
     ),
     ("InsufficientInstanceCapacity", (_CAPACITY,)),
+    (
+        "no engine of this machine can promise",
+        ("See which promises each engine keeps here, and what it lacks for the others: moorage doctor",),
+    ),
 )
 
 

@@ -17,10 +17,13 @@ from moorage.state.records import EndpointKey, Kind
 
 STATE_CHANGE = "SageMaker Endpoint State Change"
 DEPLOYMENT_CHANGE = "SageMaker Endpoint Deployment State Change"
+NOTICE = "Moorage Endpoint Notice"
+"""For people: what an endpoint's status does not tell. Moorage's own."""
 DELETED = "DELETED"
 """EndpointStatus of the last event of an endpoint: Moorage's own, so that who follows learns of the end."""
 
 _SOURCE = "aws.sagemaker"
+_OWN_SOURCE = "moorage"
 _PRODUCTION = "ProductionVariants"
 _KINDS = (_PRODUCTION, "ShadowProductionVariants")
 _WORD_BEGINS = re.compile(r"(?<=[a-z])(?=[A-Z])")
@@ -149,6 +152,14 @@ def _shown(value: Any) -> Any:
         {name: _milliseconds(inner) if name == "StartTime" else inner for name, inner in status.items()}
         for status in value
     ]
+
+
+def notice(message: str, moment: Moment) -> Mapping[str, Any]:
+    """Make an event that tells people something of an endpoint."""
+    key = moment.key
+    arn = make_arn(key.region, key.account, Kind.ENDPOINT, key.name)
+    detail = {"EndpointName": key.name, "EndpointArn": arn, "Message": message}
+    return {**_envelope(NOTICE, detail, moment), "source": _OWN_SOURCE}
 
 
 def _milliseconds(seconds: float) -> float:

@@ -45,6 +45,12 @@ class FakeNode:
         self._links: set[Link] = set()
         self._reports: dict[str, InstanceReport] = {}
         self._known: dict[str, Script] = {}
+        self.machine: dict[str, float] = {"vcpus": 4, "memory_mib": 16_384, "gpus": 0}
+        """What it says that the machine has."""
+        self.refuses: dict[str, str] = {}
+        """What it says that no engine keeps, by member of the API."""
+        self.specs: dict[str, InstanceSpec] = {}
+        """What it was told of each instance, by its id."""
         self.calls: list[tuple[str, str]] = []
         """What was asked for, in order: operation and instance id."""
         self.stopping: Callable[[str], None] = lambda _instance_id: None
@@ -65,7 +71,8 @@ class FakeNode:
         self._links.add(link)
         try:
             everything = [report.to_message() for report in self._reports.values()]
-            await link.send({"op": "report", "complete": True, "instances": everything})
+            about = {"machine": self.machine, "refuses": self.refuses}
+            await link.send({"op": "report", "complete": True, "instances": everything, **about})
             async for message in link.messages():
                 await self._hear(message)
         except LinkClosed:
@@ -88,6 +95,7 @@ class FakeNode:
                 self._reports.pop(message["instance_id"], None)
 
     def _launch(self, spec: InstanceSpec) -> None:
+        self.specs[spec.instance_id] = spec
         script = self._known[spec.instance_id] = self._scripts(spec)
         self._reports[spec.instance_id] = InstanceReport(
             instance_id=spec.instance_id,
@@ -95,6 +103,7 @@ class FakeNode:
             variant=spec.variant,
             state=InstanceState.STARTING,
             since=self._clock.now(),
+            resolved_images=tuple(f"{c.image.split(':')[0]}@sha256:{'0' * 64}" for c in spec.containers),
             account=spec.account,
             region=spec.region,
         )
@@ -121,7 +130,6 @@ class FakeNode:
             state=InstanceState.READY,
             address=script.address or f"unix:/run/{instance_id}.sock",
             pid=1000 + len(self._known),
-            resolved_images=tuple(f"{c.image.split(':')[0]}@sha256:{'0' * 64}" for c in spec.containers),
         )
         await self._change(born, ready)
         if script.dies_after is not None:

@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from moorage.base.ids import CountingIds
 from moorage.base.link import Link
 from moorage.base.tasks import Tasks
+from moorage.control.capacity import Capacity
 from moorage.control.dispatch import OPERATIONS
 from moorage.control.events import Recorder
 from moorage.control.node_link import NodeLink
@@ -41,7 +42,7 @@ _RESTART_SECONDS = 0.2
 
 _NONE: Mapping[str, int] = {}
 
-PATIENCE = Patience(drain_seconds=20.0, change_seconds=600.0)
+PATIENCE = Patience(drain_seconds=20.0, capacity_seconds=300.0, download_seconds=60.0, startup_seconds=240.0)
 
 
 class Killer:
@@ -106,7 +107,7 @@ class _Node(NodeLink):
 class ControlWorld:
     """One control plane after another, and what stays when it dies."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a test may want to be otherwise
         self,
         folder: Path,
         *,
@@ -114,12 +115,14 @@ class ControlWorld:
         killer: Killer | None = None,
         apply_seconds: float = 0.0,
         drain_seconds: float = 0.0,
+        strict: bool = False,
     ) -> None:
         self.clock = VirtualClock()
         self.killer = killer or Killer()
         self.violations: list[str] = []
         self.quotas: dict[str, int] = {}
         """Limits of instances, by AWS's names."""
+        self.capacity = Capacity(lambda: self.link.machine, strict=strict)
         self._folder = folder
         self._others = Tasks()
         self._saved = orjson.dumps(Snapshot(0).to_message())
@@ -149,7 +152,7 @@ class ControlWorld:
                 clock=self.clock,
                 ids=self._ids,
                 patience=PATIENCE,
-                startup_timeout_seconds=240.0,
+                capacity=self.capacity,
                 started_at=self.clock.now(),
             ),
             self._tasks,
@@ -203,7 +206,7 @@ class ControlWorld:
             return True
 
         services = Services(
-            self.store, self.clock, self.link, self.publisher, lambda _uri: True, has_object, self.quotas
+            self.store, self.clock, self.link, self.publisher, lambda _uri: True, has_object, self.capacity, self.quotas
         )
         return Call(services, ACCOUNT, REGION, round(self.clock.now(), 3))
 

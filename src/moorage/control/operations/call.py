@@ -5,12 +5,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from moorage.base.clock import Clock
+from moorage.control.capacity import Capacity
 from moorage.control.node_link import NodeLink
 from moorage.control.publish import Publisher
 from moorage.state.records import EndpointKey, Kind, ResourceKey
 from moorage.state.store import Store
 
 Members = Mapping[str, Any]
+
+
+def _as_given(_account: str, _region: str, key: str) -> str:
+    """Take a key by its name where there is no key ring to look it up in."""
+    return key
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +31,12 @@ class Services:
     """Says whether an image URI can be run here."""
     has_object: Callable[[str, str], Awaitable[bool]]
     """Says whether an account has an object at ``s3://bucket/key``."""
+    capacity: Capacity
     quotas: Mapping[str, int] = field(default_factory=dict)
     """By AWS's names; what is not named is not limited."""
+    find_key: Callable[[str, str, str], str] = _as_given
+    """Gives the ARN of an account's key of a region by its id, alias or ARN; raises ValidationException when there is
+    no such key or it is not enabled. Blocks for as long as it takes to read a small file."""
 
 
 @dataclass(frozen=True, slots=True)

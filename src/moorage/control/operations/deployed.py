@@ -1,19 +1,19 @@
 """What the operations on endpoints have in common: finding one, its copy of a configuration, and its quotas."""
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from sqlalchemy import Connection
 
 from moorage.aws.errors import ClientFault, validation_exception
 from moorage.control.operations.answers import could_not_find, endpoint_arn, in_progress
-from moorage.control.operations.call import Call
+from moorage.control.operations.call import Call, Members
 from moorage.control.operations.documents import find_document
+from moorage.control.operations.reservations import check_reservation
 from moorage.control.planning import quotas
 from moorage.control.planning.status import Event, allows
+from moorage.control.rules import check, promises, variants
 from moorage.control.rules.models import containers_of
-from moorage.state import endpoints
+from moorage.state import endpoints, instances
 from moorage.state.records import (
     Container,
     DeployedVariant,
@@ -22,6 +22,7 @@ from moorage.state.records import (
     EndpointRecord,
     EndpointStatus,
     Kind,
+    Pool,
 )
 
 _PRIMARY = "primary"
@@ -52,37 +53,107 @@ def check_can_change(endpoint: EndpointRecord) -> None:
 
 
 def copy_variants(connection: Connection, call: Call, config: Document) -> tuple[DeployedVariant, ...]:
-    """Copy a configuration's variants, the shadow last, and their models; deleting those never disturbs an endpoint."""
-    production = [_copy(connection, call, variant) for variant in config.members["ProductionVariants"]]
-    shadows = [_copy(connection, call, variant) for variant in config.members.get("ShadowProductionVariants", ())]
+    """Copy a configuration's variants, the shadow last, and their models; deleting those never disturbs an endpoint.
+
+    What was possible when the configuration was made may no longer be: promises, keys and reservations are looked at
+    again.
+    """
+    members = config.members
+    check_promises(connection, call, members)
+    production = [_copy(connection, call, variant, members) for variant in members["ProductionVariants"]]
+    shadows = [_copy(connection, call, variant, members) for variant in members.get("ShadowProductionVariants", ())]
     return (*production, *(replace(variant, shadow=True) for variant in shadows))
 
 
-def _copy(connection: Connection, call: Call, variant: Mapping[str, Any]) -> DeployedVariant:
-    model = find_document(connection, call.resource(Kind.MODEL, variant["ModelName"]))
-    (container,) = containers_of(model.members)
+def _copy(connection: Connection, call: Call, variant: Members, config: Members) -> DeployedVariant:
+    own, *pools = _copy_models(connection, call, variant, config)
     return DeployedVariant(
         name=variant["VariantName"],
-        model_name=model.name,
-        instance_type=variant["InstanceType"],
+        model_name=own.model_name,
+        instance_type=pools[0].instance_type if pools else own.instance_type,
         desired_count=variant["InitialInstanceCount"],
         desired_weight=variant.get("InitialVariantWeight", 1.0),
-        containers=(
-            Container(
-                name=_PRIMARY,
-                image=container["Image"],
-                environment=container.get("Environment", {}),
-                model_data_url=container.get("ModelDataUrl"),
-            ),
-        ),
+        containers=own.containers,
         routing=variant.get("RoutingConfig"),
+        startup_timeout_seconds=variant.get("ContainerStartupHealthCheckTimeoutInSeconds"),
+        download_timeout_seconds=variant.get("ModelDataDownloadTimeoutInSeconds"),
+        network_isolation=own.network_isolation,
+        volume_gib=variant.get("VolumeSizeInGB"),
+        kms_key=find_key(call, config.get("KmsKeyId")),
+        core_dumps=_core_dumps(call, variant.get("CoreDumpConfig")),
+        shell_access=variant.get("EnableSSMAccess", False),
+        machine_image=variant.get("InferenceAmiVersion"),
+        pools=tuple(pools),
+        provision_timeout_seconds=variant.get("VariantInstanceProvisionTimeoutInSeconds"),
+        reservation=_reservation(connection, call, variant),
     )
+
+
+def _copy_models(connection: Connection, call: Call, variant: Members, config: Members) -> list[Pool]:
+    """Copy a variant's own model, and then what each of its pools serves, that of the highest priority first."""
+    pools = sorted(variant.get("InstancePools", ()), key=lambda pool: int(pool["Priority"]))
+    wanted = [
+        (variant.get("InstanceType", ""), variant["ModelName"]),
+        *((pool["InstanceType"], pool.get("ModelNameOverride", variant["ModelName"])) for pool in pools),
+    ]
+    return [_copy_model(connection, call, kind, name, config) for kind, name in wanted]
+
+
+def _copy_model(connection: Connection, call: Call, instance_type: str, name: str, config: Members) -> Pool:
+    model = find_document(connection, call.resource(Kind.MODEL, name))
+    (container,) = containers_of(model.members)
+    copied = Container(
+        name=_PRIMARY,
+        image=container["Image"],
+        environment=container.get("Environment", {}),
+        model_data_url=container.get("ModelDataUrl"),
+    )
+    return Pool(instance_type, model.name, (copied,), _is_isolated(model.members) or _is_isolated(config))
+
+
+def _core_dumps(call: Call, config: Members | None) -> Members | None:
+    if config is None or "KmsKeyId" not in config:
+        return config
+    return {**config, "KmsKeyId": find_key(call, config["KmsKeyId"])}
+
+
+def _reservation(connection: Connection, call: Call, variant: Members) -> Members | None:
+    """Check the reservation that a variant names, and give its configuration with the ARN as the reservation has it."""
+    config: Members | None = variant.get("CapacityReservationConfig")
+    if not config:
+        return None
+    named = (variant["VariantName"], variants.types_of(variant), config["MlReservationArn"])
+    return {**config, "MlReservationArn": check_reservation(connection, call, *named).arn}
+
+
+def find_key(call: Call, key: str | None) -> str | None:
+    """Give the ARN of a key, which does not change when its alias comes to mean another one."""
+    return None if key is None else call.services.find_key(call.account, call.region, key)
+
+
+def check_promises(connection: Connection, call: Call, config: Members) -> None:
+    """Refuse a configuration that asks for what this machine cannot keep, or for keys or capacity that are not there.
+
+    The models that it refers to must exist.
+    """
+    names = variants.models_of(config)
+    models = {name: find_document(connection, call.resource(Kind.MODEL, name)).members for name in names}
+    check(promises.rules_for(call.services.node.refuses, models), config)
+    find_key(call, config.get("KmsKeyId"))
+    for variant in variants.variants_of(config):
+        _core_dumps(call, variant.get("CoreDumpConfig"))
+        _reservation(connection, call, variant)
+
+
+def _is_isolated(members: Members) -> bool:
+    return bool(members.get("EnableNetworkIsolation"))
 
 
 def check_quotas(connection: Connection, call: Call, more: quotas.Usage) -> None:
     """Refuse instances beyond the account's quotas in this region; nothing has been done yet."""
-    if not more:
+    if not more.total:
         return
-    used = quotas.usage_of_all(endpoints.read_all(connection, call.account, call.region))
+    recorded = endpoints.read_all(connection, call.account, call.region)
+    used = quotas.usage_of_all(recorded, instances.read_all(connection))
     if (violation := quotas.exceeded(call.services.quotas, used, more)) is not None:
         raise ClientFault("ResourceLimitExceeded", violation)

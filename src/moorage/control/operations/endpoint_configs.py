@@ -6,6 +6,7 @@ from sqlalchemy import Connection
 
 from moorage.control.operations.answers import arn_of
 from moorage.control.operations.call import Call, Members
+from moorage.control.operations.deployed import check_promises
 from moorage.control.operations.documents import (
     add_document,
     check_is_free,
@@ -27,6 +28,7 @@ async def create_endpoint_config(call: Call, request: Members) -> dict[str, Any]
         names = variants.models_of(request)
         models = {name: find_document(connection, call.resource(Kind.MODEL, name)).members for name in names}
         check((*referenced_models.rules_for(models), endpoint_configs.only_what_is_built), request)
+        check_promises(connection, call, request)
         add_document(connection, key, request, call.now)
 
     await call.services.store.transact(record)

@@ -1,12 +1,12 @@
 """Endpoints (control-plane.md section 5.3). An operation writes what is desired; the reconciler does the rest."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
-from moorage.control.operations import lists
+from moorage.control.operations import lists, reservations
 from moorage.control.operations.answers import already_exists, endpoint_arn, in_progress
 from moorage.control.operations.call import Call, Members
 from moorage.control.operations.deployed import check_quotas, copy_variants, find_config, find_endpoint
@@ -58,14 +58,25 @@ def _make_endpoint(connection: Connection, call: Call, request: Members) -> Endp
 async def describe_endpoint(call: Call, request: Members) -> dict[str, Any]:
     """Tell what an endpoint is, and what is being done to it."""
     key = call.endpoint(request["EndpointName"])
-    endpoint, recorded = await call.services.store.read(lambda connection: _read(connection, call, key))
+    read = await call.services.store.read(lambda connection: _read(connection, call, key))
     node = call.services.node
     reports = node.reports_of(key) if node.known else None
-    return summary.describe(endpoint, recorded, reports, call.services.publisher.route_of(key))
+    route = call.services.publisher.route_of(key)
+    return summary.describe(read.endpoint, read.instances, reports, route, read.reservations)
 
 
-def _read(connection: Connection, call: Call, key: EndpointKey) -> tuple[EndpointRecord, Sequence[InstanceRecord]]:
-    return find_endpoint(connection, call, key), instances.of_endpoint(connection, key)
+class _Read(NamedTuple):
+    """What is recorded of an endpoint."""
+
+    endpoint: EndpointRecord
+    instances: Sequence[InstanceRecord]
+    reservations: Mapping[str, summary.Reservation]
+
+
+def _read(connection: Connection, call: Call, key: EndpointKey) -> _Read:
+    endpoint = find_endpoint(connection, call, key)
+    reserved = reservations.summaries(connection, call, endpoint.variants)
+    return _Read(endpoint, instances.of_endpoint(connection, key), reserved)
 
 
 async def list_endpoints(call: Call, request: Members) -> dict[str, Any]:

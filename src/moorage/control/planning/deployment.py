@@ -95,7 +95,6 @@ def _failure(deployment: Deployment, new: Sequence[Fleet], draft: Draft) -> str 
         draft.wake.append(deployment.started_at + most)
     if deployment.stage != Stage.LAUNCHING:
         return None
-    draft.wake.append(deployment.started_at + draft.patience.change_seconds)
     return why_it_fails(new, deployment.started_at, draft)
 
 

@@ -17,7 +17,7 @@ from moorage.control.planning.fleets import Draft, Fleet, Place, keep_fleets, pl
 from moorage.control.planning.observed import Observed, Patience
 from moorage.control.planning.routes import is_in_force, route_of
 from moorage.control.planning.status import Event, follow
-from moorage.engine.contract import ENDED, InstanceState
+from moorage.engine.contract import ENDED, Failure, InstanceState
 from moorage.routing.snapshot import Endpoint
 from moorage.state.records import DeployedVariant, EndpointRecord, EndpointStatus, InstanceRecord
 
@@ -83,6 +83,8 @@ def _has_ended(instance: InstanceRecord, observed: Observed) -> bool:
     report = observed.reports.get(instance.instance_id)
     if report is None:
         return instance.retired_at is not None
+    if report.failure == Failure.UNSUPPORTED and instance.retired_at is None:
+        return False  # kept in its place: what replaced it would be refused as well
     return report.state in ENDED
 
 
@@ -125,8 +127,6 @@ def _keep(endpoint: EndpointRecord, draft: Draft) -> EndpointRecord:
     after = replace(endpoint, variants=keep_fleets(fleets, draft))
     if endpoint.status == EndpointStatus.IN_SERVICE:
         return after
-    if endpoint.status != EndpointStatus.ROLLING_BACK:
-        draft.wake.append(_change_began_at(endpoint) + draft.patience.change_seconds)
     if not _settled(after, fleets, draft):
         return after
     variants = tuple(replace(variant, previous_count=None, previous_weight=None) for variant in after.variants)

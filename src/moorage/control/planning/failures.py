@@ -1,7 +1,10 @@
 """The texts of FailureReason (control-plane.md section 6.6): AWS's sentence, then what this machine knows more."""
 
+from collections.abc import Sequence
+
+from moorage.control.planning.pools import types_of
 from moorage.engine.contract import Failure, InstanceReport
-from moorage.state.records import DeployedVariant
+from moorage.state.records import Container, DeployedVariant
 
 LONGEST = 1024
 """Characters that the API's model allows."""
@@ -9,6 +12,11 @@ LONGEST = 1024
 NO_CAPACITY = (
     "Unable to provision requested ML compute capacity due to InsufficientInstanceCapacity error. "
     "Please retry using a different ML instance type or after some time."
+)
+
+_NO_ROOM = (
+    "{sentence} Within {seconds:g} seconds there was no room for {waiting} of {wanted} instance(s) of the production "
+    "variant {variant} ({types})."
 )
 
 OVERTIME = (
@@ -39,15 +47,29 @@ _SENTENCES = {
     Failure.HEALTH_CHECK: _HEALTH_CHECK,
     Failure.OUT_OF_MEMORY: _HEALTH_CHECK,
     Failure.CAPACITY: NO_CAPACITY,
+    Failure.UNSUPPORTED: "The production variant {variant} asks for what no engine of this machine can promise.",
 }
 
 
-def failure_reason(variant: DeployedVariant, report: InstanceReport) -> str:
-    """Make the FailureReason of an instance that never became ready."""
-    names = [container.name for container in variant.containers]
+def no_room_reason(variant: DeployedVariant, waiting: int, seconds: float) -> str:
+    """Make the FailureReason of instances for which there was no room for so long."""
+    types = " or ".join(types_of(variant))
+    return _NO_ROOM.format(
+        sentence=NO_CAPACITY,
+        seconds=seconds,
+        waiting=waiting,
+        wanted=variant.desired_count,
+        variant=variant.name,
+        types=types,
+    )
+
+
+def failure_reason(variant: DeployedVariant, containers: Sequence[Container], report: InstanceReport) -> str:
+    """Make the FailureReason of an instance that never became ready, whose containers are given."""
+    names = [container.name for container in containers]
     at = names.index(report.container) if report.container in names else 0
     sentence = _SENTENCES[report.failure or Failure.START].format(
-        container=names[at], variant=variant.name, number=at + 1, url=variant.containers[at].model_data_url
+        container=names[at], variant=variant.name, number=at + 1, url=containers[at].model_data_url
     )
     return with_log(" ".join((sentence, *_as_sentence(report.message))), report.log_tail)
 

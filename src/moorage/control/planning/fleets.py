@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from moorage.control.planning.failures import NO_CAPACITY, crash_loop_reason, failure_reason
+from moorage.control.planning.failures import NO_CAPACITY, crash_loop_reason, failure_reason, no_room_reason
 from moorage.control.planning.observed import Observed, Patience
-from moorage.engine.contract import ENDED, InstanceReport, InstanceState
+from moorage.control.planning.pools import pool_of, pools_of, rank_of, with_containers
+from moorage.engine.contract import ENDED, Failure, InstanceReport, InstanceState
 from moorage.state.records import DeployedVariant, InstanceRecord
 
 ADDED_AT_ONCE = 100
@@ -33,8 +34,10 @@ class Fleet:
     """The generation."""
     live: tuple[tuple[InstanceRecord, InstanceReport | None], ...]
     """Neither retired nor ended."""
-    lost: tuple[InstanceReport, ...]
+    lost: tuple[tuple[InstanceRecord, InstanceReport], ...]
     """Ended by themselves."""
+    refused: tuple[tuple[InstanceRecord, InstanceReport], ...]
+    """Cannot be run on this machine as they are: another launch would be another refusal, so none follows them."""
     leaving: int
     """How many are retired and still there."""
 
@@ -45,11 +48,13 @@ class Fleet:
         """Sort a variant's instances of one generation."""
         mine = [(i, observed.reports.get(i.instance_id)) for i in instances if place_of(i) == (variant.name, number)]
         serving = [(i, report) for i, report in mine if i.retired_at is None]
+        ended = [(i, report) for i, report in serving if report is not None and report.state in ENDED]
         return cls(
             variant=variant,
             number=number,
             live=tuple((i, report) for i, report in serving if report is None or report.state not in ENDED),
-            lost=tuple(report for _, report in serving if report is not None and report.state in ENDED),
+            lost=tuple((i, report) for i, report in ended if report.failure != Failure.UNSUPPORTED),
+            refused=tuple((i, report) for i, report in ended if report.failure == Failure.UNSUPPORTED),
             leaving=sum(1 for i, _ in mine if i.retired_at is not None),
         )
 
@@ -57,6 +62,11 @@ class Fleet:
     def ready(self) -> list[InstanceReport]:
         """Give the reports of those that take invocations."""
         return [r for _, r in self.live if r is not None and r.state == InstanceState.READY]
+
+    @property
+    def waiting(self) -> int:
+        """Count those for which there is no room yet."""
+        return sum(1 for instance, _ in self.live if instance.waits_for)
 
     @property
     def is_whole(self) -> bool:
@@ -95,13 +105,19 @@ def why_it_fails(fleets: Sequence[Fleet], began_at: float, draft: Draft) -> str 
     """Say why fleets that have been asked for cannot be had, if they cannot."""
     now, patience = draft.now, draft.patience
     for fleet in fleets:
-        for report in fleet.lost:
+        for instance, report in (*fleet.refused, *fleet.lost):
             if report.state == InstanceState.FAILED:
-                return failure_reason(fleet.variant, report)
+                return failure_reason(fleet.variant, pool_of(fleet.variant, instance).containers, report)
         if fleet.variant.setbacks + bool(fleet.lost) > patience.setbacks:
-            return crash_loop_reason(fleet.variant, fleet.lost[0] if fleet.lost else None)
-    if fleets and now >= began_at + patience.change_seconds:
-        return NO_CAPACITY
+            return crash_loop_reason(fleet.variant, fleet.lost[0][1] if fleet.lost else None)
+    for fleet in fleets:
+        room_by = began_at + patience.capacity_seconds_of(fleet.variant)
+        latest = began_at + patience.change_seconds(fleet.variant)
+        if fleet.waiting and now >= room_by:
+            return no_room_reason(fleet.variant, fleet.waiting, patience.capacity_seconds_of(fleet.variant))
+        if now >= latest:
+            return NO_CAPACITY
+        draft.wake.append(room_by if fleet.waiting else latest)
     return None
 
 
@@ -112,20 +128,45 @@ def keep_fleets(fleets: Sequence[Fleet], draft: Draft) -> tuple[DeployedVariant,
 
 def _keep(fleet: Fleet, draft: Draft) -> DeployedVariant:
     variant = _count_setbacks(_learn_images(fleet), fleet, draft)
-    surplus = len(fleet.live) - variant.desired_count
+    surplus = len(fleet.live) + len(fleet.refused) - variant.desired_count
     if surplus > 0:
-        draft.retire.extend(instance.instance_id for instance, _ in _least_useful(fleet)[:surplus])
-    draft.launch.extend(
-        instance for instance, report in fleet.live if report is None and instance.instance_id not in draft.retire
-    )
+        leaving = [*fleet.refused, *_least_useful(fleet)][:surplus]
+        draft.retire.extend(instance.instance_id for instance, _ in leaving)
     if surplus < 0:
-        if draft.now >= variant.launch_not_before:
-            draft.add.extend([Place(variant.name, fleet.number)] * min(-surplus, ADDED_AT_ONCE))
-            if -surplus > ADDED_AT_ONCE:
-                draft.wake.append(draft.now)
-        else:
-            draft.wake.append(variant.launch_not_before)
+        # Also when the launch has to wait: what is recorded keeps its room, or its turn among those who wait for room.
+        draft.add.extend([Place(variant.name, fleet.number)] * min(-surplus, ADDED_AT_ONCE))
+        if -surplus > ADDED_AT_ONCE:
+            draft.wake.append(draft.now)
+    _launch(variant, fleet, draft)
     return variant
+
+
+def _launch(variant: DeployedVariant, fleet: Fleet, draft: Draft) -> None:
+    """Launch what has its place and is not known to the node agent, unless the losses before bid to wait."""
+    waiting = [
+        i for i, report in fleet.live if report is None and not i.waits_for and i.instance_id not in draft.retire
+    ]
+    if not waiting:
+        return
+    if draft.now < variant.launch_not_before:
+        draft.wake.append(variant.launch_not_before)
+        return
+    for rank in range(len(pools_of(variant))):
+        mine = [instance for instance in waiting if rank_of(variant, instance) == rank]
+        draft.launch.extend(mine[: _most_at_once(variant, fleet, rank)])
+
+
+def _most_at_once(variant: DeployedVariant, fleet: Fleet, rank: int) -> int | None:
+    """Say how many instances of a pool may be launched now; None: all.
+
+    The first one finds out what its images' tags mean today; the others follow once that is known, and run the same.
+    """
+    if all(container.resolved_image for container in pools_of(variant)[rank].containers):
+        return None
+    known = [report for i, report in fleet.live if report is not None and rank_of(variant, i) == rank]
+    if any(report.state != InstanceState.PREPARING for report in known):
+        return None
+    return 0 if known else 1
 
 
 def retire_fleet(number: int, draft: Draft) -> None:
@@ -134,11 +175,17 @@ def retire_fleet(number: int, draft: Draft) -> None:
 
 
 def _least_useful(fleet: Fleet) -> list[tuple[InstanceRecord, InstanceReport | None]]:
-    """Order the instances: what does not serve goes before what does, the younger before the older."""
+    """Order the instances by what can best be spared.
+
+    What waits for room goes before what has it, what does not serve before what does, what is of a pool of lower
+    priority before what is of a higher one, the younger before the older.
+    """
     return sorted(
         fleet.live,
         key=lambda pair: (
+            not pair[0].waits_for,
             pair[1] is not None and pair[1].state == InstanceState.READY,
+            -rank_of(fleet.variant, pair[0]),
             -pair[0].created_at,
         ),
     )
@@ -160,11 +207,14 @@ def _count_setbacks(variant: DeployedVariant, fleet: Fleet, draft: Draft) -> Dep
 def _learn_images(fleet: Fleet) -> DeployedVariant:
     """Note which image each container really runs, once an instance tells."""
     variant = fleet.variant
-    told = next((report for report in fleet.ready if report.resolved_images), None)
-    if told is None or all(container.resolved_image for container in variant.containers):
-        return variant
-    containers = tuple(
-        replace(container, resolved_image=image, resolved_at=told.since)
-        for container, image in zip(variant.containers, told.resolved_images, strict=False)
-    )
-    return replace(variant, containers=containers + variant.containers[len(containers) :])
+    for instance, report in fleet.live:
+        rank = rank_of(variant, instance)
+        containers = pools_of(variant)[rank].containers
+        if report is None or not report.resolved_images or all(container.resolved_image for container in containers):
+            continue
+        learned = tuple(
+            replace(container, resolved_image=image, resolved_at=report.since)
+            for container, image in zip(containers, report.resolved_images, strict=False)
+        )
+        variant = with_containers(variant, rank, learned + containers[len(learned) :])
+    return variant

@@ -1,24 +1,58 @@
 """What the node agent is told about an instance."""
 
-from moorage.engine.contract import ContainerSpec, InstanceSpec
-from moorage.state.records import EndpointRecord, InstanceRecord
+from collections.abc import Mapping
+from typing import Any
+
+from moorage.control.planning.observed import Patience
+from moorage.control.planning.pools import pool_of
+from moorage.engine.contract import ContainerSpec, CoreDumps, InstanceSpec
+from moorage.state.records import Container, DeployedVariant, EndpointRecord, InstanceRecord
 
 
-def make_spec(endpoint: EndpointRecord, instance: InstanceRecord, startup_timeout_seconds: float) -> InstanceSpec:
+def make_spec(endpoint: EndpointRecord, instance: InstanceRecord, patience: Patience) -> InstanceSpec:
     """Make the specification of a recorded instance from its endpoint's own copy of the model."""
-    variants = endpoint.variants
-    if endpoint.deployment is not None and endpoint.deployment.fleet == instance.fleet:
-        variants = endpoint.deployment.variants
-    variant = next(variant for variant in variants if variant.name == instance.variant)
+    variant = variant_of(endpoint, instance)
+    pool = pool_of(variant, instance)
     return InstanceSpec(
         instance_id=instance.instance_id,
         account=endpoint.account,
         region=endpoint.region,
         endpoint=endpoint.name,
         variant=variant.name,
-        instance_type=variant.instance_type,
-        containers=tuple(
-            ContainerSpec(c.name, c.image, dict(c.environment), c.model_data_url) for c in variant.containers
-        ),
-        startup_timeout_seconds=startup_timeout_seconds,
+        instance_type=pool.instance_type,
+        containers=tuple(_container(container) for container in pool.containers),
+        startup_timeout_seconds=patience.startup_seconds_of(variant),
+        download_timeout_seconds=patience.download_seconds_of(variant),
+        network_isolation=pool.network_isolation,
+        volume_gib=variant.volume_gib,
+        kms_key=variant.kms_key,
+        core_dumps=_core_dumps(variant.core_dumps),
+        shell_access=variant.shell_access,
     )
+
+
+def variant_of(endpoint: EndpointRecord, instance: InstanceRecord) -> DeployedVariant:
+    """Give the variant that an instance belongs to; raises LookupError for an instance of none."""
+    variants = endpoint.variants
+    if endpoint.deployment is not None and endpoint.deployment.fleet == instance.fleet:
+        variants = endpoint.deployment.variants
+    for variant in variants:
+        if variant.name == instance.variant:
+            return variant
+    raise LookupError(instance.instance_id)
+
+
+def _container(container: Container) -> ContainerSpec:
+    return ContainerSpec(
+        name=container.name,
+        image=container.image,
+        environment=dict(container.environment),
+        model_data_url=container.model_data_url,
+        resolved_image=container.resolved_image,
+    )
+
+
+def _core_dumps(config: Mapping[str, Any] | None) -> CoreDumps | None:
+    if config is None:
+        return None
+    return CoreDumps(config["DestinationS3Uri"].rstrip("/"), config.get("KmsKeyId"))

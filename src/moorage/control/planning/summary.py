@@ -1,15 +1,29 @@
 """What DescribeEndpoint tells of an endpoint (control-plane.md sections 6.3 to 6.5)."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from moorage.aws.arns import make_arn
 from moorage.control.planning.deployment import termination_wait_of
+from moorage.control.planning.pools import images_of
 from moorage.control.planning.routes import capture_in_effect, captures, routes_to_new_fleet
 from moorage.engine.contract import ENDED, InstanceReport, InstanceState
 from moorage.routing.snapshot import Endpoint
 from moorage.state.records import DeployedVariant, Deployment, EndpointRecord, EndpointStatus, InstanceRecord, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """How much of a reservation is used."""
+
+    total: int
+    used: int
+    """By all endpoints."""
+
+
+_NO_RESERVATIONS: Mapping[str, Reservation] = {}
 
 
 def describe(
@@ -17,12 +31,14 @@ def describe(
     instances: Sequence[InstanceRecord],
     reports: Mapping[str, InstanceReport] | None,
     route: Endpoint | None,
+    reservations: Mapping[str, Reservation] = _NO_RESERVATIONS,
 ) -> dict[str, Any]:
     """Make the answer of DescribeEndpoint.
 
     ``reports`` is None as long as the node agent has not said what runs: then what is routed to is believed to run.
+    ``reservations`` are those that its variants name, by ARN.
     """
-    seen = _Seen(instances, _believed(route) if reports is None else reports, route)
+    seen = _Seen(instances, _believed(route) if reports is None else reports, route, reservations)
     answer: dict[str, Any] = {
         "EndpointName": endpoint.name,
         "EndpointArn": make_arn(endpoint.region, endpoint.account, "endpoint", endpoint.name),
@@ -76,10 +92,14 @@ def _capture(config: Mapping[str, Any], route: Endpoint | None) -> dict[str, Any
 def _pending(
     config_name: str, started_at: float, variants: Sequence[DeployedVariant], summaries: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
-    typed = [
-        {**summary, "InstanceType": variant.instance_type} for summary, variant in zip(summaries, variants, strict=True)
-    ]
+    typed = [_typed(variant, summary) for summary, variant in zip(summaries, variants, strict=True)]
     return {"EndpointConfigName": config_name, "StartTime": started_at, **_by_kind(variants, typed)}
+
+
+def _typed(variant: DeployedVariant, summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Say of what type a variant is that is to come; its reservation is told once it has come."""
+    told = {name: value for name, value in summary.items() if name != "CapacityReservationConfig"}
+    return told if variant.pools else {**told, "InstanceType": variant.instance_type}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +109,21 @@ class _Seen:
     instances: Sequence[InstanceRecord]
     reports: Mapping[str, InstanceReport]
     route: Endpoint | None
+    reservations: Mapping[str, Reservation]
 
     def in_service(self, variant: str, fleet: int) -> int:
         """Count the instances of a variant that take invocations."""
-        mine = [self.reports.get(i.instance_id) for i in self._of(variant, fleet) if i.retired_at is None]
-        return sum(1 for report in mine if report is not None and report.state == InstanceState.READY)
+        return sum(self.types_in_service(variant, fleet).values())
+
+    def types_in_service(self, variant: str, fleet: int) -> Counter[str]:
+        """Count the instances of a variant that take invocations, by type."""
+        mine = [(i, self.reports.get(i.instance_id)) for i in self._of(variant, fleet) if i.retired_at is None]
+        ready = [i for i, report in mine if report is not None and report.state == InstanceState.READY]
+        return Counter(instance.instance_type for instance in ready)
+
+    def reserved(self, arn: str) -> int:
+        """Count the places of a reservation that instances of this endpoint have."""
+        return sum(1 for i in self.instances if i.reservation == arn and not i.waits_for)
 
     def there(self, variant: str, fleet: int) -> int:
         """Count the instances of a variant that run in whatever state."""
@@ -125,7 +155,8 @@ def _present(endpoint: EndpointRecord, variant: DeployedVariant, seen: _Seen) ->
     """Sum up a variant of the fleet that an endpoint has, or is to have first."""
     current, there = seen.in_service(variant.name, endpoint.fleet), seen.there(variant.name, endpoint.fleet)
     weight = 0.0 if routes_to_new_fleet(endpoint) else seen.weight(variant)
-    return _summary(variant, current, weight, variant_status(endpoint, variant, current, there))
+    status = variant_status(endpoint, variant, current, there)
+    return _summary(variant, endpoint.fleet, weight, status, seen)
 
 
 def _replacing(
@@ -134,21 +165,48 @@ def _replacing(
     """Sum up a variant of the fleet that is to replace another."""
     current, there = seen.in_service(variant.name, deployment.fleet), seen.there(variant.name, deployment.fleet)
     weight = seen.weight(variant) if routes_to_new_fleet(endpoint) else 0.0
-    return _summary(variant, current, weight, pending_status(deployment, variant, current, there))
+    status = pending_status(deployment, variant, current, there)
+    return _summary(variant, deployment.fleet, weight, status, seen)
 
 
 def _summary(
-    variant: DeployedVariant, current: int, weight: float, status: list[dict[str, Any]] | None
+    variant: DeployedVariant, fleet: int, weight: float, status: list[dict[str, Any]] | None, seen: _Seen
 ) -> dict[str, Any]:
     return {
         "VariantName": variant.name,
         "DeployedImages": _deployed_images(variant),
         "CurrentWeight": weight,
         "DesiredWeight": variant.desired_weight,
-        "CurrentInstanceCount": current,
+        "CurrentInstanceCount": seen.in_service(variant.name, fleet),
         "DesiredInstanceCount": variant.desired_count,
+        "InstancePools": _pools(variant, seen.types_in_service(variant.name, fleet)),
         "VariantStatus": status,
         "RoutingConfig": variant.routing,
+        "CapacityReservationConfig": _reservation(variant, seen),
+    }
+
+
+def _pools(variant: DeployedVariant, types: Mapping[str, int]) -> list[dict[str, Any]] | None:
+    """Say how many instances there are of each pool; None for a variant of one instance type."""
+    return [
+        {"InstanceType": pool.instance_type, "CurrentInstanceCount": types.get(pool.instance_type, 0)}
+        for pool in variant.pools
+    ] or None
+
+
+def _reservation(variant: DeployedVariant, seen: _Seen) -> dict[str, Any] | None:
+    """Sum up the reservation that a variant names; its counts are left out where nobody knows them."""
+    if variant.reservation is None or not variant.reservation:
+        return None
+    arn = variant.reservation["MlReservationArn"]
+    if (known := seen.reservations.get(arn)) is None:
+        return dict(variant.reservation)
+    return {
+        **variant.reservation,
+        "TotalInstanceCount": known.total,
+        "AvailableInstanceCount": max(0, known.total - known.used),
+        "UsedByCurrentEndpoint": seen.reserved(arn),
+        "Ec2CapacityReservations": [],
     }
 
 
@@ -160,7 +218,7 @@ def _deployed_images(variant: DeployedVariant) -> list[dict[str, Any]] | None:
             "ResolvedImage": container.resolved_image,
             "ResolutionTime": container.resolved_at,
         }
-        for container in variant.containers
+        for container in images_of(variant)
         if container.resolved_image is not None
     ]
     return images or None

@@ -27,7 +27,15 @@ _VARIANT = {
     "InstanceType": ...,
     "InitialVariantWeight": ...,
     "RoutingConfig": ...,
-    "EnableSSMAccess": False,
+    "CoreDumpConfig": {"DestinationS3Uri": ..., "KmsKeyId": ...},
+    "VolumeSizeInGB": ...,
+    "ModelDataDownloadTimeoutInSeconds": ...,
+    "ContainerStartupHealthCheckTimeoutInSeconds": ...,
+    "EnableSSMAccess": ...,
+    "InferenceAmiVersion": ...,
+    "InstancePools": {"InstanceType": ..., "Priority": ..., "ModelNameOverride": ...},
+    "VariantInstanceProvisionTimeoutInSeconds": ...,
+    "CapacityReservationConfig": ...,
 }
 _BUILT = {
     "EndpointConfigName": ...,
@@ -40,7 +48,8 @@ _BUILT = {
         "CaptureOptions": ...,
         "CaptureContentTypeHeader": ...,
     },
-    "EnableNetworkIsolation": False,
+    "KmsKeyId": ...,
+    "EnableNetworkIsolation": ...,
     "Tags": ...,
 }
 

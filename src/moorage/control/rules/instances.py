@@ -1,14 +1,10 @@
 """Rules about what the instance types of a variant can do: storage, machine images, accelerators (section 5.2)."""
 
-import re
 from collections.abc import Iterator
 
 from moorage.aws.instance_types import instance_type
 from moorage.control.rules import Members
 from moorage.control.rules.variants import Variant, hosts_components, types_of, variants_of
-
-_LOCAL_STORAGE = re.compile(r"(g5|g6|g7|p5|p6|trn1|trn2)|.*d")
-"""Families with disks of their own: a ``d`` in the name, or a beginning of the list (rule 6)."""
 
 
 def _all_types(request: Members) -> Iterator[tuple[Variant, str]]:
@@ -21,7 +17,7 @@ def _family(name: str) -> str:
 
 def has_local_storage(name: str) -> bool:
     """Say whether instances of a type keep their data on disks of their own, not on a volume."""
-    return _LOCAL_STORAGE.match(_family(name)) is not None
+    return instance_type(name).local_storage_gb > 0
 
 
 def key_has_volumes(request: Members) -> str | None:

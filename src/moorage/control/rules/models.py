@@ -22,7 +22,7 @@ _BUILT = {
     "PrimaryContainer": _CONTAINER,
     "Containers": _CONTAINER,
     "ExecutionRoleArn": ...,
-    "EnableNetworkIsolation": False,
+    "EnableNetworkIsolation": ...,
     "Tags": ...,
 }
 

@@ -57,8 +57,9 @@ class Api:
 
         ``seconds``: for the whole answer; None: for as long as it takes.
         """
+        opening = self.stream(method, path, query=query, body=body, headers=headers, seconds=None)
         try:
-            async with asyncio.timeout(seconds), self.stream(method, path, query, body, headers) as pieces:
+            async with asyncio.timeout(seconds), opening as pieces:
                 content = b"".join([piece async for piece in pieces])
         except TimeoutError as fault:
             raise DaemonGone(f"{self.daemon} gave no answer in {seconds:g} seconds") from fault
@@ -68,25 +69,34 @@ class Api:
             raise DaemonGone(f"{self.daemon} gave an answer that cannot be read") from fault
 
     @contextlib.asynccontextmanager
-    async def stream(
+    async def stream(  # noqa: PLR0913 - the parts of a request
         self,
         method: str,
         path: str,
+        *,
         query: Mapping[str, Any] | None = None,
         body: Any = None,
         headers: Mapping[str, str] | None = None,
+        seconds: float | None = CALL_SECONDS,
     ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Ask, and have the answer's body as it comes. Raises DaemonGone, also while it is read, and DaemonRefused."""
+        """Ask, and have the answer's body as it comes; ``seconds``: until it begins.
+
+        Raises DaemonRefused, and DaemonGone also while it is read.
+        """
         target = f"/v{self.daemon.api}{path}" + (f"?{urlencode(query)}" if query else "")
+        request = make_request(method, target, None if body is None else orjson.dumps(body), headers or {})
         writer: asyncio.StreamWriter | None = None
         try:
-            reader, writer = await self._connect()
-            writer.write(make_request(method, target, None if body is None else orjson.dumps(body), headers or {}))
-            answer = _Answer(reader, self.daemon)
-            await answer.read_head()
-            if answer.status >= HTTPStatus.BAD_REQUEST:
-                raise DaemonRefused(answer.status, await _refusal(answer))
+            async with asyncio.timeout(seconds):
+                reader, writer = await self._connect()
+                writer.write(request)
+                answer = _Answer(reader, self.daemon)
+                await answer.read_head()
+                if answer.status >= HTTPStatus.BAD_REQUEST:
+                    raise DaemonRefused(answer.status, await _refusal(answer))
             yield answer.pieces()
+        except TimeoutError as fault:
+            raise DaemonGone(f"{self.daemon} gave no answer in {seconds} seconds") from fault
         except OSError as fault:
             raise DaemonGone(f"{self.daemon} is gone: {fault}") from fault
         finally:

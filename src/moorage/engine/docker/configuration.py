@@ -34,6 +34,8 @@ _WRITABLE = (
 _PROCESSES_OF_A_USER = 32_768
 """Of one user on the whole machine; podman's own default. ``PidsLimit`` is what bounds an instance."""
 
+_PODMAN_WITH_GPUS = 5
+
 _SHARED_MEMORY_SHARE = 2
 """``/dev/shm`` is half of the memory, as on any Linux; it counts as the instance's memory."""
 
@@ -122,8 +124,17 @@ def with_gpus(body: Mapping[str, Any], gpus: int, daemon: Daemon) -> dict[str, A
     return {**body, "HostConfig": {**body["HostConfig"], "DeviceRequests": [request]}}
 
 
+def lack_of_gpus(daemon: Daemon) -> Exception | None:
+    """Say why a daemon would not even hear of GPUs; pure."""
+    if daemon.kind == "podman" and int(daemon.version.partition(".")[0]) < _PODMAN_WITH_GPUS:
+        return RuntimeError(f"podman {daemon.version} does not hand them on; version {_PODMAN_WITH_GPUS} does, by CDI")
+    return None
+
+
 def _mounts(launch: ImageLaunch, folders: tuple[Folder, ...]) -> list[dict[str, Any]]:
-    mounts = [_volume(folder) for folder in folders]
+    mounts: list[dict[str, Any]] = [
+        {"Type": "volume", "Source": _volume_name(launch, folder), "Target": folder.target} for folder in folders
+    ]
     if launch.model is not None:
         mounts.append({"Type": "bind", "Source": str(launch.model), "Target": MODEL, "ReadOnly": True})
     elif not folders:  # what the image has there, and writable (data-plane.md section 7.3)
@@ -131,11 +142,18 @@ def _mounts(launch: ImageLaunch, folders: tuple[Folder, ...]) -> list[dict[str, 
     return mounts
 
 
-def _volume(folder: Folder) -> dict[str, Any]:
-    """Mount a folder as a volume, not as a bind: only then it gets what the image has there."""
-    options = {"type": "none", "o": "bind", "device": str(folder.source)}
-    driver = {"Name": "local", "Options": options}
-    return {"Type": "volume", "Target": folder.target, "VolumeOptions": {"DriverConfig": driver}}
+def make_volume(launch: ImageLaunch, folder: Folder, installation: str) -> dict[str, Any]:
+    """Make the body that makes a folder a volume of the daemon's, not a bind: only then it gets what the image has."""
+    return {
+        "Name": _volume_name(launch, folder),
+        "Driver": "local",
+        "DriverOpts": {"type": "none", "o": "bind", "device": str(folder.source)},
+        "Labels": {INSTALLATION_LABEL: installation, INSTANCE_LABEL: launch.instance_id},
+    }
+
+
+def _volume_name(launch: ImageLaunch, folder: Folder) -> str:
+    return f"moorage-{launch.instance_id}-{folder.source.name}"
 
 
 def writable_folders(launch: ImageLaunch, image: Mapping[str, Any]) -> tuple[Folder, ...]:

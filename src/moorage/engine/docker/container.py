@@ -9,7 +9,7 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -21,11 +21,14 @@ from moorage.engine.exit import Exit
 
 log = logging.getLogger(__name__)
 
-_TOLD_SECONDS = 15.0
+_TOLD_SECONDS = 10.0
 """For the daemon to say how a container ended of which the kernel says that it has."""
 
 _OUTPUT_SECONDS = 5.0
 """For the last of its output, which a process that it left behind may keep open."""
+
+_CLEANING_SECONDS = 10.0
+"""For what it leaves to be removed, before its end is told all the same."""
 
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
@@ -107,17 +110,13 @@ class DockerContainer:
             return False
         return True
 
-    async def watch(self, output: "asyncio.Task[None]", clean: Callable[[], Awaitable[None]]) -> None:
+    async def watch(self, output: "asyncio.Task[None]", clean: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Wait for its end, clean up after it, and then tell: whoever hears of it may use its name anew."""
         state = await self._wait()
         await asyncio.wait([output], timeout=_OUTPUT_SECONDS)
-        output.cancel()
-        if self._process is not None:
-            self._process.close()
-        try:
-            await clean()
-        finally:
-            self.ended.set_result(self._judge(state))
+        cleaning = self._tasks.start(f"clean up after {self._id[:12]}", clean())
+        await asyncio.wait([cleaning], timeout=_CLEANING_SECONDS)
+        self.ended.set_result(self._judge(state))
 
     async def _wait(self) -> Mapping[str, Any]:
         """Wait for the end; gives the daemon's last words on it, nothing where there are none."""

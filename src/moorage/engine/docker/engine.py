@@ -16,13 +16,15 @@ from moorage.base.clock import Clock, SystemClock
 from moorage.base.tasks import Tasks
 from moorage.engine.credentials import config_file
 from moorage.engine.dial import Dialler
-from moorage.engine.docker.api import Api, DaemonGone, DaemonRefused
+from moorage.engine.docker.api import CALL_SECONDS, Api, DaemonGone, DaemonRefused
 from moorage.engine.docker.configuration import (
     INSTALLATION_LABEL,
     PORT,
     Folder,
     Surroundings,
+    lack_of_gpus,
     make_configuration,
+    make_volume,
     with_gpus,
     working_folder,
     writable_folders,
@@ -37,8 +39,8 @@ from moorage.engine.logs import open_log
 
 log = logging.getLogger(__name__)
 
-_CREATE_SECONDS = 600.0
-"""For a container to be created: what its image has is copied to its volume."""
+_COPY_SECONDS = 600.0
+"""For a container with a volume to be created: what its image has is copied there."""
 
 _CLEANING_SECONDS = 10.0
 _NO_GPU = ("could not select device driver", "nvidia-container", "unknown or invalid runtime", "cdi device")
@@ -85,10 +87,15 @@ class DockerEngine:
 
     async def _remove_leftovers(self) -> None:
         filters = orjson.dumps({"label": [f"{INSTALLATION_LABEL}={self._installation}"]}).decode()
-        found = await self._api.call("GET", "/containers/json", query={"all": "true", "filters": filters})
-        for container in found:
-            log.info("removing the container %s of an earlier run", container["Id"][:12])
-            await self._remove(container["Id"])
+        containers = await self._api.call("GET", "/containers/json", query={"all": "true", "filters": filters})
+        volumes = await self._api.call("GET", "/volumes", query={"filters": filters})
+        paths = [
+            *(f"/containers/{container['Id']}" for container in containers),
+            *(f"/volumes/{volume['Name']}" for volume in volumes["Volumes"] or ()),
+        ]
+        for path in paths:
+            log.info("removing %s of an earlier run", path)
+            await self._remove(path)
 
     async def has(self, image: str) -> bool:
         """Say whether this very image is on this machine, without asking a registry."""
@@ -123,15 +130,31 @@ class DockerEngine:
             folders,
             working_folder=working_folder(launch, image),
         )
+        async with contextlib.AsyncExitStack() as undo:
+            for folder in folders:
+                volume = make_volume(launch, folder, self._installation)
+                await self._api.call("POST", "/volumes/create", body=volume)
+                undo.push_async_callback(self._remove, f"/volumes/{volume['Name']}")
+            container, output = await self._run_with_gpus(launch, body, undo)
+            self._tasks.start(f"watch {launch.instance_id}", container.watch(output, undo.pop_all().aclose))
+        return container
+
+    async def _run_with_gpus(
+        self, launch: ImageLaunch, body: dict[str, Any], undo: contextlib.AsyncExitStack
+    ) -> tuple[DockerContainer, "asyncio.Task[None]"]:
+        """Run a container with the GPUs that it asks for, or without any where this machine has none."""
         if not launch.gpus:
-            return await self._run(launch, body)
-        try:
-            return await self._run(launch, with_gpus(body, launch.gpus, self._api.daemon))
-        except DaemonRefused as fault:
-            if not _is_about_gpus(str(fault)):
-                raise
-            await asyncio.to_thread(_say, launch, f"This container runs without a GPU: {fault}")
-            return await self._run(launch, body)
+            return await self._run(launch, body, undo)
+        fault: Exception | None = lack_of_gpus(self._api.daemon)
+        if fault is None:
+            try:
+                return await self._run(launch, with_gpus(body, launch.gpus, self._api.daemon), undo)
+            except DaemonRefused as refused:
+                if not _is_about_gpus(str(refused)):
+                    raise
+                fault = refused
+        await asyncio.to_thread(_say, launch, f"This container runs without a GPU: {fault}")
+        return await self._run(launch, body, undo)
 
     def _surroundings(self, launch: ImageLaunch) -> Surroundings:
         return Surroundings(
@@ -147,36 +170,34 @@ class DockerEngine:
         """Addresses of its networks are not this machine's: containers are reached at a port of the loopback."""
         return self._api.daemon.rootless or not self._api.daemon.here
 
-    async def _run(self, launch: ImageLaunch, body: dict[str, Any]) -> DockerContainer:
-        """Create, attach, start, watch; what has been done is taken back where the next thing fails."""
+    async def _run(
+        self, launch: ImageLaunch, body: dict[str, Any], undo: contextlib.AsyncExitStack
+    ) -> tuple[DockerContainer, "asyncio.Task[None]"]:
+        """Create, attach, start; gives what writes the log too. ``undo`` takes what is to be done at its end."""
         query = {"name": f"moorage-{launch.instance_id}"}
-        created = await self._api.call("POST", "/containers/create", query=query, body=body, seconds=_CREATE_SECONDS)
-        container_id = created["Id"]
-        async with contextlib.AsyncExitStack() as undo:
-            undo.push_async_callback(self._remove, container_id)
-            output = await self._attach(launch, container_id)
-            undo.callback(output.cancel)
-            await self._api.call("POST", f"/containers/{container_id}/start")
-            found = await self._api.call("GET", f"/containers/{container_id}/json")
+        seconds = _COPY_SECONDS if launch.volume else CALL_SECONDS
+        created = await self._api.call("POST", "/containers/create", query=query, body=body, seconds=seconds)
+        path = f"/containers/{created['Id']}"
+        async with contextlib.AsyncExitStack() as attempt:
+            attempt.push_async_callback(self._remove, path)
+            output = await self._attach(launch, path)
+            attempt.callback(output.cancel)
+            await self._api.call("POST", f"{path}/start")
+            found = await self._api.call("GET", f"{path}/json")
             process = _watch_process(found) if self._api.daemon.here else None
             if process is not None:
-                undo.callback(process.close)
-            dialler = await _open_dialler(launch, process) if launch.isolated else None
+                attempt.callback(process.close)
+            address = self._address(found) or f"unix:{launch.socket}"
             if not launch.isolated:
                 await asyncio.to_thread(self._network.isolate_ports)
-            undo.pop_all()
-        address = dialler.address if dialler else self._address(found) or f"unix:{launch.socket}"
+            elif dialler := await _open_dialler(launch, process):
+                attempt.push_async_callback(dialler.close)
+                address = dialler.address
+            undo.push_async_exit(attempt.pop_all())
         container = DockerContainer(
-            self._api, container_id, address=address, process=process, tasks=self._tasks, clock=self._clock
+            self._api, created["Id"], address=address, process=process, tasks=self._tasks, clock=self._clock
         )
-
-        async def clean() -> None:
-            if dialler is not None:
-                await dialler.close()
-            await self._remove(container_id)
-
-        self._tasks.start(f"watch {launch.instance_id}", container.watch(output, clean))
-        return container
+        return container, output
 
     def _address(self, found: Mapping[str, Any]) -> str:
         """Say where a container answers; empty where it has ended already."""
@@ -188,19 +209,19 @@ class DockerEngine:
         host = network.get("IPAddress")
         return f"{host}:{PORT}" if host else ""
 
-    async def _attach(self, launch: ImageLaunch, container_id: str) -> "asyncio.Task[None]":
+    async def _attach(self, launch: ImageLaunch, path: str) -> "asyncio.Task[None]":
         """Begin to write a container's output to its log; it is attached when this returns."""
         attached: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        writing = self._tasks.start(f"output of {launch.instance_id}", self._write(launch, container_id, attached))
+        writing = self._tasks.start(f"output of {launch.instance_id}", self._write(launch, path, attached))
         await attached
         return writing
 
-    async def _write(self, launch: ImageLaunch, container_id: str, attached: "asyncio.Future[None]") -> None:
+    async def _write(self, launch: ImageLaunch, path: str, attached: "asyncio.Future[None]") -> None:
         descriptor = -1
         query = {"stream": "1", "stdout": "1", "stderr": "1"}
         try:
             descriptor = await asyncio.to_thread(open_log, launch.log)
-            async with self._api.stream("POST", f"/containers/{container_id}/attach", query) as pieces:
+            async with self._api.stream("POST", f"{path}/attach", query=query) as pieces:
                 attached.set_result(None)
                 await write_output(pieces, descriptor)
         except (DaemonGone, DaemonRefused, OSError) as fault:
@@ -212,15 +233,15 @@ class DockerEngine:
             if descriptor >= 0:
                 os.close(descriptor)
 
-    async def _remove(self, container_id: str) -> None:
-        """Remove a container and its nameless volumes; it is removed at the next start where that is not possible."""
+    async def _remove(self, path: str) -> None:
+        """Remove a container with its nameless volumes, or a volume; what cannot be is removed at the next start."""
         try:
-            await self._api.call("DELETE", f"/containers/{container_id}", query={"force": "true", "v": "true"})
+            await self._api.call("DELETE", path, query={"force": "true", "v": "true"})
         except DaemonRefused as fault:
             if fault.status != HTTPStatus.NOT_FOUND:
-                log.warning("the container %s is left: %s", container_id[:12], fault)
+                log.warning("%s is left: %s", path, fault)
         except DaemonGone as fault:
-            log.warning("the container %s is left: %s", container_id[:12], fault)
+            log.warning("%s is left: %s", path, fault)
 
     async def close(self) -> None:
         """Clean up after the last containers, which whoever calls has ended before."""

@@ -118,15 +118,14 @@ class Images:
             return _explain(where, str(fault))
         except (DaemonGone, UnusableCredentials) as fault:
             return f"The image {where} could not be pulled: {fault}"
-        except TimeoutError:
-            return f"The pull of {where} was given up: nothing was heard of it for {_SILENT_SECONDS:g} seconds."
         return ""
 
     async def _read_pull(self, pull: "_Pull") -> None:
         query = {"fromImage": pull.where.name, "tag": pull.where.version}
         headers = await asyncio.to_thread(self._authorization, pull.where.registry)
         amounts = Amounts()
-        async with self._api.stream("POST", "/images/create", query, headers=headers) as pieces:
+        opening = self._api.stream("POST", "/images/create", query=query, headers=headers, seconds=_SILENT_SECONDS)
+        async with opening as pieces:
             async for line in _lines(pieces):
                 if fault := line.get("error"):
                     raise DaemonRefused(HTTPStatus.INTERNAL_SERVER_ERROR, str(fault))
@@ -200,11 +199,14 @@ def make_authorization(credentials: Credentials, registry: str) -> str:
 
 
 async def _lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[Mapping[str, Any]]:
-    """Give the lines of JSON of a stream; raises TimeoutError when it falls silent."""
+    """Give the lines of JSON of a stream; raises DaemonGone when it falls silent."""
     rest = b""
     while True:
-        async with asyncio.timeout(_SILENT_SECONDS):
-            piece = await anext(pieces, None)
+        try:
+            async with asyncio.timeout(_SILENT_SECONDS):
+                piece = await anext(pieces, None)
+        except TimeoutError as fault:
+            raise DaemonGone(f"nothing was heard of it for {_SILENT_SECONDS:g} seconds") from fault
         whole, _, rest = (rest + (piece or b"\n")).rpartition(b"\n")
         for line in whole.splitlines():
             if line.strip():
@@ -237,6 +239,7 @@ def _explain(where: Reference, said: str) -> str:
     elif "refused" in low or "no such host" in low or "timeout" in low or "http response to https" in low:
         advice = (
             f" Look whether the registry {where.registry} answers this machine; another one can stand in for it "
-            "(MOORAGE_REGISTRY_MIRRORS), and one without TLS must be allowed in the daemon's insecure-registries."
+            "(MOORAGE_REGISTRY_MIRRORS), and one without TLS must be allowed: insecure-registries of "
+            "/etc/docker/daemon.json, insecure=true in podman's /etc/containers/registries.conf."
         )
     return f"The image {where} could not be pulled: {said.rstrip('.')}.{advice}"

@@ -422,9 +422,7 @@ def _pass(gate: int, order: Order) -> None:
     kernel.forbid_new_privileges()
     if seccomp.is_available():
         seccomp.install()
-    _limit(resource.RLIMIT_CORE, order.core_bytes)
-    if order.limit_bytes is not None:
-        _limit(resource.RLIMIT_DATA, order.limit_bytes)
+    isolation.limit_resources(order.limit_bytes, order.core_bytes)
     isolation.die_with_parent()
     poll = select.poll()
     poll.register(gate, 0)

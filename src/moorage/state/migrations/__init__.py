@@ -13,6 +13,7 @@ from moorage.state.migrations import (
     m0004_events,
     m0005_metrics,
     m0006_capture,
+    m0007_capacity,
 )
 
 STEPS = (
@@ -22,6 +23,7 @@ STEPS = (
     (4, m0004_events.STATEMENTS),
     (5, m0005_metrics.STATEMENTS),
     (6, m0006_capture.STATEMENTS),
+    (7, m0007_capacity.STATEMENTS),
 )
 
 _DONE = Table("migrations", MetaData(), Column("number", Integer, primary_key=True))
