@@ -1,6 +1,7 @@
 """Images run of their unpacked layers, tried from inside a container and from outside."""
 
 import asyncio
+import contextlib
 import os
 import secrets
 import shutil
@@ -15,17 +16,17 @@ from typing import Any
 import pytest
 from tests.support.engines import until
 from tests.support.images import Image, make_layer, python_image
+from tests.support.machine import MACHINE
 from tests.support.ordinary_user import TESTS, run_again_as_ordinary_user
 from tests.support.product import alive, descendants
 from tests.support.unpacked import UnpackedBench, unpacked_bench
 
 from moorage.base.settings import cache_dir
+from moorage.engine.cores import why_not_found
 from moorage.engine.launch import LaunchFailed
-from moorage.engine.probe import probe
 from moorage.engine.references import parse_reference
 from moorage.engine.rootfs.store import ImageInUse
 
-MACHINE = probe()
 AS_ROOT = os.geteuid() == 0
 
 needs_root = pytest.mark.skipif(not AS_ROOT, reason="an ordinary user's containers are all that user")
@@ -36,12 +37,6 @@ needs_way_out = pytest.mark.skipif(
     shutil.which("pasta") is None or not (AS_ROOT or os.access("/dev/net/tun", os.W_OK)),
     reason="pasta (Debian: passt) is not installed, or this user may not open /dev/net/tun",
 )
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder of images for all these tests: to unpack Python takes longer than all else."""
-    return tmp_path_factory.mktemp("library")
 
 
 @pytest.fixture
@@ -288,6 +283,28 @@ async def test_end_has_the_programs_exit_code(bench: UnpackedBench) -> None:
     image = await bench.add(python_image())
     running = await bench.start(image, isolated=True, variables={"BEFORE_SERVING": "sys.exit(7)"})
     assert str(await running.end()) == "ended with exit code 7"
+
+
+@pytest.mark.skipif(bool(why_not_found()), reason=f"no core files here: {why_not_found()}")
+async def test_crash_leaves_its_core_file_on_the_volume_up_to_the_size(bench: UnpackedBench, tmp_path: Path) -> None:
+    (volume := tmp_path / "volume").mkdir()
+    image = await bench.add(python_image(WorkingDir="/work"))
+    running = await bench.ready(image, isolated=True, volume=volume, core_bytes=2**20)
+    with contextlib.suppress(OSError):
+        await running.ask("os.kill(os.getpid(), 11) or ctypes.string_at(0)")
+    assert (await running.end()).code == -signal.SIGSEGV
+    (core,) = [path for path in volume.rglob("core*") if path.is_file() and path.parent.name == "work"]
+    assert 0 < core.stat().st_size <= 2**20
+
+
+async def test_crash_leaves_no_core_file_where_none_is_wanted(bench: UnpackedBench, tmp_path: Path) -> None:
+    (volume := tmp_path / "volume").mkdir()
+    image = await bench.add(python_image(WorkingDir="/work"))
+    running = await bench.ready(image, isolated=True, volume=volume)
+    with contextlib.suppress(OSError):
+        await running.ask("ctypes.string_at(0)")
+    assert (await running.end()).code == -signal.SIGSEGV
+    assert not list(volume.rglob("core*"))
 
 
 async def test_program_that_is_not_there_ends_with_127_and_the_log_says_which(bench: UnpackedBench) -> None:
