@@ -158,6 +158,10 @@ class Settings:
     """By the pattern of a container registry's host, such as ``*.dkr.ecr.*.amazonaws.com``: the one that is asked in
     its place; users keep the URIs that they have on AWS."""
 
+    plain_registries: str = ""
+    """Container registries that are spoken to without TLS: ``host`` or ``host:port``, separated by commas. Those of
+    this machine's loopback always are."""
+
     event_webhook: str = ""
     """URL that events of endpoints are posted to; empty: none."""
 
@@ -176,6 +180,11 @@ class Settings:
     def environments(self) -> Path:
         """Folder of the environments of built-in images, shared by all installations of this user."""
         return self.environments_dir or cache_dir() / "environments"
+
+    @property
+    def images(self) -> Path:
+        """Folder of the images that are unpacked, for when no container engine has them."""
+        return self.data_dir / "images"
 
     def to_message(self) -> dict[str, Any]:
         """Give the JSON form, for the process that the command line starts.

@@ -26,6 +26,8 @@ from moorage.engine.network import NetworkUnavailable, SharedNetwork
 from moorage.engine.probe import EngineUnavailable, choose_engine, choose_image_engine, probe
 from moorage.engine.process import PlainProcess
 from moorage.engine.promises import Refusals
+from moorage.engine.rootfs.engine import make_unpacked_images
+from moorage.engine.rootfs.maker import try_rooms
 from moorage.engine.sandbox import Sandbox, Shared
 from moorage.engine.zygote import Zygotes
 from moorage.node.agent import Agent
@@ -56,7 +58,7 @@ async def _run(settings: Settings, clock: SystemClock, stop: asyncio.Event) -> N
     machine = await asyncio.to_thread(partial(probe, network=False))
     places = Places(settings.run_dir / "i", settings.data_dir / "logs")
     cgroups = await asyncio.to_thread(_clean, settings, places)
-    image_engine = await _make_image_engine(settings, machine, clock)
+    image_engine = await _make_image_engine(settings, machine, cgroups, clock)
     network = await _make_network(settings, machine, clock)
     engines = Engines(await _make_launcher(settings, machine, cgroups, clock, network), image_engine)
     refusals = _judge(settings, machine, image_engine)
@@ -134,7 +136,9 @@ async def _make_launcher(
     return Launcher(engine, cgroups, zygotes)
 
 
-async def _make_image_engine(settings: Settings, machine: Machine, clock: Clock) -> ImageEngine | None:
+async def _make_image_engine(
+    settings: Settings, machine: Machine, cgroups: Cgroups, clock: Clock
+) -> ImageEngine | None:
     """Make what runs images that are not built in; None where nothing does."""
     try:
         chosen = choose_image_engine(settings.engine, machine)
@@ -146,7 +150,13 @@ async def _make_image_engine(settings: Settings, machine: Machine, clock: Clock)
         await docker.prepare()
         log.info("images that are not built in are run by %s", machine.docker)
         return docker
-    return None
+    if chosen is None:
+        return None
+    if reason := await asyncio.to_thread(partial(try_rooms, as_root=machine.as_root)):
+        log.warning("images that are not built in cannot be run without Docker here: %s", reason)
+        return None
+    log.info("images that are not built in are run by the engine sandbox")
+    return make_unpacked_images(settings, cgroups, clock, as_root=machine.as_root)
 
 
 def _make_runner(settings: Settings, machine: Machine) -> Runner:

@@ -5,23 +5,24 @@ container's alone, a way in (``engine.dial``), a way out (``engine.network``), a
 """
 
 import asyncio
-import json
 import logging
 import os
-import subprocess
 import zlib
 from contextlib import AsyncExitStack
-from dataclasses import asdict
 from pathlib import Path
 
+from moorage.base.clock import Clock
+from moorage.base.settings import Settings
 from moorage.base.tasks import Tasks
 from moorage.engine.cgroups import Cgroup, Cgroups, GroupLimits
+from moorage.engine.credentials import config_file
 from moorage.engine.dial import Dialler
 from moorage.engine.launch import ImageLaunch, LaunchFailed, Progress
 from moorage.engine.launcher import PROCESSES_OF_ONE, Running
 from moorage.engine.logs import open_log
 from moorage.engine.network import NetworkUnavailable
-from moorage.engine.programs import program
+from moorage.engine.registry.client import RegistryClient
+from moorage.engine.rootfs.maker import make_room
 from moorage.engine.rootfs.network import give_way_out, resolver_file
 from moorage.engine.rootfs.pull import Images
 from moorage.engine.rootfs.room import IDS, Order
@@ -36,9 +37,28 @@ _FIRST_ID = 0x7000_0000
 _RANGES = 4096
 """Ranges of user ids that no account has: above those that systemd leaves to containers, below 2^31."""
 
-_MAKE_SECONDS = 30.0
+_STAGE = "stage"
+"""Folder of ``run_dir`` that containers' mounts are made over; nobody but they sees them."""
+
 _CLEANING_SECONDS = 5.0
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def make_unpacked_images(
+    settings: Settings, cgroups: Cgroups, clock: Clock, *, as_root: bool, credentials: Path | None = None
+) -> "UnpackedImages":
+    """Make the engine of an installation."""
+    store = ImageStore(settings.images)
+    ids = IdRanges(str(settings.run_dir)) if as_root else None
+    images = make_images(settings, store, clock, credentials)
+    return UnpackedImages(images, store, cgroups, stage=settings.run_dir / _STAGE, ids=ids)
+
+
+def make_images(settings: Settings, store: ImageStore, clock: Clock, credentials: Path | None = None) -> Images:
+    """Make what gets images into an installation's store."""
+    plain = [name.strip() for name in settings.plain_registries.split(",") if name.strip()]
+    client = RegistryClient(credentials or config_file(os.environ), plain)
+    return Images(store, client, settings.limits, clock, settings.registry_mirrors)
 
 
 class UnpackedImages:
@@ -56,6 +76,10 @@ class UnpackedImages:
         self._stage = stage
         self._ids = ids
         self._tasks = Tasks()
+
+    async def has(self, image: str) -> bool:
+        """Say whether this very image is on this machine, without asking a registry."""
+        return await asyncio.to_thread(self._images.has, image)
 
     async def ensure(self, image: str, progress: Progress) -> str:
         """Have an image on this machine, pulled if need be; gives ``repository@sha256:digest``. Raises ImageFailure."""
@@ -95,7 +119,7 @@ class UnpackedImages:
         output = await asyncio.to_thread(open_log, launch.log)
         reader, gate = os.pipe()
         try:
-            pid = await asyncio.to_thread(_make_room, order, output, reader)
+            pid = await asyncio.to_thread(make_room, order, output, reader)
             running = Running(pid, gate, group, f"dial:{launch.socket}", ends_as_one=True)
             try:
                 await self._connect(launch, running, first_id, output, around)
@@ -230,23 +254,3 @@ def make_order(  # noqa: PLR0913 - what an order says
         core_bytes=launch.core_bytes,
         control_groups=cgroups.visible,
     )
-
-
-def _make_room(order: Order, output: int, gate: int) -> int:
-    """Run the program that makes a container; gives the process that waits at the gate. Blocks; raises OSError."""
-    said = subprocess.run(
-        program("moorage.engine.rootfs.room", output, gate),
-        input=json.dumps(asdict(order)).encode(),
-        capture_output=True,
-        pass_fds=(output, gate),
-        timeout=_MAKE_SECONDS,
-        check=False,
-    )
-    try:
-        answer = json.loads(said.stdout)
-    except ValueError:
-        lines = said.stderr.decode(errors="replace").strip().splitlines()
-        raise OSError(lines[-1] if lines else f"it ended with exit code {said.returncode}") from None
-    if "pid" not in answer:
-        raise OSError(answer["error"])
-    return int(answer["pid"])

@@ -18,6 +18,7 @@ import shutil
 import stat
 import subprocess
 import tarfile
+import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -82,11 +83,16 @@ def _unpacked(packed: IO[bytes]) -> Iterator[_Stream]:
     start = packed.read(4)
     packed.seek(0)
     if start.startswith(_GZIP):
-        with gzip.GzipFile(fileobj=packed) as plain:
+        with gzip.GzipFile(fileobj=packed, mode="rb") as plain:
             yield plain
     elif start == _ZSTD:
-        with _unpacked_by_zstd(packed) as plain_output:
-            yield plain_output
+        with (
+            tempfile.TemporaryFile() as copy
+        ):  # a program wants a file of the system's, which a part of an archive is not
+            shutil.copyfileobj(packed, copy)
+            copy.seek(0)
+            with _unpacked_by_zstd(copy) as plain_output:
+                yield plain_output
     else:
         yield packed
 

@@ -38,6 +38,16 @@ class Images:
         self._mirrors = mirrors
         self._architecture = architecture_of(platform.machine())
 
+    def has(self, image: str) -> bool:
+        """Say whether an image is here, without asking a registry. Blocks."""
+        try:
+            reference = parse_reference(image)
+        except UnusableReference:
+            return False
+        named = None if reference.digest else self._store.find_name(reference)
+        digest = reference.digest or (named.digest if named else "")
+        return bool(digest) and self._store.find(digest) is not None
+
     async def ensure(self, image: str, progress: Progress) -> tuple[Reference, KnownImage]:
         """Have an image here: what its registry has under its name now, or what was added as an archive.
 
