@@ -72,7 +72,7 @@ def doctor(data_dir: Path | None, output: str) -> None:
         port_check(settings, server),
         *certificate_checks(server),
         *webhook_checks(server),
-        *machine_checks(machine, server.description["engine"] if server else settings.engine),
+        *machine_checks(machine, server.description["engine"] if server else settings.engine, settings.data_dir),
     ]
     if output == "json":
         click.echo(json.dumps([asdict(check) for check in checks], indent=2))
@@ -180,7 +180,7 @@ def webhook_checks(server: Server | None) -> Iterator[Check]:
         yield Check("webhook", "ok", f"{webhook['origin']}, {webhook['waiting']} events wait")
 
 
-def machine_checks(machine: "Machine", wanted: str) -> Iterator[Check]:
+def machine_checks(machine: "Machine", wanted: str, data_dir: Path) -> Iterator[Check]:
     """Give the engine's tier and the promises that hold with it; ``wanted``: the engine that is set."""
     from moorage.engine.machine import ENGINES, Need  # noqa: PLC0415 - the other commands start without the engine
     from moorage.engine.promises import PROMISES, judge  # noqa: PLC0415
@@ -190,7 +190,7 @@ def machine_checks(machine: "Machine", wanted: str) -> Iterator[Check]:
     daemon = str(machine.docker or f"no, because {machine.lacks.get(Need.DOCKER)}")
     yield Check("docker", "ok" if machine.docker else "broken" if wanted == "docker" else "limited", daemon)
     if machine.docker is None and engine != "process":
-        fault = try_rooms()
+        fault = try_rooms(_existing(data_dir))
         found = f"cannot be run: {fault}" if fault else "unpacked, and run in the sandbox"
         yield Check("images without Docker", "limited" if fault else "ok", found, _IMAGES_ADVICE if fault else "")
     if engine == "sandbox" and machine.sandbox_fault:

@@ -179,7 +179,7 @@ async def _make_image_engine(
         return docker
     if chosen is None:
         return None
-    if reason := await asyncio.to_thread(try_rooms):
+    if reason := await asyncio.to_thread(try_rooms, settings.data_dir):
         log.warning("images that are not built in cannot be run without Docker here: %s", reason)
         return None
     log.info("images that are not built in are run by the engine sandbox")
