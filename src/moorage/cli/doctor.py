@@ -31,8 +31,8 @@ _LEAST_DISK_BYTES = 2 * 10**9
 
 
 _IMAGES_ADVICE = (
-    "It needs user namespaces and overlayfs: Linux 5.11 for an ordinary user, 5.19 for root, whose data folder must be on "
-    "a file system with idmapped mounts (ext4, xfs, btrfs)."
+    "It needs user namespaces and overlayfs: Linux 5.11 for an ordinary user, 5.19 for root, whose data folder must be "
+    "on a file system with idmapped mounts (ext4, xfs, btrfs)."
 )
 
 _RENEW_WITHIN_DAYS = 14

@@ -78,6 +78,10 @@ class UnpackedImages:
         self._maker = Maker()
         self._tasks = Tasks()
 
+    async def prepare(self) -> None:
+        """Remove what an earlier run that was killed has left. Of its containers nothing is: the kernel saw to that."""
+        await asyncio.to_thread(self._store.clear_unfinished)
+
     async def has(self, image: str) -> bool:
         """Say whether this very image is on this machine, without asking a registry."""
         return await asyncio.to_thread(self._images.has, image)
@@ -120,7 +124,11 @@ class UnpackedImages:
         output = await asyncio.to_thread(open_log, launch.log)
         reader, gate = os.pipe()
         try:
-            pid = await self._maker.make(order, output, reader)
+            try:
+                pid = await self._maker.make(order, output, reader)
+            except BaseException:
+                os.close(gate)
+                raise
             running = Running(pid, gate, group, f"dial:{launch.socket}", ends_as_one=True)
             try:
                 await self._connect(launch, running, first_id, output, around)

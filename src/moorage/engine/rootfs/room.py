@@ -67,7 +67,7 @@ class Order:
     layers: tuple[str, ...]
     """Folders of the image's layers, the topmost first."""
     disk: str | None
-    """Folder for all that the container writes; None: memory."""
+    """Folder for all that the container writes, in ``upper`` (``volumes.OVERLAY``); None: memory."""
     memory_bytes: int
     """Half of it is the size of a disk in memory, and of /dev/shm."""
     limit_bytes: int | None
