@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import socket
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.support.containers import ImageBench, docker, docker_bench, installat
 from tests.support.dockerd import daemon, needs_docker
 from tests.support.engines import until
 from tests.support.images import Image, litserve_image, make_layer, python_image
+from tests.support.ordinary_user import run_again_as_ordinary_user
 from tests.support.registry import Registry, needs_registry, registry
 
 from moorage.engine.docker.daemon import Daemon
@@ -277,17 +279,18 @@ async def test_what_listens_on_the_loopback_of_the_machine_is_not_reached(engine
         assert "<socket" in await running.ask(f"socket.create_connection(({gateway!r}, {port}), 5)")
 
 
-@needs_root
-async def test_isolation_that_this_user_cannot_have_is_refused_with_the_reason(
-    engine: ImageBench, image: str, daemon: Daemon, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def refuse(*_arguments: object) -> None:
-        raise PermissionError(1, "Operation not permitted")
+# --- another user
 
-    monkeypatch.setattr("moorage.engine.docker.engine.Dialler.open", refuse)
-    with pytest.raises(LaunchFailed, match="cannot be isolated from the network: this user may not enter"):
-        await engine.start(image, isolated=True)
-    assert names_of_containers(daemon, engine) == []
+
+@needs_root
+def test_ordinary_user_has_what_docker_gives_and_is_refused_the_rest(
+    daemon: Daemon, image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if shutil.which("bwrap") is None or not daemon.address.path:
+        pytest.skip("bubblewrap, which makes another user's view of this machine, is not installed")
+    monkeypatch.setenv("DOCKER_HOST", str(daemon.address))
+    file = "tests/conformance/test_docker_engine_as_user.py"
+    run_again_as_ordinary_user(file, tmp_path / "home", Path(daemon.address.path))
 
 
 # --- leftovers

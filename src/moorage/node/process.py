@@ -228,11 +228,13 @@ async def _make_image_engine(
         return docker
     if chosen is None:
         return None
-    if reason := await asyncio.to_thread(partial(try_rooms, as_root=machine.as_root)):
+    if reason := await asyncio.to_thread(try_rooms, settings.data_dir):
         log.warning("images that are not built in cannot be run without Docker here: %s", reason)
         return None
     log.info("images that are not built in are run by the engine sandbox")
-    return make_unpacked_images(settings, cgroups, clock, as_root=machine.as_root)
+    unpacked = make_unpacked_images(settings, cgroups, clock, as_root=machine.as_root)
+    await unpacked.prepare()
+    return unpacked
 
 
 def _make_runner(settings: Settings, machine: Machine) -> Runner:

@@ -109,7 +109,7 @@ def build_view(view: View, volume: int | None = None) -> None:
     name = view.hostname.encode()
     _call("sethostname", name, ctypes.c_size_t(len(name)))
     if view.isolated:
-        _raise_loopback()
+        raise_loopback()
 
 
 def show_groups(groups: Mapping[str, str]) -> None:
@@ -231,7 +231,8 @@ def _name_the_user(uid: int) -> None:
         unnamed.unlink()
 
 
-def _raise_loopback() -> None:
+def raise_loopback() -> None:
+    """Let ``lo`` of this network namespace work."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         asked = fcntl.ioctl(any_socket, _SIOCGIFFLAGS, struct.pack(_INTERFACE_REQUEST, b"lo", 0))
         name, flags = struct.unpack(_INTERFACE_REQUEST, asked)
