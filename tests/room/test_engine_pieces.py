@@ -259,7 +259,7 @@ def test_name_servers_on_the_machines_own_loopback_are_left_out(
     stub.write_text("nameserver 127.0.0.53\noptions edns0\nsearch example.org\n")
     upstream.write_text("# from the router\nnameserver 192.168.1.1\nnameserver fe80::1%eth0\nnameserver\n\n")
     monkeypatch.setattr(network, "_RESOLVER_FILES", (str(stub), str(tmp_path / "none")))
-    assert network.resolver_settings() is None
+    assert network.resolver_settings() == "options edns0\nsearch example.org\nnameserver 192.0.0.53\n"
     monkeypatch.setattr(network, "_RESOLVER_FILES", (str(stub), str(upstream)))
     assert network.resolver_settings() == "# from the router\nnameserver 192.168.1.1\n"
 

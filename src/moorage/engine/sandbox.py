@@ -101,9 +101,8 @@ class Sandbox:
             (self._scratch / name).write_text(text, encoding="utf-8")
         resolver = self._scratch / _RESOLVER
         resolver.unlink(missing_ok=True)
-        servers = None if self._network is None else resolver_settings()
-        if servers is not None:
-            resolver.write_text(servers, encoding="utf-8")
+        if self._network is not None:
+            resolver.write_text(resolver_settings(), encoding="utf-8")
 
     def zygote_command(self, environment: Environment) -> list[str]:
         """Give the command of an environment's zygote, without its arguments; looks at the machine's folders."""

@@ -24,7 +24,7 @@ from moorage.engine.launch import Container, Engine, ImageEngine, LaunchFailed, 
 from moorage.engine.launcher import Launcher
 from moorage.engine.machine import Machine, Need
 from moorage.engine.network import NetworkUnavailable, SharedNetwork
-from moorage.engine.probe import EngineUnavailable, choose_engine, choose_image_engine, probe
+from moorage.engine.probe import EVERYTHING, EngineUnavailable, choose_engine, choose_image_engine, probe
 from moorage.engine.process import PlainProcess
 from moorage.engine.promises import Refusals
 from moorage.engine.rootfs.engine import make_unpacked_images
@@ -69,7 +69,7 @@ def run(settings: Settings) -> None:
 async def _run(settings: Settings, clock: SystemClock, stop: asyncio.Event) -> None:
     # The middle process of a fork ends at once; its orphan, the instance, is to be ours (serving/zygote.py).
     adopt_orphans()
-    machine = await asyncio.to_thread(partial(probe, network=False))
+    machine = await asyncio.to_thread(probe, EVERYTHING - {Need.OUTSIDE_NETWORK})
     limits = settings.limits
     pump = Pump(Bounds(limits.instance_log_bytes, limits.instance_log_files), clock)
     places = Places(settings.run_dir / "i", settings.data_dir / "logs", pump)
