@@ -19,7 +19,8 @@ from benchmarks.gateway.wrk import Load, load
 from benchmarks.measures import Measure, NotMeasured
 from moorage.base.clock import SystemClock
 from moorage.base.ids import SystemIds
-from moorage.objects.folder import FolderStore
+from moorage.base.settings import Settings
+from moorage.objects.folder import open_store
 from moorage.routing.snapshot import Capture
 
 _BUCKET = "bench"
@@ -56,7 +57,7 @@ def measure(plan: Plan) -> Iterator[Measure]:
 
 async def _make_bucket(data: Path) -> None:
     """Have the bucket that the captured invocations go to."""
-    store = FolderStore(data / "objects", SystemClock(), SystemIds())
+    store = open_store(Settings(data_dir=data, run_dir=data), SystemClock(), SystemIds())
     await store.create_bucket(_BUCKET, account=ACCOUNT, region=REGION)
     store.close()
 

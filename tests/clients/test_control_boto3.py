@@ -329,7 +329,7 @@ def test_wrong_secret_and_unknown_key_get_aws_codes(plane: ControlPlane) -> None
 def test_operation_that_moorage_does_not_have_is_refused_clearly(home: Any) -> None:
     code, message = refused(home.list_training_jobs)
     assert code == "UnknownOperationException"
-    assert message == "Moorage does not have the operation ListTrainingJobs of Amazon SageMaker."
+    assert message == "Moorage does not have the operation ListTrainingJobs of Amazon SageMaker Service."
 
 
 def test_restarted_control_plane_has_everything(tmp_path: Path) -> None:

@@ -7,12 +7,12 @@ import random
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
+from tests.support.objects import store_in
 
-from moorage.base.clock import SystemClock
-from moorage.base.ids import SystemIds
 from moorage.objects.download import read_to_file
 from moorage.objects.faults import (
     BucketExists,
@@ -26,8 +26,7 @@ from moorage.objects.faults import (
     PreconditionFailed,
     UnusableUri,
 )
-from moorage.objects.folder import FolderStore
-from moorage.objects.store import Condition, Description, NamedPart, ObjectStore, Upload
+from moorage.objects.store import Condition, Description, Encryption, NamedPart, ObjectStore, Upload
 
 MIB = 2**20
 
@@ -41,16 +40,28 @@ class Stores:
 
 
 def folder_stores(folder: Path) -> Iterator[Stores]:
-    stores = [FolderStore(folder, SystemClock(), SystemIds()) for _ in range(2)]
+    stores = [store_in(folder) for _ in range(2)]
     yield Stores(*stores)
     for store in stores:
         store.close()
 
 
-@pytest.fixture(params=[folder_stores], ids=["folder"])
+def encrypting_stores(folder: Path) -> Iterator[Stores]:
+    """Encrypt everything with a key of the store's own, which nobody should notice."""
+    encryption = Encryption("arn:aws:kms:us-east-1:000000000001:alias/aws/s3", by_kms=False)
+    stores = [store_in(folder) for _ in range(2)]
+    for store in stores:
+        for owner, name in ((store, "put"), (store, "copy"), (store.uploads, "start")):
+            setattr(owner, name, partial(getattr(owner, name), encryption=encryption))
+    yield Stores(*stores)
+    for store in stores:
+        store.close()
+
+
+@pytest.fixture(params=[folder_stores, encrypting_stores], ids=["folder", "encrypted"])
 async def stores(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stores]:
     make: Callable[[Path], Iterator[Stores]] = request.param
-    made = make(tmp_path / "objects")
+    made = make(tmp_path)
     both = next(made)
     await both.here.create_bucket("b", account="1", region="us-east-1")
     yield both

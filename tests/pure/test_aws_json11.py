@@ -172,7 +172,7 @@ def test_an_operation_that_only_sagemaker_has_is_told_so(name: str) -> None:
     with pytest.raises(ClientFault) as caught:
         json11.find_operation(SERVICE, f"SageMaker.{name}", ["ListModels"])
     assert caught.value.code == "UnknownOperationException"
-    assert caught.value.message == f"Moorage does not have the operation {name} of Amazon SageMaker."
+    assert caught.value.message == f"Moorage does not have the operation {name} of Amazon SageMaker Service."
 
 
 @pytest.mark.parametrize(

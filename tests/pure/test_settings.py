@@ -23,7 +23,7 @@ def test_every_setting_is_documented_and_nothing_else() -> None:
     assert documented().keys() == {name.upper() for name in NAMES}
 
 
-FOUND = {"data_dir", "environments_dir", "access_log", "tls_cert", "tls_key"}
+FOUND = {"data_dir", "environments_dir", "access_log", "kms_key_file", "tls_cert", "tls_key"}
 FOUND |= {"node_vcpus", "node_memory_mib", "node_gpus"}
 """Those whose default is found out, or is that there is none."""
 

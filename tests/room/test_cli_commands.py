@@ -128,6 +128,60 @@ def test_ls_follows_pages_and_speaks_json(api: Api) -> None:
     assert [(row["endpoint"], row["status"], len(row["variants"])) for row in rows] == [("wine", "InService", 2)] * 2
 
 
+_KMS: dict[str, Any] = {
+    "KeyId": "k-1",
+    "Arn": "arn:aws:kms:us-east-1:000000000000:key/k-1",
+    "KeyState": "Enabled",
+    "Description": "d",
+}
+_KMS |= {"CreationDate": 1.0, "KeyManager": "CUSTOMER"}
+
+
+def test_keys_of_kms_are_made_with_an_alias(api: Api) -> None:
+    api.will("TrentService.CreateKey", {"KeyMetadata": _KMS})
+    api.will("TrentService.CreateAlias", {})
+    made = moorage("kms", "create-key", "--description", "d", "--alias", "models")
+    assert made.output == f"k-1\nalias/models\n{_KMS['Arn']}\n"
+    assert api.asked == [
+        ("TrentService.CreateKey", {"Description": "d"}),
+        ("TrentService.CreateAlias", {"AliasName": "alias/models", "TargetKeyId": "k-1"}),
+    ]
+    row = json.loads(moorage("kms", "create-key", "--alias", "alias/models", "--output", "json").output)
+    assert (row["key_id"], row["aliases"], row["arn"]) == ("k-1", ["alias/models"], _KMS["Arn"])
+    api.will("TrentService.CreateAlias", Answer({"__type": "AlreadyExistsException", "message": "taken"}, 400))
+    failed = moorage("kms", "create-key", "--alias", "models")
+    assert (failed.exit_code, "The key k-1 is made, but not its alias." in failed.output) == (1, True)
+
+
+def test_keys_of_kms_are_listed_page_by_page(api: Api) -> None:
+    other = {**_KMS, "KeyId": "k-2", "KeyState": "PendingDeletion", "DeletionDate": 864_000.0, "CreationDate": 2.0}
+    aliases = [{"AliasName": "alias/a", "TargetKeyId": "k-1"}]
+    api.will("TrentService.ListAliases", {"Aliases": aliases, "Truncated": False})
+    api.will(
+        "TrentService.ListKeys",
+        {"Keys": [{"KeyId": "k-1"}], "Truncated": True, "NextMarker": "m"},
+        {"Keys": [{"KeyId": "k-2"}], "Truncated": False},
+    )
+    api.will("TrentService.DescribeKey", {"KeyMetadata": _KMS}, {"KeyMetadata": other})
+    lines = moorage("kms", "ls").output.splitlines()
+    assert lines[0].split() == ["KEY", "ALIASES", "STATE", "DESCRIPTION"]
+    assert lines[1].split() == ["k-1", "alias/a", "Enabled", "d"]
+    assert lines[2].split() == ["k-2", "PendingDeletion", "(1970-01-11)", "d"]
+
+
+def test_keys_of_kms_are_disabled_enabled_and_deleted_by_any_name(api: Api) -> None:
+    api.will("TrentService.DescribeKey", {"KeyMetadata": _KMS})
+    for operation in ("DisableKey", "EnableKey", "CancelKeyDeletion"):
+        api.will(f"TrentService.{operation}", {})
+    api.will("TrentService.ScheduleKeyDeletion", {"DeletionDate": 864_000.0})
+    assert "is disabled" in moorage("kms", "disable", "alias/a").output
+    assert "is enabled" in moorage("kms", "enable", "alias/a").output
+    assert "will be destroyed on 1970-01-11" in moorage("kms", "delete", "alias/a", "--days", "7").output
+    assert "stays" in moorage("kms", "delete", "alias/a", "--cancel").output
+    assert ("TrentService.ScheduleKeyDeletion", {"KeyId": _KMS["Arn"], "PendingWindowInDays": 7}) in api.asked
+    assert moorage("kms", "delete", "alias/a", "--days", "3").exit_code == 2
+
+
 def test_keys_are_made_listed_and_deleted(api: Api) -> None:
     made = {"access_key_id": "AKIANEW", "secret_access_key": "s", "account": "000000000000", "user_name": "bob"}
     api.will("POST /_moorage/keys", made)

@@ -6,12 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.support.capture import BUCKET, FailingStore, HandClock, make_store
+from tests.support.capture import BUCKET, FailingStore, HandClock, make_store, objects
 from tests.support.gateway import ACCOUNT
+from tests.support.objects import kept_bytes, ring_in
 
 from moorage.base.ids import SystemIds
 from moorage.gateway.capture.delivery import GIVE_UP_SECONDS, Delivery, delay_after
 from moorage.gateway.capture.spool import Spool, Target
+from moorage.kms.records import Home
 
 TARGET = Target(ACCOUNT, BUCKET, "data/key.jsonl")
 
@@ -24,7 +26,7 @@ async def store(tmp_path: Path) -> AsyncIterator[FailingStore]:
 
 
 def spool_in(folder: Path, limit: int = 10**9) -> Spool:
-    return Spool(folder / "spool", SystemIds(), limit)
+    return Spool(folder / "spool", SystemIds(), limit, ring_in(folder))
 
 
 def write(spool: Spool, target: Target, line: bytes = b"{}\n") -> Path:
@@ -110,3 +112,23 @@ async def test_a_file_that_has_gone_is_forgotten(tmp_path: Path, store: FailingS
     delivery.add(tmp_path / "gone.jsonl", TARGET)
     await delivery.finish()
     assert delivery.waiting == 0
+
+
+async def test_what_has_a_key_is_put_encrypted_with_it_and_waits_while_it_is_disabled(
+    tmp_path: Path, store: FailingStore
+) -> None:
+    ring, spool, clock = ring_in(tmp_path), spool_in(tmp_path), HandClock()
+    key = ring.create_key(Home(ACCOUNT, "us-east-1"))
+    delivery = Delivery(spool, store, clock)
+    target = replace(TARGET, region="us-east-1", kms_key=key.arn)
+    delivery.add(write(spool, target, b"a secret\n"), target)
+    ring.disable(key)
+    await delivery.finish()
+    assert (delivery.counts.failures, delivery.waiting) == (1, 1)
+    ring.enable(key)
+    await delivery.finish()
+    info = await store.head(BUCKET, TARGET.key)
+    assert info.encryption is not None
+    assert (info.encryption.key, delivery.waiting) == (key.arn, 0)
+    assert b"a secret" not in kept_bytes(tmp_path)
+    assert await objects(store) == {TARGET.key: b"a secret\n"}

@@ -25,9 +25,8 @@ from tests.support.gateway import (
     variant,
     world,
 )
+from tests.support.objects import store_in
 
-from moorage.base.clock import SystemClock
-from moorage.base.ids import SystemIds
 from moorage.objects.folder import FolderStore
 
 OK = answers(b"0.5", headers="Content-Type: text/csv; charset=utf-8\r\n")
@@ -35,7 +34,7 @@ OK = answers(b"0.5", headers="Content-Type: text/csv; charset=utf-8\r\n")
 
 @contextlib.asynccontextmanager
 async def bucket(made: World) -> AsyncIterator[FolderStore]:
-    store = FolderStore(made.settings.data_dir / "objects", SystemClock(), SystemIds())
+    store = store_in(made.settings.data_dir)
     await store.create_bucket(BUCKET, account=ACCOUNT, region="us-east-1")
     try:
         yield store

@@ -9,11 +9,12 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.objects import store_in
 
-from moorage.base.clock import SystemClock
-from moorage.base.ids import SystemIds
+from moorage.kms.faults import InvalidCiphertext
 from moorage.objects.database import UnusableStore
 from moorage.objects.folder import FolderStore
+from moorage.objects.store import Encryption
 
 MIB = 2**20
 
@@ -22,13 +23,17 @@ import asyncio, sys
 from pathlib import Path
 from moorage.base.clock import SystemClock
 from moorage.base.ids import SystemIds
+from moorage.kms.ring import KeyRing
+from moorage.kms.faults import InvalidCiphertext
 from moorage.objects.folder import FolderStore
+from moorage.objects.store import Encryption
 
 async def body(name):
     yield name.encode() * 20_000
 
 async def main():
-    store = FolderStore(Path(sys.argv[1]), SystemClock(), SystemIds())
+    clock, ids, folder = SystemClock(), SystemIds(), Path(sys.argv[1])
+    store = FolderStore(folder, clock, ids, KeyRing(folder.parent / "kms", clock, ids))
     for count in range(40):
         await store.put("b", f"k{count % 5}", body(sys.argv[2]))
         await store.sweep()
@@ -44,7 +49,7 @@ asyncio.run(main())
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[FolderStore]:
-    store = FolderStore(tmp_path / "objects", SystemClock(), SystemIds())
+    store = store_in(tmp_path)
     await store.create_bucket("b", account="1", region="us-east-1")
     yield store
     store.close()
@@ -92,7 +97,7 @@ async def test_a_sweep_spares_what_is_being_written(store: FolderStore, tmp_path
 
     putting = asyncio.create_task(store.put("b", "k", slow()))
     await half.wait()
-    other = FolderStore(tmp_path / "objects", SystemClock(), SystemIds())
+    other = store_in(tmp_path)
     assert await other.sweep() == 0
     other.close()
     go_on.set()
@@ -114,16 +119,50 @@ async def test_a_folder_of_a_newer_version_is_refused(store: FolderStore, tmp_pa
     with sqlite3.connect(tmp_path / "objects" / "index.db") as connection:
         connection.execute("PRAGMA user_version = 99")
     connection.close()
-    newer = FolderStore(tmp_path / "objects", SystemClock(), SystemIds())
+    newer = store_in(tmp_path)
     with pytest.raises(UnusableStore, match="version 99"):
         await newer.head("b", "k")
     newer.close()
 
 
+async def test_the_folder_of_an_older_version_goes_on(store: FolderStore, tmp_path: Path) -> None:
+    await store.put("b", "k", body(b"kept"))
+    store.close()
+    with sqlite3.connect(tmp_path / "objects" / "index.db") as connection:
+        for table in ("objects", "uploads"):
+            connection.execute(f"ALTER TABLE {table} DROP COLUMN encryption")
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    newer = store_in(tmp_path)
+    encryption = Encryption("arn:aws:kms:us-east-1:000000000001:alias/aws/s3")
+    await newer.put("b", "new", body(b"secret"), encryption=encryption)
+    read = []
+    for key in ("k", "new"):
+        reader = await newer.open("b", key)
+        read.append(b"".join([piece async for piece in reader.chunks()]))
+        await reader.close()
+    newer.close()
+    assert read == [b"kept", b"secret"]
+
+
+async def test_an_object_cannot_be_given_the_data_key_of_another(store: FolderStore, tmp_path: Path) -> None:
+    encryption = Encryption("arn:aws:kms:us-east-1:000000000001:alias/aws/s3")
+    for key in ("one", "two"):
+        await store.put("b", key, body(b"secret"), encryption=encryption)
+    with sqlite3.connect(tmp_path / "objects" / "index.db") as connection:
+        connection.execute(
+            "UPDATE objects SET (encryption, blob) = (SELECT encryption, blob FROM objects WHERE key = 'one') "
+            "WHERE key = 'two'"
+        )
+    connection.close()
+    with pytest.raises(InvalidCiphertext):
+        await store.open("b", "two")
+
+
 @pytest.fixture
 def crowded(tmp_path: Path, store: FolderStore) -> FolderStore:
     """Fill the index alone: the files of a hundred thousand objects say nothing about lists."""
-    row = "'blob', 1, 'etag', 0.0, '[\"a/b\",{},{}]', NULL"
+    row = "'blob', 1, 'etag', 0.0, '[\"a/b\",{},{}]', NULL, NULL"
     with sqlite3.connect(tmp_path / "objects" / "index.db") as connection:
         connection.execute(
             "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 99999) INSERT INTO objects "
@@ -181,7 +220,7 @@ def test_stores_are_closed_by_who_opens_them(tmp_path: Path) -> None:
         return (str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.exists())
 
     async def use() -> None:
-        store = FolderStore(tmp_path / "objects", SystemClock(), SystemIds())
+        store = store_in(tmp_path)
         await store.create_bucket("b", account="1", region="us-east-1")
         await store.put("b", "k", body(b"x"))
         store.close()

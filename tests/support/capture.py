@@ -14,6 +14,7 @@ from moorage.base.clock import SystemClock
 from moorage.base.ids import SystemIds
 from moorage.base.settings import Limits, Settings
 from moorage.gateway.capture.recorder import Recorder
+from moorage.kms.ring import KeyRing
 from moorage.objects.folder import FolderStore
 from moorage.objects.store import ObjectInfo, ObjectStore
 from moorage.routing.decide import Routing, make_routing
@@ -44,7 +45,7 @@ class FailingStore(FolderStore):
     """A folder store whose ``put`` fails the first time, the third, and so on, or is blocked."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder, SystemClock(), SystemIds())
+        super().__init__(folder, SystemClock(), SystemIds(), KeyRing(folder.parent / "kms", SystemClock(), SystemIds()))
         self.calls = 0
         self.fails_every_second = False
         self.unblocked = asyncio.Event()

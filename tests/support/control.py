@@ -11,9 +11,9 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
+from tests.support.objects import store_in
 
 from moorage.base.clock import SystemClock
-from moorage.base.ids import SystemIds
 from moorage.base.link import listen
 from moorage.base.settings import Settings
 from moorage.base.tasks import Tasks
@@ -105,7 +105,7 @@ async def _main(
         await asyncio.gather(_relay(reader, far_writer), _relay(far_reader, writer))
 
     plane.node = FakeNode(clock, tasks, script)
-    plane.objects = FolderStore(folder / "objects", clock, SystemIds())
+    plane.objects = store_in(folder, clock)
     agent = await listen(folder / "node.sock", plane.node.serve)
     control = tasks.start("control", serve(settings, stop))
     port = await asyncio.start_server(pipe, "127.0.0.1", 0)

@@ -48,6 +48,32 @@ CAROL = Credential(
 )
 """Of Alice's account; may use her own folder of the bucket ``shared``, and assume one role."""
 
+DORA = Credential(
+    "AKIADORA0000000000D",
+    "dora-secret",
+    "111111111111",
+    "dora",
+    (
+        json.dumps(
+            {
+                "Version": "2012-10-17",
+                "Statement": [
+                    {
+                        "Effect": "Allow",
+                        "Action": ["kms:Encrypt", "kms:Decrypt"],
+                        "Resource": "arn:aws:kms:*:111111111111:key/*",
+                        "Condition": {
+                            "StringEquals": {"kms:EncryptionContext:team": "red", "aws:ResourceTag/team": "one"}
+                        },
+                    },
+                    {"Effect": "Allow", "Action": "s3:*", "Resource": "*"},
+                ],
+            }
+        ),
+    ),
+)
+"""Of Alice's account; may do everything in S3, and with keys of one tag what has one encryption context."""
+
 _CHILD = """
 import socket, sys
 from pathlib import Path
@@ -110,7 +136,7 @@ class Neighbours:
         self.run_dir = folder / "run"
         for one in (self.data_dir, self.run_dir):
             one.mkdir(mode=0o700, exist_ok=True)
-        self.control = FakeControl(self.run_dir / "snapshots.sock", ALICE, BOB, CAROL)
+        self.control = FakeControl(self.run_dir / "snapshots.sock", ALICE, BOB, CAROL, DORA)
         self.start()
 
     def start(self) -> None:
@@ -148,6 +174,17 @@ class Neighbours:
             "sts",
             endpoint_url=self.url,
             region_name="us-east-1",
+            aws_access_key_id=key.access_key_id,
+            aws_secret_access_key=key.secret_access_key,
+            config=Config(**{"retries": {"total_max_attempts": 1}, **options}),
+        )
+
+    def kms(self, key: Credential = ALICE, *, region: str = "us-east-1", **options: Any) -> Any:
+        """Make a KMS client as a user does."""
+        return boto3.client(
+            "kms",
+            endpoint_url=self.url,
+            region_name=region,
             aws_access_key_id=key.access_key_id,
             aws_secret_access_key=key.secret_access_key,
             config=Config(**{"retries": {"total_max_attempts": 1}, **options}),

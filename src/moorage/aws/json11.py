@@ -49,7 +49,7 @@ def find_operation(service: Service, target: str | None, implemented: Collection
     if prefix != service.target_prefix or not dot or name not in service.all_operation_names:
         raise _unknown_operation(f"Unknown operation {target[:200]!a}.")
     if name not in implemented or name not in service.operations:
-        raise _unknown_operation(f"Moorage does not have the operation {name} of Amazon SageMaker.")
+        raise _unknown_operation(f"Moorage does not have the operation {name} of {service.full_name}.")
     return service.operations[name]
 
 

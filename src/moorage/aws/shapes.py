@@ -167,6 +167,7 @@ class Service:
         self.botocore_version: str = raw["botocore"]
         """Version of botocore whose model this is."""
         self.service_id: str = raw["metadata"]["serviceId"]
+        self.full_name: str = raw["metadata"]["serviceFullName"]
         self.target_prefix: str = raw["metadata"].get("targetPrefix", "")
         """What precedes the operation in ``X-Amz-Target``."""
         self.operations: Mapping[str, Operation] = {
@@ -211,6 +212,6 @@ _KINDS: Mapping[str, type[Shape]] = {
 
 @cache
 def load_service(name: str) -> Service:
-    """Read a service's model: ``sagemaker``, ``sagemaker-runtime`` or ``sts``."""
+    """Read a service's model, by the name that botocore has for it."""
     file = resources.files("moorage.aws") / "models" / f"{name}.json"
     return Service(name, orjson.loads(file.read_bytes()))

@@ -25,7 +25,7 @@ MOST_GATEWAYS = 64
 _PREFIX = "MOORAGE_"
 _SECRETS = ("metrics_token",)
 
-_PATHS = ("environments_dir", "access_log", "tls_cert", "tls_key")
+_PATHS = ("environments_dir", "access_log", "tls_cert", "tls_key", "kms_key_file")
 """Settings that are a path or None."""
 
 
@@ -165,6 +165,9 @@ class Settings:
 
     environments_dir: Path | None = None
     """Where the environments of built-in images are kept; None is the user's cache folder."""
+
+    kms_key_file: Path | None = None
+    """File with the key that all keys of the key ring are wrapped with; None: ``kms/master.key`` of the data folder."""
 
     event_webhook: str = ""
     """URL that events of endpoints are posted to; empty: none."""
@@ -319,6 +322,7 @@ _READERS: Mapping[str, Callable[[str], Any]] = {
     "account": _read_account,
     "region": _read_region,
     "access_log": _read_file,
+    "kms_key_file": _read_file,
     "metrics_token": _read_token,
     "capacity": _read_capacity,
     "node_vcpus": _read_amount,

@@ -8,6 +8,7 @@ import ssl
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -22,6 +23,7 @@ from moorage.cli.events import webhook_trouble
 from moorage.cli.present import size
 from moorage.cli.server import Server, data_dir_option, find_server, output_option
 from moorage.cli.up import make_settings
+from moorage.kms import cipher
 
 if TYPE_CHECKING:
     from moorage.engine.probe import Machine
@@ -63,6 +65,7 @@ def doctor(data_dir: Path | None, output: str) -> None:
         data_folder_check(settings.data_dir),
         disk_check(settings.data_dir),
         port_check(settings, server),
+        encryption_check(),
         *certificate_checks(server),
         *webhook_checks(server),
         *machine_checks(machine, server.description["engine"] if server else settings.engine),
@@ -108,6 +111,14 @@ def disk_check(folder: Path) -> Check:
             "disk", "limited", f"{size(free)} free", f"Make room: {size(_LEAST_DISK_BYTES)} is little already."
         )
     return Check("disk", "ok", f"{size(free)} free")
+
+
+def encryption_check() -> Check:
+    """Look whether data can be encrypted with keys of KMS."""
+    if not cipher.available():
+        advice = "For KmsKeyId, the KMS API and server-side encryption: pip install 'moorage[kms]'"
+        return Check("encryption", "limited", "the library cryptography is not installed", advice)
+    return Check("encryption", "ok", f"AES-256-GCM by cryptography {metadata.version('cryptography')}")
 
 
 def port_check(settings: Settings, server: Server | None) -> Check:

@@ -19,6 +19,7 @@ _COMMANDS = {
     "ps": "List Moorage's processes and instances, with their memory.",
     "keys": "Make, list and delete access keys.",
     "reservations": "Keep capacity for variants that name it.",
+    "kms": "Make and disable the keys that data is encrypted with.",
     "images": "Look after the environments of built-in images.",
     "doctor": "Say what works on this machine, and what to do about the rest.",
 }

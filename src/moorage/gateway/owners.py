@@ -20,7 +20,12 @@ class Owner(Enum):
     """It is signed for a service that Moorage does not have."""
 
 
-_BY_SERVICE = {"sagemaker": Owner.CONTROL, "s3": Owner.NEIGHBOURS, "sts": Owner.NEIGHBOURS}
+_BY_SERVICE = {
+    "sagemaker": Owner.CONTROL,
+    "kms": Owner.NEIGHBOURS,
+    "s3": Owner.NEIGHBOURS,
+    "sts": Owner.NEIGHBOURS,
+}
 
 
 def owner_of(head: RequestHead) -> Owner:

@@ -26,7 +26,7 @@ from moorage.gateway.shadow.mirror import Metered, Mirror
 from moorage.gateway.shared import Shared
 from moorage.gateway.snapshots import SnapshotLink, read_routing
 from moorage.gateway.upstream import Pool
-from moorage.objects.folder import FolderStore
+from moorage.objects.folder import open_store
 from moorage.objects.store import ObjectStore
 from moorage.telemetry.meters import Meters
 
@@ -60,7 +60,7 @@ async def serve(
 ) -> None:
     """Answer clients until told to stop; then finish what is in flight."""
     tasks, meters = Tasks(), Meters()
-    store = FolderStore(settings.data_dir / "objects", clock, SystemIds())
+    store = open_store(settings, clock, SystemIds())
     reports = Reports(meters, gateway=SystemIds().request_id(), name=str(os.getpid()))
     snapshots = SnapshotLink(
         settings.run_dir / "snapshots.sock",

@@ -22,6 +22,10 @@ _KNOWN = frozenset(
         "aws:userid",
         "aws:username",
         "aws:viaawsservice",
+        "kms:calleraccount",
+        "kms:encryptioncontextkeys",
+        "kms:requestalias",
+        "kms:viaservice",
         "s3:delimiter",
         "s3:max-keys",
         "s3:prefix",
@@ -41,8 +45,8 @@ _KNOWN = frozenset(
         "sts:rolesessionname",
     }
 )
-_FAMILIES = ("aws:requesttag/", "aws:resourcetag/", "sagemaker:resourcetag/")
-_OWN_SERVICES = frozenset({"aws", "s3", "sagemaker", "sts"})
+_FAMILIES = ("aws:requesttag/", "aws:resourcetag/", "kms:encryptioncontext:", "sagemaker:resourcetag/")
+_OWN_SERVICES = frozenset({"aws", "kms", "s3", "sagemaker", "sts"})
 
 
 def is_missing(key: str) -> bool:

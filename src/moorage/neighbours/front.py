@@ -1,6 +1,6 @@
 """Which neighbour a request is for: the one that it is signed for; S3 unless it says something else."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from moorage.aws.query import FORM
 from moorage.aws.sigv4 import HttpRequest, header_value, named_service
@@ -10,23 +10,23 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Front:
-    """The ASGI application of the neighbours process."""
+    """The ASGI application of the neighbours process: by the service's signing name, who answers."""
 
-    def __init__(self, s3: App, sts: App) -> None:
-        self._s3 = s3
-        self._sts = sts
+    def __init__(self, apps: Mapping[str, App]) -> None:
+        self._apps = apps
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Have one request answered."""
-        app = self._sts if is_for_sts(wire_request(scope)) else self._s3
+        service = service_of(wire_request(scope))
+        app = self._apps.get(service, self._apps["s3"])
         await app(scope, receive, send)
 
 
-def is_for_sts(wire: HttpRequest) -> bool:
-    """Say whether a request is for STS; one that is not signed at all is when it is a form sent to ``/``."""
+def service_of(wire: HttpRequest) -> str:
+    """Give the service that a request is signed for; one that is not signed at all is for STS when it is a form."""
     authorization = header_value(wire, "authorization")
     service = named_service(authorization, wire.query)
     if service is not None or authorization is not None:
-        return service == "sts"
+        return service or "s3"
     form = (header_value(wire, "content-type") or "").startswith(FORM)
-    return form and wire.method == "POST" and wire.path == "/"
+    return "sts" if form and wire.method == "POST" and wire.path == "/" else "s3"

@@ -26,7 +26,7 @@ class KeySource(Protocol):
         """The newest ones."""
 
 
-class KeyRing:
+class AccessKeys:
     """The keys, kept up to date. Until the control plane answers they are those that it last wrote to the disk."""
 
     def __init__(self, settings: Settings, clock: Clock) -> None:

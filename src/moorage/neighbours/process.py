@@ -10,11 +10,13 @@ from moorage.base.ids import SystemIds
 from moorage.base.process import run_process
 from moorage.base.settings import Settings
 from moorage.base.tasks import Tasks
+from moorage.kms.ring import open_ring
 from moorage.neighbours.front import Front
-from moorage.neighbours.keys import KeyRing
+from moorage.neighbours.keys import AccessKeys
+from moorage.neighbours.kms.app import kms_app
 from moorage.neighbours.s3.app import S3App
 from moorage.neighbours.sts.app import StsApp
-from moorage.objects.folder import FolderStore
+from moorage.objects.folder import FolderStore, open_store
 
 _FINISH_SECONDS = 10
 """For the requests in flight when the process is told to stop."""
@@ -38,9 +40,15 @@ async def serve(settings: Settings, listener: socket.socket, stop: asyncio.Event
     clock = SystemClock()
     ids = SystemIds()
     tasks = Tasks()
-    keys = KeyRing(settings, clock)
-    store = FolderStore(settings.data_dir / "objects", clock, ids)
-    app = Front(S3App(store, keys, clock, ids, region=settings.region), StsApp(keys, clock, ids))
+    keys = AccessKeys(settings, clock)
+    store, ring = open_store(settings, clock, ids), open_ring(settings, clock, ids)
+    app = Front(
+        {
+            "s3": S3App(store, ring, keys, clock, ids, region=settings.region),
+            "sts": StsApp(keys, clock, ids),
+            "kms": kms_app(ring, keys, clock, ids),
+        }
+    )
     try:
         await keys.load()
         tasks.start("follow snapshots", keys.follow())

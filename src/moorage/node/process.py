@@ -28,7 +28,7 @@ from moorage.node.engines import Engines
 from moorage.node.life import Life, Surroundings
 from moorage.node.preparation import Places, Preparation
 from moorage.node.reports import Reports
-from moorage.objects.folder import FolderStore
+from moorage.objects.folder import open_store
 from moorage.serving.isolation import adopt_orphans
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ async def _run(settings: Settings, clock: Clock, stop: asyncio.Event) -> None:
     cgroups = await asyncio.to_thread(_clean, settings, places)
     image_engine = _make_image_engine(settings, machine)
     engines = Engines(await _make_launcher(settings, machine, cgroups, clock), image_engine)
-    store = FolderStore(settings.data_dir / "objects", clock, SystemIds())
+    store = open_store(settings, clock, SystemIds())
     preparation = Preparation(
         Environments(settings.environments, clock, runner=_make_runner(settings, machine)),
         Artifacts(store, settings.data_dir / "models", settings.limits, clock),

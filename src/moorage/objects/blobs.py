@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from moorage.base.files import sync_folder
+from moorage.kms.frames import FrameSealer
 from moorage.objects.digests import make_digest
 
 _SWEEP_BATCH = 500
@@ -32,9 +33,9 @@ class BlobFolder:
         self._finished.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._unfinished.mkdir(mode=0o700, exist_ok=True)
 
-    def write(self, digests: Collection[str]) -> "BlobWriter":
-        """Begin a blob."""
-        return BlobWriter(self._unfinished, self._finished, digests)
+    def write(self, digests: Collection[str], data_key: bytes | None = None) -> "BlobWriter":
+        """Begin a blob, which is encrypted when there is a key."""
+        return BlobWriter(self._unfinished, self._finished, digests, data_key)
 
     def link(self, blob: str) -> "BlobLink":
         """Begin a second name for a blob's bytes; raises FileNotFoundError when it is gone."""
@@ -85,10 +86,12 @@ def _remove_unless(path: Path, wanted: Callable[[], bool]) -> bool:
 class BlobWriter:
     """A blob that is being written. ``close`` discards it unless ``kept`` was set after the row's commit."""
 
-    def __init__(self, unfinished: Path, finished: Path, digests: Collection[str]) -> None:
+    def __init__(self, unfinished: Path, finished: Path, digests: Collection[str], data_key: bytes | None) -> None:
         self._finished = finished
+        self._sealer = None if data_key is None else FrameSealer(data_key)
         self._digests = {name: make_digest(name) for name in digests}
         self.size = 0
+        """Of the content: encrypted, it takes a little more."""
         self.kept = False
         while True:
             self.name = secrets.token_hex(16)
@@ -104,10 +107,13 @@ class BlobWriter:
         for piece in pieces:
             for digest in self._digests.values():
                 digest.update(piece)
-            rest = memoryview(piece)
-            while rest:
-                rest = rest[os.write(self._descriptor, rest) :]
+            self._append(piece if self._sealer is None else self._sealer.feed(piece))
             self.size += len(piece)
+
+    def _append(self, content: bytes) -> None:
+        rest = memoryview(content)
+        while rest:
+            rest = rest[os.write(self._descriptor, rest) :]
 
     def digests(self) -> dict[str, bytes]:
         """Give the digests of all that was written."""
@@ -115,6 +121,8 @@ class BlobWriter:
 
     def finish(self) -> None:
         """Bring it to the disk under its final name."""
+        if self._sealer is not None:
+            self._append(self._sealer.finish())
         os.fsync(self._descriptor)
         self._path = self._path.rename(self._finished / self.name)
         sync_folder(self._finished)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_VERSION = 1
+_VERSION = 2
 
 _SCHEMA = """
 CREATE TABLE buckets (
@@ -20,12 +20,12 @@ CREATE TABLE buckets (
 ) WITHOUT ROWID;
 CREATE TABLE objects (
     bucket TEXT NOT NULL, key TEXT NOT NULL, blob TEXT NOT NULL, size INTEGER NOT NULL, etag TEXT NOT NULL,
-    modified_at REAL NOT NULL, description TEXT NOT NULL, checksum TEXT, PRIMARY KEY (bucket, key)
+    modified_at REAL NOT NULL, description TEXT NOT NULL, checksum TEXT, encryption TEXT, PRIMARY KEY (bucket, key)
 ) WITHOUT ROWID;
 CREATE INDEX objects_by_blob ON objects (blob);
 CREATE TABLE uploads (
     id TEXT PRIMARY KEY, bucket TEXT NOT NULL, key TEXT NOT NULL, started_at REAL NOT NULL,
-    description TEXT NOT NULL, algorithm TEXT, kind TEXT NOT NULL
+    description TEXT NOT NULL, algorithm TEXT, kind TEXT NOT NULL, encryption TEXT
 ) WITHOUT ROWID;
 CREATE INDEX uploads_by_key ON uploads (bucket, key, id);
 CREATE TABLE parts (
@@ -34,6 +34,11 @@ CREATE TABLE parts (
 ) WITHOUT ROWID;
 CREATE INDEX parts_by_blob ON parts (blob);
 """
+
+_UPGRADES = {
+    1: "ALTER TABLE objects ADD COLUMN encryption TEXT; ALTER TABLE uploads ADD COLUMN encryption TEXT;",
+}
+"""What brings the index of an older version to the next one."""
 
 _WAIT_SECONDS = 30.0
 
@@ -114,6 +119,9 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
     (version,) = connection.execute("PRAGMA user_version").fetchone()
+    while version in _UPGRADES:
+        connection.executescript(f"BEGIN; {_UPGRADES[version]} PRAGMA user_version = {version + 1}; COMMIT;")
+        version += 1
     if version not in (0, _VERSION):
         raise UnusableStore(
             f"{path} has version {version}; this Moorage knows version {_VERSION}. Use the Moorage that wrote it."

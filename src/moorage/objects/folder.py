@@ -16,10 +16,13 @@ from sqlite3 import Connection
 
 from moorage.base.clock import Clock
 from moorage.base.ids import Ids
+from moorage.base.settings import Settings
+from moorage.kms.ring import KeyRing, open_ring
 from moorage.objects import listing, rows
 from moorage.objects.blobs import BlobLink
 from moorage.objects.folder_uploads import FolderUploads
-from moorage.objects.reader import FileReader
+from moorage.objects.reader import BlobBytes, FileReader
+from moorage.objects.sealing import Sealing, etag_of, way_of
 from moorage.objects.store import (
     ALWAYS,
     PLAIN,
@@ -28,6 +31,7 @@ from moorage.objects.store import (
     Checksum,
     Condition,
     Description,
+    Encryption,
     ObjectInfo,
     Page,
     SourceCheck,
@@ -43,10 +47,12 @@ _OVERTAKEN_TIMES = 100
 class FolderStore:
     """Buckets and objects in a folder, made when first used."""
 
-    def __init__(self, folder: Path, clock: Clock, ids: Ids) -> None:
+    def __init__(self, folder: Path, clock: Clock, ids: Ids, ring: KeyRing) -> None:
+        """``ring`` has the keys of what is encrypted; it is asked for nothing else."""
         self._clock = clock
         self._workshop = Workshop(folder)
-        self._uploads = FolderUploads(self._workshop, clock, ids)
+        self._sealing = Sealing(ring)
+        self._uploads = FolderUploads(self._workshop, self._sealing, clock, ids)
 
     @property
     def uploads(self) -> FolderUploads:
@@ -95,11 +101,13 @@ class FolderStore:
         check: BodyCheck = accept,
         checksum: str | None = None,
         condition: Condition = ALWAYS,
+        encryption: Encryption | None = None,
     ) -> ObjectInfo:
         """Keep an object, in place of what the key had; see ObjectStore."""
         await self.bucket(bucket)  # before a gigabyte is read for nothing
+        kept, data_key = await self._begin(encryption, bucket, key)
         wanted = {"md5", *digests} | ({checksum} if checksum else set())
-        blob = await self._workshop.receive(body, wanted)
+        blob = await self._workshop.receive(body, wanted, data_key)
         try:
             values = blob.digests()
             check(values)
@@ -107,10 +115,11 @@ class FolderStore:
                 bucket=bucket,
                 key=key,
                 size=blob.size,
-                etag=values["md5"].hex(),
+                etag=etag_of(values["md5"], kept),
                 modified_at=self._clock.now(),
                 description=description,
                 checksum=Checksum(checksum, base64.b64encode(values[checksum]).decode()) if checksum else None,
+                encryption=kept,
             )
             await self._workshop.keep(blob, lambda connection: rows.put_object(connection, made, blob.name, condition))
         finally:
@@ -123,15 +132,24 @@ class FolderStore:
         return info
 
     async def open(self, bucket: str, key: str) -> FileReader:
-        """Open an object for reading; raises NoSuchBucket, NoSuchKey."""
+        """Open an object for reading; raises NoSuchBucket, NoSuchKey, KeyUnusable."""
         for _ in range(_OVERTAKEN_TIMES):
             info, blob = await self._find(bucket, key)
             try:
                 descriptor = await self._workshop.work(partial(self._workshop.blobs.open, blob), os.close)
             except FileNotFoundError:
                 continue
-            return FileReader(info, descriptor, self._workshop)
+            try:
+                content = await self._workshop.work(partial(self._content, info, descriptor))
+            except BaseException:
+                await self._workshop.work(partial(os.close, descriptor))
+                raise
+            return FileReader(info, descriptor, content, self._workshop)
         raise _lost(bucket, key)
+
+    def _content(self, info: ObjectInfo, descriptor: int) -> BlobBytes:
+        data_key = self._sealing.data_key(info.encryption, info.bucket, info.key) if info.encryption else None
+        return BlobBytes(descriptor, info.size, data_key)
 
     async def delete(self, bucket: str, key: str, *, condition: Condition = ALWAYS) -> None:
         """Remove an object; one that is not there is no fault. Raises NoSuchBucket, PreconditionFailed."""
@@ -146,17 +164,26 @@ class FolderStore:
         *,
         check_source: SourceCheck = accept_source,
         condition: Condition = ALWAYS,
+        encryption: Encryption | None = None,
     ) -> ObjectInfo:
-        """Give an object a second key; its bytes are shared, for blobs never change. See ObjectStore."""
+        """Give an object a second key; its bytes are shared, for blobs never change. See ObjectStore.
+
+        Encrypted bytes are shared too: their data key is sealed a second time. Only when the two objects are not
+        encrypted in the same way, the bytes are written anew.
+        """
         for _ in range(_OVERTAKEN_TIMES):
             info, blob = await self._find(*source)
             check_source(info)
+            if way_of(info.encryption) is not way_of(encryption):
+                return await self._rewrite(source, bucket, key, description, check_source, condition, encryption)
+            kept = await self._workshop.work(partial(self._again, info, encryption, bucket, key))
             made = replace(
                 info,
                 bucket=bucket,
                 key=key,
                 modified_at=self._clock.now(),
                 description=description or info.description,
+                encryption=kept,
             )
             try:
                 link = await self._workshop.work(partial(self._workshop.blobs.link, blob), BlobLink.close)
@@ -177,6 +204,47 @@ class FolderStore:
 
         return await self._workshop.read(ask)
 
+    async def _rewrite(  # noqa: PLR0913, PLR0917 - what copy is given
+        self,
+        source: tuple[str, str],
+        bucket: str,
+        key: str,
+        description: Description | None,
+        check_source: SourceCheck,
+        condition: Condition,
+        encryption: Encryption | None,
+    ) -> ObjectInfo:
+        reader = await self.open(*source)
+        try:
+            info = reader.info
+            check_source(info)
+            return await self.put(
+                bucket,
+                key,
+                reader.chunks(),
+                description or info.description,
+                checksum=info.checksum.algorithm if info.checksum else None,
+                condition=condition,
+                encryption=encryption,
+            )
+        finally:
+            await reader.close()
+
+    async def _begin(
+        self, encryption: Encryption | None, bucket: str, key: str
+    ) -> tuple[Encryption | None, bytes | None]:
+        """Give what is to be kept of an encryption, and the data key; raises KeyUnusable."""
+        if encryption is None:
+            return None, None
+        return await self._workshop.work(partial(self._sealing.begin, encryption, bucket, key))
+
+    def _again(self, source: ObjectInfo, encryption: Encryption | None, bucket: str, key: str) -> Encryption | None:
+        """Give what is to be kept of the encryption of a copy whose bytes are those of its source."""
+        if source.encryption is None or encryption is None:
+            return None
+        data_key = self._sealing.data_key(source.encryption, source.bucket, source.key)
+        return self._sealing.again(data_key, encryption, bucket, key)
+
     async def _find(self, bucket: str, key: str) -> tuple[ObjectInfo, str]:
         return await self._workshop.read(lambda connection: rows.find_object(connection, bucket, key))
 
@@ -189,3 +257,8 @@ class FolderStore:
 
 def _lost(bucket: str, key: str) -> OSError:
     return OSError(f"the bytes of {key!r} in bucket {bucket!r} are missing from the store's folder")
+
+
+def open_store(settings: Settings, clock: Clock, ids: Ids) -> FolderStore:
+    """Give the object store of an installation."""
+    return FolderStore(settings.data_dir / "objects", clock, ids, open_ring(settings, clock, ids))

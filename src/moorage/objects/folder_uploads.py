@@ -2,7 +2,8 @@
 
 import base64
 import os
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from functools import partial
 from sqlite3 import Connection
 
 from moorage.base.clock import Clock
@@ -11,12 +12,15 @@ from moorage.objects import rows, upload_rows
 from moorage.objects.blobs import BlobFolder, BlobWriter
 from moorage.objects.digests import digest_of
 from moorage.objects.faults import BadDigest, NoSuchUpload
+from moorage.objects.reader import read_pieces
+from moorage.objects.sealing import Sealing, etag_of
 from moorage.objects.store import (
     ALWAYS,
     BodyCheck,
     Checksum,
     Condition,
     Description,
+    Encryption,
     NamedPart,
     ObjectInfo,
     Part,
@@ -24,18 +28,19 @@ from moorage.objects.store import (
     accept,
 )
 from moorage.objects.upload_rows import KeptPart
-from moorage.objects.workshop import PIECE_BYTES, Workshop
+from moorage.objects.workshop import Workshop
 
 
 class FolderUploads:
     """Multipart uploads in a folder store."""
 
-    def __init__(self, workshop: Workshop, clock: Clock, ids: Ids) -> None:
+    def __init__(self, workshop: Workshop, sealing: Sealing, clock: Clock, ids: Ids) -> None:
         self._workshop = workshop
+        self._sealing = sealing
         self._clock = clock
         self._ids = ids
 
-    async def start(
+    async def start(  # noqa: PLR0913 - an object to be, and what is said of it
         self,
         bucket: str,
         key: str,
@@ -43,9 +48,13 @@ class FolderUploads:
         *,
         algorithm: str | None = None,
         kind: str = "COMPOSITE",
+        encryption: Encryption | None = None,
     ) -> Upload:
-        """Begin one; raises NoSuchBucket."""
-        upload = Upload(self._ids.request_id(), bucket, key, self._clock.now(), description, algorithm, kind)
+        """Begin one; raises NoSuchBucket, KeyUnusable."""
+        if encryption is not None:
+            encryption, _ = await self._workshop.work(partial(self._sealing.begin, encryption, bucket, key))
+        now = self._clock.now()
+        upload = Upload(self._ids.request_id(), bucket, key, now, description, algorithm, kind, encryption)
 
         def change(connection: Connection) -> Sequence[str]:
             upload_rows.start_upload(connection, upload)
@@ -67,17 +76,17 @@ class FolderUploads:
         digests: Collection[str] = (),
         check: BodyCheck = accept,
     ) -> Part:
-        """Keep a part, in place of one of the same number; raises NoSuchUpload."""
+        """Keep a part, in place of one of the same number; raises NoSuchUpload, KeyUnusable."""
         algorithm = upload.algorithm
         wanted = {"md5", *digests} | ({algorithm} if algorithm else set())
-        blob = await self._workshop.receive(body, wanted)
+        blob = await self._workshop.receive(body, wanted, await self._data_key(upload))
         try:
             values = blob.digests()
             check(values)
             part = Part(
                 number=number,
                 size=blob.size,
-                etag=values["md5"].hex(),
+                etag=etag_of(values["md5"], upload.encryption),
                 modified_at=self._clock.now(),
                 checksum=_full(algorithm, values[algorithm]) if algorithm else None,
             )
@@ -96,9 +105,10 @@ class FolderUploads:
         there = await self._kept(upload, after=0, limit=-1)
         chosen = upload_rows.choose_parts(upload, there, parts)
         whole = upload.algorithm if upload.kind == "FULL_OBJECT" else None
-        blob = await self._workshop.begin([whole] if whole else [])
+        data_key = await self._data_key(upload)
+        blob = await self._workshop.begin([whole] if whole else [], data_key)
         try:
-            await self._workshop.work(lambda: _join(self._workshop.blobs, upload, chosen, blob))
+            await self._workshop.work(lambda: _join(self._workshop.blobs, upload, chosen, data_key, blob))
             made = ObjectInfo(
                 bucket=upload.bucket,
                 key=upload.key,
@@ -107,6 +117,7 @@ class FolderUploads:
                 modified_at=self._clock.now(),
                 description=upload.description,
                 checksum=_full(whole, blob.digests()[whole]) if whole else composite_checksum(upload, chosen),
+                encryption=upload.encryption,
             )
             if checksum is not None and (made.checksum is None or made.checksum.value != checksum):
                 raise BadDigest(upload.algorithm or "checksum")
@@ -114,6 +125,13 @@ class FolderUploads:
         finally:
             await self._workshop.work(blob.close)
         return made
+
+    async def _data_key(self, upload: Upload) -> bytes | None:
+        """Open the key of an upload's parts; None: they are not encrypted. Raises KeyUnusable."""
+        encryption = upload.encryption
+        if encryption is None:
+            return None
+        return await self._workshop.work(partial(self._sealing.data_key, encryption, upload.bucket, upload.key))
 
     async def abort(self, upload: Upload) -> None:
         """Forget it and its parts."""
@@ -169,18 +187,15 @@ def _completion(
     return change
 
 
-def _join(blobs: BlobFolder, upload: Upload, parts: Sequence[KeptPart], into: BlobWriter) -> None:
+def _join(
+    blobs: BlobFolder, upload: Upload, parts: Sequence[KeptPart], data_key: bytes | None, into: BlobWriter
+) -> None:
     for kept in parts:
         try:
             descriptor = blobs.open(kept.blob)
         except FileNotFoundError as fault:
             raise NoSuchUpload(upload.upload_id) from fault  # aborted or completed meanwhile
         try:
-            into.write(_pieces(descriptor))
+            into.write(read_pieces(descriptor, kept.part.size, data_key))
         finally:
             os.close(descriptor)
-
-
-def _pieces(descriptor: int) -> Iterator[bytes]:
-    while piece := os.read(descriptor, PIECE_BYTES):
-        yield piece

@@ -3,16 +3,18 @@
 All take a connection; those that write are called within a transaction.
 """
 
+import base64
 from collections.abc import Collection, Sequence
+from dataclasses import asdict
 from sqlite3 import Connection
 from typing import Any
 
 import orjson
 
 from moorage.objects.faults import BucketExists, BucketNotEmpty, NoSuchBucket, NoSuchKey, PreconditionFailed
-from moorage.objects.store import Bucket, Checksum, Condition, Description, ObjectInfo
+from moorage.objects.store import Bucket, Checksum, Condition, Description, Encryption, ObjectInfo
 
-OBJECT = "key, blob, size, etag, modified_at, description, checksum"
+OBJECT = "key, blob, size, etag, modified_at, description, checksum, encryption"
 
 
 def pack_description(description: Description) -> str:
@@ -37,10 +39,34 @@ def unpack_checksum(text: str | None) -> Checksum | None:
     return Checksum(*orjson.loads(text)) if text else None
 
 
+def pack_encryption(encryption: Encryption | None) -> str | None:
+    """Give the JSON of an encryption."""
+    if encryption is None:
+        return None
+    return orjson.dumps({**asdict(encryption), "sealed": base64.b64encode(encryption.sealed).decode()}).decode()
+
+
+def unpack_encryption(text: str | None) -> Encryption | None:
+    """Read the JSON of an encryption."""
+    if not text:
+        return None
+    values = orjson.loads(text)
+    return Encryption(**{**values, "sealed": base64.b64decode(values["sealed"])})
+
+
 def unpack_object(bucket: str, row: Sequence[Any]) -> ObjectInfo:
     """Read the columns of OBJECT."""
-    key, _, size, etag, modified_at, description, checksum = row
-    return ObjectInfo(bucket, key, size, etag, modified_at, unpack_description(description), unpack_checksum(checksum))
+    key, _, size, etag, modified_at, description, checksum, encryption = row
+    return ObjectInfo(
+        bucket,
+        key,
+        size,
+        etag,
+        modified_at,
+        unpack_description(description),
+        unpack_checksum(checksum),
+        unpack_encryption(encryption),
+    )
 
 
 def create_bucket(connection: Connection, bucket: Bucket) -> None:
@@ -98,7 +124,7 @@ def put_object(connection: Connection, made: ObjectInfo, blob: str, condition: C
     find_bucket(connection, made.bucket)
     replaced = _present(connection, made.bucket, made.key, condition)
     connection.execute(
-        "INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             made.bucket,
             made.key,
@@ -108,6 +134,7 @@ def put_object(connection: Connection, made: ObjectInfo, blob: str, condition: C
             made.modified_at,
             pack_description(made.description),
             pack_checksum(made.checksum),
+            pack_encryption(made.encryption),
         ],
     )
     return replaced

@@ -58,6 +58,22 @@ class Checksum:
 
 
 @dataclass(frozen=True, slots=True)
+class Encryption:
+    """How an object is encrypted where it is kept."""
+
+    key: str
+    """ARN of a key of the key ring, or of its alias; of an object that is there that of the key."""
+    by_kms: bool = True
+    """The caller has chosen to use KMS (``aws:kms``); otherwise the key is the store's own (``AES256``)."""
+    context: Mapping[str, str] = field(default_factory=dict)
+    """What the writer wants to have authenticated besides the object's name."""
+    bucket_key: bool = False
+    """S3 would ask KMS less often (S3 Bucket Keys). Kept because it is told to who reads."""
+    sealed: bytes = field(default=b"", repr=False)
+    """The object's data key, sealed with the key; empty: the object is not there yet."""
+
+
+@dataclass(frozen=True, slots=True)
 class ObjectInfo:
     """An object without its bytes."""
 
@@ -70,6 +86,8 @@ class ObjectInfo:
     """Seconds since the epoch."""
     description: Description
     checksum: Checksum | None
+    encryption: Encryption | None = None
+    """None: it is kept as it came."""
 
 
 SourceCheck = Callable[[ObjectInfo], None]
@@ -128,6 +146,8 @@ class Upload:
     """Checksum algorithm of its parts; None when the client named none."""
     kind: str
     """COMPOSITE or FULL_OBJECT."""
+    encryption: Encryption | None = None
+    """Of its parts and of the object that is made of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +173,7 @@ class NamedPart:
 class Uploads(Protocol):
     """Multipart uploads of a store."""
 
-    async def start(
+    async def start(  # noqa: PLR0913 - an object to be, and what is said of it
         self,
         bucket: str,
         key: str,
@@ -161,8 +181,9 @@ class Uploads(Protocol):
         *,
         algorithm: str | None = None,
         kind: str = "COMPOSITE",
+        encryption: Encryption | None = None,
     ) -> Upload:
-        """Begin one; raises NoSuchBucket."""
+        """Begin one; raises NoSuchBucket, KeyUnusable."""
 
     async def find(self, bucket: str, key: str, upload_id: str) -> Upload:
         """Give one; raises NoSuchUpload."""
@@ -176,14 +197,14 @@ class Uploads(Protocol):
         digests: Collection[str] = (),
         check: BodyCheck = accept,
     ) -> Part:
-        """Keep a part, in place of one of the same number; raises NoSuchUpload."""
+        """Keep a part, in place of one of the same number; raises NoSuchUpload, KeyUnusable."""
 
     async def complete(
         self, upload: Upload, parts: Sequence[NamedPart], *, checksum: str | None = None, condition: Condition = ALWAYS
     ) -> ObjectInfo:
         """Make the object of the parts; ``checksum`` is what its checksum must be.
 
-        Raises NoSuchUpload, InvalidPart, InvalidPartOrder, EntityTooSmall, BadDigest, PreconditionFailed.
+        Raises NoSuchUpload, InvalidPart, InvalidPartOrder, EntityTooSmall, BadDigest, PreconditionFailed, KeyUnusable.
         """
 
     async def abort(self, upload: Upload) -> None:
@@ -228,19 +249,21 @@ class ObjectStore(Protocol):
         check: BodyCheck = accept,
         checksum: str | None = None,
         condition: Condition = ALWAYS,
+        encryption: Encryption | None = None,
     ) -> ObjectInfo:
         """Keep an object, in place of what the key had.
 
         ``check`` is given the md5 and the further ``digests`` asked for. ``checksum`` names the digest that is kept
-        with the object. Raises NoSuchBucket, PreconditionFailed, and what ``body`` and ``check`` raise; nothing
-        has changed then.
+        with the object. With an ``encryption`` it is written to the disk encrypted, and its ETag, when KMS was chosen,
+        is no digest. Raises NoSuchBucket, PreconditionFailed, KeyUnusable, and what ``body`` and ``check`` raise;
+        nothing has changed then.
         """
 
     async def head(self, bucket: str, key: str) -> ObjectInfo:
         """Give an object without its bytes; raises NoSuchBucket, NoSuchKey."""
 
     async def open(self, bucket: str, key: str) -> ObjectReader:
-        """Open an object for reading; raises NoSuchBucket, NoSuchKey."""
+        """Open an object for reading; raises NoSuchBucket, NoSuchKey, KeyUnusable."""
 
     async def delete(self, bucket: str, key: str, *, condition: Condition = ALWAYS) -> None:
         """Remove an object; one that is not there is no fault. Raises NoSuchBucket, PreconditionFailed."""
@@ -254,10 +277,12 @@ class ObjectStore(Protocol):
         *,
         check_source: SourceCheck = accept_source,
         condition: Condition = ALWAYS,
+        encryption: Encryption | None = None,
     ) -> ObjectInfo:
         """Give the object at a bucket and key a second key, with its description unless another is given.
 
-        Raises NoSuchBucket, NoSuchKey, PreconditionFailed, and what ``check_source`` raises.
+        The copy is encrypted as ``encryption`` says, whatever its source is. Raises NoSuchBucket, NoSuchKey,
+        PreconditionFailed, KeyUnusable, and what ``check_source`` raises.
         """
 
     async def list(

@@ -13,8 +13,10 @@ from moorage.objects.rows import (
     find_bucket,
     pack_checksum,
     pack_description,
+    pack_encryption,
     unpack_checksum,
     unpack_description,
+    unpack_encryption,
 )
 from moorage.objects.store import NamedPart, Part, Upload
 
@@ -22,7 +24,7 @@ LEAST_PART_BYTES = 5 * 2**20
 """Smallest part that is not the last (S3's limit)."""
 
 _PART = "number, size, etag, modified_at, checksum, blob"
-_UPLOAD = "id, bucket, key, started_at, description, algorithm, kind"
+_UPLOAD = "id, bucket, key, started_at, description, algorithm, kind, encryption"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ def start_upload(connection: sqlite3.Connection, upload: Upload) -> None:
     """Record an upload; raises NoSuchBucket."""
     find_bucket(connection, upload.bucket)
     connection.execute(
-        "INSERT INTO uploads VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO uploads VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         [
             upload.upload_id,
             upload.bucket,
@@ -46,6 +48,7 @@ def start_upload(connection: sqlite3.Connection, upload: Upload) -> None:
             pack_description(upload.description),
             upload.algorithm,
             upload.kind,
+            pack_encryption(upload.encryption),
         ],
     )
 
@@ -144,5 +147,14 @@ def _checksum_agrees(part: Part, wanted: NamedPart) -> bool:
 
 
 def _unpack_upload(row: Sequence[str]) -> Upload:
-    upload_id, bucket, key, started_at, description, algorithm, kind = row
-    return Upload(upload_id, bucket, key, float(started_at), unpack_description(description), algorithm, kind)
+    upload_id, bucket, key, started_at, description, algorithm, kind, encryption = row
+    return Upload(
+        upload_id,
+        bucket,
+        key,
+        float(started_at),
+        unpack_description(description),
+        algorithm,
+        kind,
+        unpack_encryption(encryption),
+    )

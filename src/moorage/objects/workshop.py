@@ -54,9 +54,11 @@ class Workshop:
 
         await _in_thread(self._index_threads, act)
 
-    async def receive(self, body: AsyncIterator[bytes], digests: Collection[str]) -> BlobWriter:
+    async def receive(
+        self, body: AsyncIterator[bytes], digests: Collection[str], data_key: bytes | None = None
+    ) -> BlobWriter:
         """Write a body into a new blob, which the caller must close."""
-        blob = await self.begin(digests)
+        blob = await self.begin(digests, data_key)
         try:
             pending: list[bytes] = []
             gathered = 0
@@ -72,9 +74,9 @@ class Workshop:
             raise
         return blob
 
-    async def begin(self, digests: Collection[str]) -> BlobWriter:
-        """Begin a blob, which the caller must close."""
-        return await self.work(lambda: self.blobs.write(digests), BlobWriter.close)
+    async def begin(self, digests: Collection[str], data_key: bytes | None = None) -> BlobWriter:
+        """Begin a blob, which the caller must close; with a data key it is encrypted."""
+        return await self.work(lambda: self.blobs.write(digests, data_key), BlobWriter.close)
 
     async def keep(self, blob: BlobWriter | BlobLink, change: Callable[[Connection], Sequence[str]]) -> None:
         """Bring a blob to the disk and commit the row that names it, in this order."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from moorage.base.ids import Ids
 from moorage.base.settings import Limits
-from moorage.gateway.capture.spool import Spool, SpoolFile, Target
+from moorage.gateway.capture.spool import Spool, SpoolFile, Target, UnusableTarget
 from moorage.objects.faults import UnusableUri
 from moorage.objects.store import parse_s3_uri
 from moorage.routing.snapshot import Capture, Endpoint
@@ -79,7 +79,7 @@ class FileCounts:
     dropped_disk: int = 0
     """The disk refused."""
     dropped_destination: int = 0
-    """The configuration's destination is not of the form ``s3://bucket/prefix``."""
+    """The configuration's destination is not of the form ``s3://bucket/prefix``, or its key cannot be used."""
 
 
 @dataclass(eq=False, slots=True)
@@ -120,7 +120,7 @@ class CaptureFiles:
             return
         try:
             key, opened = self._find(captured, now)
-        except UnusableUri:
+        except (UnusableUri, UnusableTarget):
             counts.dropped_destination += 1
             return
         except OSError as fault:
@@ -182,7 +182,8 @@ class CaptureFiles:
         capture = captured.capture
         bucket, prefix = parse_s3_uri(capture.destination)
         name = object_key(prefix, captured.endpoint.name, captured.variant, captured.at, self._ids.request_id())
-        file = self._spool.create(Target(captured.endpoint.account, bucket, name), now)
+        endpoint = captured.endpoint
+        file = self._spool.create(Target(endpoint.account, bucket, name, endpoint.region, capture.kms_key), now)
         opened = self._open[key] = _Open(file, Encodings(capture.csv_types, capture.json_types))
         return opened
 

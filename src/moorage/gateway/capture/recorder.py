@@ -23,6 +23,7 @@ from moorage.base.tasks import Tasks
 from moorage.gateway.capture.delivery import Delivery
 from moorage.gateway.capture.files import Captured, CaptureFiles
 from moorage.gateway.capture.spool import Spool, Target
+from moorage.kms.ring import open_ring
 from moorage.objects.store import ObjectStore
 from moorage.routing.decide import Routing
 from moorage.routing.snapshot import Capture, Endpoint
@@ -87,7 +88,8 @@ class Recorder:
         self._writer: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._delivering: asyncio.Task[None] | None = None
-        self._spool = Spool(settings.data_dir / "spool" / "capture", ids, limits.capture_spool_bytes)
+        ring = open_ring(settings, clock, ids)
+        self._spool = Spool(settings.data_dir / "spool" / "capture", ids, limits.capture_spool_bytes, ring)
         self._files = CaptureFiles(self._spool, event_ids, limits, self._finished)
         self._delivery = Delivery(self._spool, store, clock)
         self._measured_at: float | None = None

@@ -1,0 +1,161 @@
+"""A neighbour that speaks JSON 1.1: the life of a request, in order.
+
+What cannot be read is refused before anybody asks who sent the request, and what the model says of its members is
+checked before what the model does not say, as in the control plane (``control.pipeline``).
+"""
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from moorage.aws import json11, validate
+from moorage.aws.errors import ClientFault, OurFault, ServiceError
+from moorage.aws.response import Response
+from moorage.aws.shapes import load_service
+from moorage.aws.sigv4 import HttpRequest, header_value
+from moorage.base.clock import Clock
+from moorage.base.ids import Ids
+from moorage.iam.authenticate import AuthenticationFailed, Caller, Keys, as_json_error, identify
+from moorage.iam.context import SECURE_HEADER, SOURCE_IP_HEADER, make_context
+from moorage.iam.evaluate import Access, permissions_of
+from moorage.iam.patterns import Context
+from moorage.neighbours.keys import KeySource
+from moorage.neighbours.web import (
+    Answer,
+    Body,
+    ClientGone,
+    ClientTooSlow,
+    Receive,
+    Scope,
+    Send,
+    send_answer,
+    wire_request,
+)
+
+_SKEW_SECONDS = 300.0
+
+log = logging.getLogger(__name__)
+
+Members = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One authenticated request."""
+
+    caller: Caller
+    now: float
+    source_ip: str | None
+    secure: bool
+
+    @property
+    def account(self) -> str:
+        """The account that the call belongs to."""
+        return self.caller.account
+
+    @property
+    def region(self) -> str:
+        """The region that it is signed for."""
+        return self.caller.region
+
+    def require(self, action: str, resource: str, more: Context | None = None) -> None:
+        """Refuse what the caller's policies do not allow; ``more`` is what the operation adds to the context."""
+        permissions = permissions_of(self.caller.credential)
+        if permissions.unlimited:
+            return
+        context = make_context(self.caller, now=self.now, source_ip=self.source_ip, secure=self.secure, more=more)
+        access = Access(action, resource, context)
+        if (denial := permissions.refuse(access)) is not None:
+            raise ClientFault("AccessDeniedException", denial.text(self.caller.credential.user_arn, access))
+
+
+Perform = Callable[[Call, Members], Awaitable[dict[str, Any]]]
+
+
+class JsonApp:
+    """An ASGI application that answers as a service of AWS does that speaks JSON 1.1."""
+
+    def __init__(  # noqa: PLR0913 - what a service consists of
+        self,
+        service: str,
+        operations: Mapping[str, Perform],
+        keys: KeySource,
+        clock: Clock,
+        ids: Ids,
+        *,
+        violation_code: str,
+        longest_body_bytes: int,
+    ) -> None:
+        """``service`` is botocore's name of it, and the one that requests are signed for.
+
+        ``violation_code`` is what the service calls a request that breaks a constraint of its model.
+        """
+        self._service = service
+        self._operations = operations
+        self._keys = keys
+        self._clock = clock
+        self._ids = ids
+        self._violation_code = violation_code
+        self._longest_body_bytes = longest_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        wire, request_id = wire_request(scope), self._ids.request_id()
+        try:
+            response = await self._answer(wire, await self._read(Body(receive)), request_id)
+            headers = tuple((name, value) for name, value in response.headers)
+            await send_answer(Answer(response.status, headers, response.body), receive, send)
+        except (ClientGone, ClientTooSlow, OSError) as fault:
+            log.debug("request %s was given up: %s", request_id, fault)
+
+    async def _read(self, body: Body) -> bytes | None:
+        """Read the body; None when it is too large."""
+        read = bytearray()
+        async for piece in body.pieces():
+            read += piece
+            if len(read) > self._longest_body_bytes:
+                return None
+        return bytes(read)
+
+    async def _answer(self, wire: HttpRequest, body: bytes | None, request_id: str) -> Response:
+        try:
+            return await self._perform(wire, body, request_id)
+        except ServiceError as fault:
+            return json11.error_response(fault, request_id)
+        except Exception:
+            log.exception("request %s failed", request_id)
+            ours = OurFault("InternalFailure", f"The request failed inside Moorage; its log has it as {request_id}.")
+            return json11.error_response(ours, request_id)
+
+    async def _perform(self, wire: HttpRequest, body: bytes | None, request_id: str) -> Response:
+        if wire.method != "POST" or wire.path != "/":
+            raise ClientFault("UnknownOperationException", f"Moorage has no {wire.method} {wire.path[:200]!a}.")
+        target = header_value(wire, "x-amz-target")
+        operation = json11.find_operation(load_service(self._service), target, self._operations)
+        if body is None:
+            message = f"The request body is larger than {self._longest_body_bytes} bytes."
+            raise ClientFault("RequestEntityTooLargeException", message, status=413)
+        members = json11.parse_request(operation, body)
+        now = self._clock.now()
+        caller = self._identify(wire, body, self._keys.keys, now)
+        if operation.input is not None and (found := validate.violations(operation.input, members)):
+            raise ClientFault(self._violation_code, validate.message_of(found))
+        secure = header_value(wire, SECURE_HEADER) == "true"
+        call = Call(caller, now, header_value(wire, SOURCE_IP_HEADER), secure)
+        output = await self._operations[operation.name](call, members)
+        # Large answers are written beside the event loop: a page of ten thousand events takes some milliseconds.
+        return await asyncio.to_thread(json11.success_response, operation, output, request_id)
+
+    def _identify(self, wire: HttpRequest, body: bytes, keys: Keys, now: float) -> Caller:
+        digest = hashlib.sha256(body).hexdigest()
+        try:
+            caller = identify(wire, digest, keys, now=now, skew_seconds=_SKEW_SECONDS)
+        except AuthenticationFailed as failed:
+            raise as_json_error(failed, 400) from failed
+        if caller.service != self._service:
+            message = f"Credential should be scoped to correct service: '{self._service}'."
+            raise ClientFault("InvalidSignatureException", message)
+        return caller
