@@ -3,13 +3,25 @@
 from collections.abc import Iterator
 
 import pytest
-from tests.support.client_matrix import (
-    pytest_collection_modifyitems,
-    pytest_configure,
-    pytest_terminal_summary,
-)
+from tests.support import client_matrix, promise_table
 
-__all__ = ["pytest_collection_modifyitems", "pytest_configure", "pytest_terminal_summary"]
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marks known."""
+    client_matrix.pytest_configure(config)
+    promise_table.pytest_configure(config)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Write down what the tests of clients and of promises are about, where it travels with their reports."""
+    client_matrix.pytest_collection_modifyitems(items)
+    promise_table.pytest_collection_modifyitems(items)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the matrix of clients and the table of promises."""
+    client_matrix.pytest_terminal_summary(terminalreporter)
+    promise_table.pytest_terminal_summary(terminalreporter)
 
 
 @pytest.fixture(autouse=True, scope="session")

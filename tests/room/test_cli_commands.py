@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 from tests.room.fake_api import Answer, Api, fake_api, fake_node
 
 from moorage.cli.main import cli
+from moorage.engine.promises import PROMISES
 
 ENDPOINT = {
     "EndpointName": "wine",
@@ -476,7 +477,19 @@ def test_doctor_looks_at_the_engine_that_is_set(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("MOORAGE_ENGINE", "process")
     checks = {check["name"]: check for check in json.loads(moorage("doctor", "--output", "json").stdout)}
     assert (checks["engine"]["state"], checks["engine"]["found"].split(",")[0]) == ("limited", "process")
-    assert checks["each instance has its own /tmp and /dev/shm"]["found"] == "no"
+    temporary = checks["each instance has its own /tmp and /dev/shm"]
+    assert temporary["found"].startswith("no, because its instances are ordinary processes")
+    assert temporary["advice"].startswith("Use the engine sandbox or docker")
+    assert temporary["engines"]["process"] is False
+
+
+def test_doctor_shows_each_promise_and_who_keeps_it() -> None:
+    lines = moorage("doctor").stdout.splitlines()
+    head = next(index for index, line in enumerate(lines) if line.startswith("promise kept here by"))
+    assert lines[head].split()[-3:] == ["docker", "sandbox", "process"]
+    assert [line[: len(promise.text)] for line, promise in zip(lines[head + 1 :], PROMISES, strict=True)] == [
+        promise.text for promise in PROMISES
+    ]
 
 
 def test_doctor_fails_when_the_data_folder_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,16 @@
 """The pure pieces of the engines."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from moorage.engine import cgroups, probe
+from moorage.engine import cgroups, network, probe
 from moorage.engine.cgroups import Cgroups, GroupLimits, Hierarchies
+from moorage.engine.machine import Machine, Need
 from moorage.engine.ping import parse_status
-from moorage.engine.probe import EngineUnavailable, Machine, choose_engine, count_gpus, make_promises, read_gpu_driver
+from moorage.engine.probe import EngineUnavailable, choose_engine, count_gpus, read_gpu_driver
 from moorage.engine.sandbox import UserIds, make_bind_arguments, make_settings_files
 from moorage.engine.trees import ProcessEntry, parse_stat, tree_of
 from moorage.engine.variables import count_threads, make_variables
@@ -16,7 +19,7 @@ LIMITS = GroupLimits(memory_bytes=2**30, vcpus=1.5, processes=99)
 
 
 def machine(fault: str = "") -> Machine:
-    return Machine("process" if fault else "sandbox", "0.8.0", fault, frozenset(), 0, "3.11", 2, 2**34, 0, "", ())
+    return Machine({Need.SANDBOX: fault} if fault else {}, "0.8.0", 0, "3.11", 2, 2**34)
 
 
 def test_gpus_and_their_driver_are_what_the_kernel_module_says(tmp_path: Path) -> None:
@@ -110,6 +113,15 @@ def test_own_groups_are_found() -> None:
     assert cgroups.parse_own_groups("4:cpu,cpuacct:/a\n0::/b:c\n") == {"cpu": "/a", "cpuacct": "/a", "": "/b:c"}
 
 
+def test_instance_is_shown_the_hierarchies_that_limit_it() -> None:
+    shared = cgroups.parse_sharing("5:cpu,cpuacct:/\n9:memory:/\n1:name=systemd:/\n0::/\n")
+    assert shared == {"cpu": "cpu,cpuacct", "memory": "memory"}
+    version1 = {"cpu": Path("/c"), "memory": Path("/m")}
+    assert Hierarchies(version1, Path("/u"), frozenset(), shared).visible == shared
+    assert Hierarchies({}, Path("/u"), frozenset({"memory"})).visible == {"": ""}
+    assert Hierarchies({}, Path("/u"), frozenset()).visible == {}
+
+
 def test_limits_of_version_1_are_written(tmp_path: Path) -> None:
     parents = {name: tmp_path / name for name in cgroups.CONTROLLERS}
     for folder in parents.values():
@@ -136,6 +148,48 @@ def test_limits_of_version_2_are_written(tmp_path: Path) -> None:
     }
 
 
+@pytest.fixture
+def version2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Have a hierarchy of version 2 as a systemd machine has one; gives its root. Files do as the kernel's do."""
+    really_write, really_make = Path.write_text, Path.mkdir
+
+    def write(path: Path, text: str, encoding: str | None = None) -> int:
+        if path.name == "cgroup.subtree_control" and path.exists():
+            text = " ".join(sorted({*path.read_text().split(), text.removeprefix("+")}))
+        return really_write(path, text, encoding)
+
+    def make(path: Path, *arguments: Any, **options: Any) -> None:
+        really_make(path, *arguments, **options)
+        for name in ("cgroup.procs", "cgroup.subtree_control", "memory.events"):
+            path.joinpath(name).touch()
+
+    monkeypatch.setattr(Path, "write_text", write)
+    monkeypatch.setattr(Path, "mkdir", make)
+    (tmp_path / "v2").mkdir()
+    (tmp_path / "v2" / "moorage.service").mkdir()
+    return tmp_path / "v2"
+
+
+def test_version_2_is_found_below_the_own_group_and_does_all(tmp_path: Path, version2: Path) -> None:
+    proc = tmp_path / "proc"
+    proc.mkdir()
+    (proc / "mounts").write_text(f"cgroup2 {version2} cgroup2 rw,nosuid 0 0\n")
+    (proc / "cgroup").write_text("0::/moorage.service\n")
+    groups = Cgroups(cgroups.find_hierarchies("moorage-x", proc))
+    assert groups.controllers == set(cgroups.CONTROLLERS)
+    assert groups.visible == {"": ""}
+    group = groups.make("i-1", LIMITS)
+    folder = version2 / "moorage.service" / "moorage-x" / "i-1"
+    assert (folder / "memory.max").read_text() == "1073741824"
+    group.join(4711)
+    assert (folder / "cgroup.procs").read_text() == "4711"
+    (folder / "memory.events").write_text("oom_kill 1\n")
+    assert group.out_of_memory_kills() == 1
+    (folder / "cgroup.procs").write_text("")
+    group.kill()
+    assert (folder / "cgroup.kill").read_text() == "1"
+
+
 def test_kills_at_the_limit_are_counted_in_both_versions(tmp_path: Path) -> None:
     group = Cgroups(Hierarchies({}, tmp_path, frozenset(cgroups.CONTROLLERS))).make("i", LIMITS)
     assert group.out_of_memory_kills() == 0
@@ -152,18 +206,27 @@ def test_best_engine_is_chosen_unless_another_is_named() -> None:
 def test_engine_that_does_not_work_here_is_refused_with_the_reason() -> None:
     with pytest.raises(EngineUnavailable, match="bubblewrap is not installed"):
         choose_engine("sandbox", machine("bubblewrap is not installed"))
-    with pytest.raises(EngineUnavailable, match="There is no engine 'docker'"):
-        choose_engine("docker", machine())
+    without_docker = replace(machine(), lacks={Need.DOCKER: "no daemon answers"})
+    with pytest.raises(EngineUnavailable, match="no daemon answers"):
+        choose_engine("docker", without_docker)
+    with pytest.raises(EngineUnavailable, match="There is no engine 'rocket'"):
+        choose_engine("rocket", machine())
 
 
-def test_whatever_does_not_hold_has_advice() -> None:
-    everything = frozenset(cgroups.CONTROLLERS)
-    assert [promise.name for promise in make_promises("", everything, as_root=True) if promise.advice] == []
-    poor = make_promises("bubblewrap is not installed", frozenset(), as_root=False)
-    assert all(promise.advice for promise in poor if not promise.process)
+def test_name_servers_on_the_machines_own_loopback_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub, upstream = tmp_path / "stub", tmp_path / "upstream"
+    stub.write_text("nameserver 127.0.0.53\noptions edns0\nsearch example.org\n")
+    upstream.write_text("# from the router\nnameserver 192.168.1.1\nnameserver fe80::1%eth0\nnameserver\n\n")
+    monkeypatch.setattr(network, "_RESOLVER_FILES", (str(stub), str(tmp_path / "none")))
+    assert network.resolver_settings() is None
+    monkeypatch.setattr(network, "_RESOLVER_FILES", (str(stub), str(upstream)))
+    assert network.resolver_settings() == "# from the router\nnameserver 192.168.1.1\n"
 
 
 def test_probe_says_what_is_true_here() -> None:
     found = probe.probe()
     assert found.engine == ("process" if found.sandbox_fault else "sandbox")
     assert found.cpus >= 1
+    assert (Need.ROOT in found.lacks, Need.ORDINARY_USER in found.lacks) == (not found.as_root, found.as_root)

@@ -3,13 +3,15 @@
 import os
 import signal
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.support.engines import OBEDIENT, is_living, until
-from tests.support.node import ControlEnd, call, node
+from tests.support.node import ControlEnd, call, make_spec, node
 
 from moorage.engine.contract import Failure, InstanceState
+from moorage.engine.promises import Refusals
 
 READY, STOPPED, EXITED, FAILED = (
     InstanceState.READY,
@@ -78,6 +80,22 @@ async def test_whoever_calls_later_is_told_everything(tmp_path: Path) -> None:
             await first.comes_to("i-1", READY)
         async with call(socket, tmp_path / "models") as second:
             await second.comes_to("i-1", READY)
+
+
+async def test_what_no_engine_here_keeps_is_told_first_and_refused_before_anything_is_started(tmp_path: Path) -> None:
+    refusals = Refusals({"EnableNetworkIsolation": "the engine cannot. Use another."})
+    async with node("process", tmp_path, refusals=refusals) as socket, call(socket, tmp_path / "models") as end:
+        await end.ask_for(replace(make_spec("i-1"), network_isolation=True))
+        report = await end.comes_to("i-1", FAILED)
+        assert (report.failure, report.message) == (
+            Failure.UNSUPPORTED,
+            "EnableNetworkIsolation: the engine cannot. Use another.",
+        )
+        assert end.states("i-1") == [InstanceState.PREPARING, FAILED]
+        assert end.refuses == {"EnableNetworkIsolation": "the engine cannot. Use another."}
+        end.model("model", OBEDIENT)
+        await end.launch("i-2")
+        await end.comes_to("i-2", READY)
 
 
 async def test_stopped_instance_is_gone_and_forgotten_when_told(control: ControlEnd, tmp_path: Path) -> None:

@@ -45,7 +45,8 @@ class FailingStore(FolderStore):
     """A folder store whose ``put`` fails the first time, the third, and so on, or is blocked."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder, SystemClock(), SystemIds(), KeyRing(folder.parent / "kms", SystemClock(), SystemIds()))
+        clock, ids = SystemClock(), SystemIds()
+        super().__init__(folder, clock, ids, KeyRing(folder.parent / "kms", clock, ids))
         self.calls = 0
         self.fails_every_second = False
         self.unblocked = asyncio.Event()

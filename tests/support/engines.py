@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 import os
+import secrets
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +20,11 @@ from moorage.engine.launch import Engine, ServingLaunch
 from moorage.engine.launcher import Launcher, Running
 from moorage.engine.ping import NoAnswer, ping
 from moorage.engine.process import PlainProcess
-from moorage.engine.sandbox import Sandbox
+from moorage.engine.sandbox import Network, Sandbox, Shared
 from moorage.engine.variables import make_variables
+from moorage.engine.volumes import Volumes, Wanted
 from moorage.engine.zygote import Zygotes
+from moorage.kms.faults import KeyUnusable
 from moorage.serving.isolation import adopt_orphans
 
 DEADLINE_SECONDS = 20.0
@@ -108,9 +111,43 @@ class Instance:
                 await writer.wait_closed()
         return answer.partition(b"\r\n\r\n")[2].decode()
 
+    @property
+    def instance_id(self) -> str:
+        return self.launch.instance_id
+
+    async def kill(self) -> None:
+        await self.running.kill()
+
     async def end(self) -> Exit:
         """Wait until it has ended."""
         return await asyncio.wait_for(asyncio.shield(self.running.ended), DEADLINE_SECONDS)
+
+
+@dataclass(frozen=True)
+class MadeKey:
+    plaintext: bytes
+    sealed: bytes
+
+
+class OneKey:
+    """A key ring that has ``alias/mine``, and remembers what it has sealed."""
+
+    def __init__(self) -> None:
+        self.made: list[MadeKey] = []
+
+    def data_key(self, key: str, context: Mapping[str, str]) -> MadeKey:
+        if not key.endswith("alias/mine"):
+            raise KeyUnusable(f"There is no key {key}.")
+        plaintext = secrets.token_bytes(32)
+        made = MadeKey(plaintext, repr(sorted(context.items())).encode() + bytes(255 - byte for byte in plaintext))
+        self.made.append(made)
+        return made
+
+    def open(self, sealed: bytes, context: Mapping[str, str]) -> bytes:
+        head = repr(sorted(context.items())).encode()
+        if not sealed.startswith(head):
+            raise KeyUnusable("The context is another's.")
+        return bytes(255 - byte for byte in sealed.removeprefix(head))
 
 
 @dataclass
@@ -124,6 +161,7 @@ class Bench:
     cgroups: Cgroups
     zygotes: Zygotes
     launcher: Launcher
+    volumes: Volumes
     count: int = 0
     instances: list[Instance] = field(default_factory=list)
 
@@ -139,12 +177,19 @@ class Bench:
         model: Path | None,
         *,
         memory_mib: int = 512,
+        vcpus: float = 1,
         variables: dict[str, str] | None = None,
         environment: Environment = BARE,
+        volume: Wanted | None = None,
+        made: tuple[str, Path] | None = None,
+        core_bytes: int = 0,
+        isolated: bool = False,
     ) -> Instance:
-        """Start an instance of a model."""
+        """Start an instance of a model; ``made`` is the name and the folder of a volume that is there already."""
         self.count += 1
-        name = f"i-{self.count:017x}"
+        name, disk = made or (f"i-{self.count:017x}", None)
+        if volume is not None:
+            disk = self.volumes.make(name, volume).folder
         launch = ServingLaunch(
             instance_id=name,
             environment=environment,
@@ -152,40 +197,57 @@ class Bench:
             variables=make_variables(variables or {}, region="eu-north-1", python=PYTHON, threads=1),
             threads=1,
             memory_bytes=memory_mib * 2**20,
-            vcpus=1,
+            vcpus=vcpus,
             socket=self.sockets / f"{name}.sock",
             log=self.folder / "logs" / f"{name}.log",
+            volume=disk,
+            core_bytes=core_bytes,
+            isolated=isolated,
         )
         instance = Instance(launch, await self.launcher.launch(launch))
         self.instances.append(instance)
         return instance
 
-    async def ready(self, code: str = OBEDIENT, name: str = "model") -> Instance:
+    async def ready(
+        self,
+        code: str = OBEDIENT,
+        name: str = "model",
+        *,
+        memory_mib: int = 512,
+        vcpus: float = 1,
+        isolated: bool = False,
+    ) -> Instance:
         """Start an instance of new code and wait until it is ready."""
-        instance = await self.start(self.model(code, name))
+        model = self.model(code, name)
+        instance = await self.start(model, memory_mib=memory_mib, vcpus=vcpus, isolated=isolated)
         return await instance.is_ready()
 
 
-def make_engine(name: str, folder: Path) -> Engine:
+def make_engine(name: str, folder: Path, shared: Shared) -> Engine:
     """Make an engine whose models, sockets and logs are in a folder."""
     if name == "sandbox":
         bubblewrap = shutil.which("bwrap") or "bwrap"
-        models, scratch = folder / "models", folder / "sandbox"
-        return Sandbox(bubblewrap, models=models, scratch=scratch, as_root=os.getuid() == 0)
+        models, volumes, scratch = folder / "models", folder / "volumes", folder / "sandbox"
+        as_root = os.getuid() == 0
+        return Sandbox(bubblewrap, models=models, volumes=volumes, scratch=scratch, as_root=as_root, shared=shared)
     return PlainProcess(scratch=folder / "instances")
 
 
 @asynccontextmanager
-async def bench(name: str, folder: Path, clock: Clock | None = None) -> AsyncIterator[Bench]:
+async def bench(
+    name: str, folder: Path, clock: Clock | None = None, network: Network | None = None
+) -> AsyncIterator[Bench]:
     """Have an engine; what still runs at the end is killed."""
     adopt_orphans()
-    engine = make_engine(name, folder)
+    cgroups = Cgroups(find_hierarchies(f"moorage-test-{os.getpid()}-{folder.name}"))
+    engine = make_engine(name, folder, Shared(network, cgroups.visible))
     engine.prepare()
     (folder / "models").mkdir(exist_ok=True)
-    cgroups = Cgroups(find_hierarchies(f"moorage-test-{os.getpid()}-{folder.name}"))
     zygotes = Zygotes(engine, clock or SystemClock(), folder / "logs" / "zygotes")
     sockets = Path(tempfile.mkdtemp(prefix="moorage-"))
-    made = Bench(folder, sockets, engine, cgroups, zygotes, Launcher(engine, cgroups, zygotes))
+    volumes = Volumes(folder / "volumes", OneKey())
+    volumes.prepare()
+    made = Bench(folder, sockets, engine, cgroups, zygotes, Launcher(engine, cgroups, zygotes), volumes)
     try:
         yield made
     finally:
@@ -194,6 +256,7 @@ async def bench(name: str, folder: Path, clock: Clock | None = None) -> AsyncIte
                 await instance.running.kill()
                 await instance.end()
         await made.launcher.close()
+        volumes.close()
         shutil.rmtree(sockets)
 
 

@@ -1,24 +1,34 @@
 """A node agent with a bare environment, and a control plane's end of its link."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import shutil
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from tests.support.engines import BARE, DEADLINE_SECONDS, bench
+from tests.support.objects import store_in
 
 from moorage.base import link
 from moorage.base.clock import SystemClock
 from moorage.base.files import write_whole
 from moorage.base.settings import Limits
-from moorage.engine.artifacts import ArtifactFailure
+from moorage.base.tasks import Tasks
+from moorage.engine.artifacts import ArtifactFailure, Artifacts
 from moorage.engine.built_folder import lay_over
 from moorage.engine.contract import ContainerSpec, InstanceReport, InstanceSpec, InstanceState
 from moorage.engine.environments import Environment, EnvironmentFailure
 from moorage.engine.images import BuiltinImage
 from moorage.engine.launch import Progress
+from moorage.engine.logs import say
+from moorage.engine.promises import NOTHING_REFUSED, Refusals
+from moorage.engine.volumes import why_not_bounded
 from moorage.node.agent import Agent
+from moorage.node.disks import Disks
+from moorage.node.dumps import Dumps
 from moorage.node.engines import Engines
 from moorage.node.life import Life, Surroundings
 from moorage.node.preparation import Places, Preparation
@@ -48,8 +58,17 @@ class LaidOutArtifacts:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.released: list[str] = []
 
-    async def fetch(self, url: str, progress: Progress) -> Path:
+    def at(self, folder: Path) -> "LaidOutArtifacts":
+        """Copy what is laid out to where it is asked for: an artefact that is extracted there."""
+        shutil.copytree(self._folder, folder)
+        return LaidOutArtifacts(folder)
+
+    def release(self, holder: str) -> None:
+        self.released.append(holder)
+
+    async def fetch(self, url: str, progress: Progress, _holder: str) -> Path:
         progress(f"fetching {url}")
         name = url.removeprefix("s3://models/")
         if name == "slow":
@@ -59,12 +78,24 @@ class LaidOutArtifacts:
             raise ArtifactFailure(f"There is no model data at {url}.")
         return folder
 
-    async def with_code(self, model: Path | None, code: Path) -> Path:
+    async def with_code(self, model: Path | None, code: Path, _holder: str) -> Path:
         name = f"{model.parent.name if model else ''}+{code.parent.name}"
         folder = self._folder / name / "content"
         folder.parent.mkdir()
         await asyncio.to_thread(lay_over, model, code, folder)
         return folder
+
+
+def make_spec(
+    name: str,
+    model: str = "model",
+    seconds: float = 20.0,
+    image: str = IMAGE,
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> InstanceSpec:
+    """Make a specification of an instance of one of the laid-out models."""
+    container = ContainerSpec("primary", image, dict(environment), f"s3://models/{model}")
+    return InstanceSpec(name, "000000000000", "us-east-1", "ep", "v1", "ml.m5.large", (container,), seconds)
 
 
 @dataclass
@@ -74,6 +105,7 @@ class ControlEnd:
     models: Path
     link: link.Link
     reports: dict[str, list[InstanceReport]] = field(default_factory=dict)
+    refuses: dict[str, str] = field(default_factory=dict)
     heard: asyncio.Event = field(default_factory=asyncio.Event)
 
     def model(self, name: str, code: str, requirements: str | None = None) -> None:
@@ -86,8 +118,9 @@ class ControlEnd:
     async def launch(
         self, name: str, *, model: str = "model", seconds: float = 20.0, image: str = IMAGE, **environment: str
     ) -> None:
-        container = ContainerSpec("primary", image, environment, f"s3://models/{model}")
-        spec = InstanceSpec(name, "000000000000", "us-east-1", "ep", "v1", "ml.m5.large", (container,), seconds)
+        await self.ask_for(make_spec(name, model, seconds, image, environment))
+
+    async def ask_for(self, spec: InstanceSpec) -> None:
         await self.link.send({"op": "launch", "spec": spec.to_message()})
 
     async def order(self, op: str, name: str) -> None:
@@ -95,6 +128,7 @@ class ControlEnd:
 
     async def hear(self) -> None:
         async for message in self.link.messages():
+            self.refuses.update(message.get("refuses", {}))
             for entry in message["instances"]:
                 report = InstanceReport.from_message(entry)
                 self.reports.setdefault(report.instance_id, []).append(report)
@@ -127,20 +161,37 @@ async def call(socket: Path, models: Path) -> AsyncIterator[ControlEnd]:
 
 
 @asynccontextmanager
-async def node(engine: str, folder: Path, limits: Limits = QUICK) -> AsyncIterator[Path]:
+async def node(
+    engine: str,
+    folder: Path,
+    limits: Limits = QUICK,
+    refusals: Refusals = NOTHING_REFUSED,
+    *,
+    artifacts: Artifacts | None = None,
+) -> AsyncIterator[Path]:
     """Have a node agent in this process; gives its socket."""
     async with bench(engine, folder) as made:
         places = Places(made.sockets, folder / "logs")
-        preparation = Preparation(BareEnvironments(), LaidOutArtifacts(folder / "models"), places, 2)
-        reports = Reports()
-        around = Surroundings(preparation, Engines(made.launcher), reports, SystemClock(), limits)
+        clock = SystemClock()
+        store = store_in(folder)
+        volumes = made.volumes
+        leftovers = await asyncio.to_thread(volumes.names)
+        disks = Disks(volumes, Dumps(store, clock, limits), clock, limits, bounded=not why_not_bounded())
+        laid_out = LaidOutArtifacts(folder / "models")
+        preparation = Preparation(BareEnvironments(), artifacts or laid_out, places, 2, disks=disks)
+        reports = Reports({"refuses": dict(refusals.by_all)})
+        around = Surroundings(preparation, Engines(made.launcher), disks, reports, clock, limits, refusals)
         agent = Agent(reports, lambda spec: Life(spec, places.log(spec), around))
         server = await link.listen(made.sockets / "node.sock", agent.serve)
+        tasks = Tasks()
+        tasks.start("leftovers", disks.leave_leftovers(leftovers, lambda spec: partial(say, places.log(spec))))
         try:
             yield made.sockets / "node.sock"
         finally:
             await agent.close(DEADLINE_SECONDS)
             server.close()
+            await tasks.close()
+            store.close()
 
 
 async def _serve(engine: str, folder: Path) -> None:

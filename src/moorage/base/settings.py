@@ -84,6 +84,21 @@ class Limits:
     artifact_files: int = 200_000
     """Largest number of members of one archive."""
 
+    models_kept_seconds: float = 604_800.0
+    """Age since its last use at which an extracted artefact that no instance uses is removed (7 days)."""
+
+    disk_reserve_bytes: int = 2 * 2**30
+    """Free room on the data folder's disk below which such artefacts are removed at once, the oldest first."""
+
+    core_dump_bytes: int = 4 * 2**30
+    """Largest core file; never larger than the instance's memory or its volume."""
+
+    core_dumps_per_instance: int = 5
+    """Core files of one instance that are put into its bucket; further ones are removed."""
+
+    core_dumps_per_hour: int = 20
+    """Core files of one variant's instances within an hour; further ones are removed."""
+
     events_kept: int = 10_000
     """Events of endpoints in the journal, which is the webhook's back-log too; older ones go."""
 
@@ -149,7 +164,7 @@ class Settings:
     """Account of the first key."""
 
     engine: str = "auto"
-    """``auto``, ``sandbox`` or ``process``: how instances are run."""
+    """``auto``, ``docker``, ``sandbox`` or ``process``: how instances are run."""
 
     capacity: str = "overcommit"
     """``overcommit``: instances share what the machine has; ``strict``: those wait for which there is no room."""
@@ -166,8 +181,15 @@ class Settings:
     environments_dir: Path | None = None
     """Where the environments of built-in images are kept; None is the user's cache folder."""
 
+    registry_mirrors: Mapping[str, str] = field(default_factory=dict)
+    """By the pattern of a container registry's host, such as ``*.dkr.ecr.*.amazonaws.com``: the one that is asked in
+    its place; users keep the URIs that they have on AWS."""
     kms_key_file: Path | None = None
     """File with the key that all keys of the key ring are wrapped with; None: ``kms/master.key`` of the data folder."""
+
+    plain_registries: str = ""
+    """Container registries that are spoken to without TLS: ``host`` or ``host:port``, separated by commas. Those of
+    this machine's loopback always are."""
 
     event_webhook: str = ""
     """URL that events of endpoints are posted to; empty: none."""
@@ -187,6 +209,11 @@ class Settings:
     def environments(self) -> Path:
         """Folder of the environments of built-in images, shared by all installations of this user."""
         return self.environments_dir or cache_dir() / "environments"
+
+    @property
+    def images(self) -> Path:
+        """Folder of the images that are unpacked, for when no container engine has them."""
+        return self.data_dir / "images"
 
     def to_message(self) -> dict[str, Any]:
         """Give the JSON form, for the process that the command line starts.
@@ -247,6 +274,14 @@ def _read_quotas(text: str) -> dict[str, int]:
     if not isinstance(found, dict) or not all(_QUOTA.fullmatch(name) for name in found):
         raise ValueError(text)
     if not all(type(limit) is int and limit >= 0 for limit in found.values()):
+        raise ValueError(text)
+    return found
+
+
+def _read_mirrors(text: str) -> dict[str, str]:
+    """Read the JSON object of registries' hosts."""
+    found = json.loads(text)
+    if not isinstance(found, dict) or not all(type(mirror) is str and mirror for mirror in found.values()):
         raise ValueError(text)
     return found
 
@@ -317,6 +352,7 @@ def _read_token(text: str) -> str:
 
 _READERS: Mapping[str, Callable[[str], Any]] = {
     "quotas": _read_quotas,
+    "registry_mirrors": _read_mirrors,
     "port": _read_port,
     "gateways": _read_gateways,
     "account": _read_account,
@@ -335,6 +371,10 @@ _READERS_OF_KINDS: Mapping[type, Callable[[str], Any]] = {
     Path: _read_path,
 }
 _WANTED: Mapping[Callable[[str], Any], str] = {
+    _read_mirrors: (
+        "a JSON object of patterns of hosts and the registries in their place, such as "
+        '{"*.dkr.ecr.*.amazonaws.com": "localhost:5000"}'
+    ),
     _read_whole_number: "a whole number, not below 0",
     _read_number: "a number, not below 0",
     _read_port: "a whole number from 0 to 65535",

@@ -6,8 +6,8 @@ import shutil
 import socket
 import ssl
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,13 +20,13 @@ from moorage.base.ports import who_listens
 from moorage.base.settings import Settings
 from moorage.cli.client import Client
 from moorage.cli.events import webhook_trouble
-from moorage.cli.present import size
+from moorage.cli.present import size, table
 from moorage.cli.server import Server, data_dir_option, find_server, output_option
 from moorage.cli.up import make_settings
 from moorage.kms import cipher
 
 if TYPE_CHECKING:
-    from moorage.engine.probe import Machine
+    from moorage.engine.machine import Machine
 
 _LEAST_DISK_BYTES = 2 * 10**9
 """An environment takes 0.5 GB, and models want room."""
@@ -45,6 +45,8 @@ class Check:
     """``ok``, ``limited`` (Moorage runs, a promise does not hold) or ``broken`` (it will not run)."""
     found: str
     advice: str = ""
+    engines: Mapping[str, bool] = field(default_factory=dict)
+    """Of a promise: which engines keep it here."""
 
 
 @click.command()
@@ -73,12 +75,20 @@ def doctor(data_dir: Path | None, output: str) -> None:
     if output == "json":
         click.echo(json.dumps([asdict(check) for check in checks], indent=2))
     else:
-        said: set[str] = set()
-        for check in checks:
-            click.echo(_line(check, advise=check.advice not in said))
-            said.add(check.advice)
+        _print(checks)
     if any(check.state == "broken" for check in checks):
         sys.exit(1)
+
+
+def _print(checks: Sequence[Check]) -> None:
+    said: set[str] = set()
+    for check in checks:
+        if not check.engines or check.state != "ok":
+            click.echo(_line(check, advise=check.advice not in said))
+            said.add(check.advice)
+    promised = [check for check in checks if check.engines]
+    rows = [[check.name, *("yes" if kept else "no" for kept in check.engines.values())] for check in promised]
+    click.echo("\n" + table(["promise kept here by", *promised[0].engines], rows))
 
 
 def python_check() -> Check:
@@ -178,21 +188,26 @@ def webhook_checks(server: Server | None) -> Iterator[Check]:
 
 def machine_checks(machine: "Machine", wanted: str) -> Iterator[Check]:
     """Give the engine's tier and the promises that hold with it; ``wanted``: the engine that is set."""
+    from moorage.engine.machine import ENGINES, Need  # noqa: PLC0415 - the other commands start without the engine
+    from moorage.engine.promises import PROMISES, judge  # noqa: PLC0415
+
     engine = machine.engine if wanted == "auto" else wanted
+    daemon = str(machine.docker or f"no, because {machine.lacks.get(Need.DOCKER)}")
+    yield Check("docker", "ok" if machine.docker else "broken" if wanted == "docker" else "limited", daemon)
     if engine == "sandbox" and machine.sandbox_fault:
         advice = "Make it work, or leave the choice to Moorage: MOORAGE_ENGINE=auto."
         yield Check("engine", "broken", f"sandbox is set, and does not work: {machine.sandbox_fault}", advice)
     else:
-        tier = f"sandbox (bubblewrap {machine.bubblewrap})" if engine == "sandbox" else "process"
+        tier = f"sandbox (bubblewrap {machine.bubblewrap})" if engine == "sandbox" else engine
         user = "root" if machine.as_root else f"user {machine.uid}"
         advice = machine.sandbox_fault or ("" if engine == machine.engine else "As it was set; the sandbox works here.")
-        yield Check("engine", "ok" if engine == "sandbox" else "limited", f"{tier}, as {user}", advice)
+        yield Check("engine", "limited" if engine == "process" else "ok", f"{tier}, as {user}", advice)
     yield Check("machine", "ok", f"{machine.cpus} CPUs, {size(machine.memory_bytes)} memory")
-    for promise in machine.promises:
-        holds = promise.sandbox if engine == "sandbox" else promise.process
-        yield Check(
-            promise.name, "ok" if holds else "limited", "yes" if holds else "no", "" if holds else promise.advice
-        )
+    for promise in PROMISES:
+        verdict = judge(promise, machine, engine)
+        found = "yes" if verdict.kept else f"no, because {verdict.reason}"
+        engines = {name: judge(promise, machine, name).kept for name in ENGINES}
+        yield Check(promise.text, "ok" if verdict.kept else "limited", found, verdict.advice, engines)
 
 
 def _existing(folder: Path) -> Path:

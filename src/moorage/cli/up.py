@@ -41,7 +41,7 @@ from moorage.cli.server import data_dir_option
 @click.option("--account", help="Account (12 digits) of the first key.  [default: 000000000000]")
 @click.option(
     "--engine",
-    type=click.Choice(["auto", "sandbox", "process"]),
+    type=click.Choice(["auto", "docker", "sandbox", "process"]),
     help="How instances are run.  [default: auto: what `moorage doctor` finds]",
 )
 @click.option(

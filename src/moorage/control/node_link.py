@@ -35,6 +35,7 @@ class NodeLink:
         self._link: Link | None = None
         self._reports: dict[EndpointKey, dict[str, InstanceReport]] = {}
         self._known = False
+        self._runs_images = True
         self._machine: Resources | None = None
         self._gpu_driver = ""
         self._refuses: Mapping[str, str] = {}
@@ -54,6 +55,11 @@ class NodeLink:
     def known(self) -> bool:
         """Whether the node agent has said, completely, what runs; before that nothing is decided."""
         return self._known
+
+    @property
+    def runs_images(self) -> bool:
+        """Whether images that are not built in can be run; believed until the node agent says otherwise."""
+        return self._runs_images
 
     @property
     def machine(self) -> Resources | None:
@@ -109,6 +115,7 @@ class NodeLink:
         reports = [InstanceReport.from_message(entry) for entry in message["instances"]]
         if message["complete"]:
             self._reports = {}
+            self._runs_images = bool(message.get("runs_images"))
             self._machine, self._gpu_driver = _machine_of(message)
             self._refuses = message.get("refuses") or {}
         for report in reports:

@@ -98,7 +98,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             clock,
             node,
             publisher,
-            has_image,
+            lambda uri: node.runs_images or is_built_in(uri),
             lambda account, uri: has_object(objects, account, uri),
             capacity,
             settings.quotas,
@@ -181,8 +181,8 @@ def _first_key(data_dir: Path, clock: Clock) -> KeyRecord | None:
     )
 
 
-def has_image(uri: str) -> bool:
-    """Say whether an image can be run here."""
+def is_built_in(uri: str) -> bool:
+    """Say whether an image URI stands for something that needs no image."""
     return images.resolve(uri) is not None
 
 

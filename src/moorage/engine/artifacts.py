@@ -1,9 +1,13 @@
 """Model artefacts on this machine: fetched from the object store once, extracted once, shared by all instances."""
 
 import asyncio
+import contextlib
+import errno
 import hashlib
+import os
 import threading
-from collections.abc import AsyncGenerator, Callable, Collection
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import IO, Protocol
@@ -12,7 +16,7 @@ from moorage.aws.errors import ServiceError
 from moorage.base.clock import Clock
 from moorage.base.settings import Limits
 from moorage.engine.archive import ArchiveLimits, ArchiveRefused, extract
-from moorage.engine.built_folder import build_once, lay_over, remove_built
+from moorage.engine.built_folder import build_once, lay_over, remove_tree, set_aside
 from moorage.kms.faults import KeyUnusable
 from moorage.objects.faults import NoSuchBucket, NoSuchKey, UnusableUri
 from moorage.objects.store import ObjectReader, parse_s3_uri
@@ -33,26 +37,41 @@ class ArtifactFailure(Exception):
     """The model data cannot be had; the text is one sentence for people."""
 
 
+def _never() -> bool:
+    return False
+
+
 class Artifacts:
-    """The extracted artefacts in a folder, which several processes may use at once."""
+    """The extracted artefacts in a folder, which several processes may use at once.
+
+    Only one of them may ``sweep``: it knows of its own holders, the instances that it runs, and of no others.
+    """
 
     def __init__(self, store: Opens, folder: Path, limits: Limits, clock: Clock) -> None:
         self._store = store
         self._folder = folder
         self._limits = limits
         self._clock = clock
+        self._held: defaultdict[str, set[Path]] = defaultdict(set)
+        """Folders by who needs them."""
 
-    async def fetch(self, url: str, progress: Progress) -> Path:
+    def at(self, folder: Path) -> "Artifacts":
+        """Give the same store's artefacts in another folder, for one instance alone."""
+        return Artifacts(self._store, folder, self._limits, self._clock)
+
+    async def fetch(self, url: str, progress: Progress, holder: str = "") -> Path:
         """Give the folder of an extracted artefact: read-only, and the same for everybody who names the same object.
 
-        The object is looked at each time: when it has changed, the new one is fetched. Raises ArtifactFailure.
+        The object is looked at each time: when it has changed, the new one is fetched. Until it is released, the
+        ``holder`` has what was fetched. The caller sets the deadline. Raises ArtifactFailure.
         """
         try:
-            async with asyncio.timeout(self._limits.download_timeout_seconds):
-                return await self._fetch(url, progress)
-        except TimeoutError as fault:
-            seconds = self._limits.download_timeout_seconds
-            raise ArtifactFailure(f"Getting the model data at {url} took longer than {seconds:g} s.") from fault
+            try:
+                return await self._fetch(url, progress, holder)
+            except OSError as fault:
+                if fault.errno != errno.ENOSPC or not await self.sweep(idle_seconds=0):
+                    raise
+                return await self._fetch(url, progress, holder)  # there is more room now
         except UnusableUri as fault:
             raise ArtifactFailure(f"The model data cannot be fetched: {fault}.") from fault
         except (NoSuchBucket, NoSuchKey) as fault:
@@ -67,11 +86,11 @@ class Artifacts:
             reason = fault.strerror or str(fault)
             raise ArtifactFailure(f"The model data at {url} could not be stored: {reason}.") from fault
 
-    async def _fetch(self, url: str, progress: Progress) -> Path:
+    async def _fetch(self, url: str, progress: Progress, holder: str) -> Path:
         bucket, key = parse_s3_uri(url)
         reader = await self._store.open(bucket, key)
         try:
-            folder = self._folder / _name_of(bucket, key, reader.info.etag)
+            folder = self._hold(_name_of(bucket, key, reader.info.etag), holder)
 
             async def build(unfinished: Path) -> None:
                 # An archive of its own folder's file system, where there is room for what is in it.
@@ -88,13 +107,19 @@ class Artifacts:
             await reader.close()
         return folder / "content"
 
-    async def with_code(self, model: Path | None, code: Path) -> Path:
+    def _hold(self, name: str, holder: str) -> Path:
+        """Give a folder that is not swept away from now on, whether it is there already or not."""
+        folder = self._folder / name
+        self._held[holder].add(folder)
+        return folder
+
+    async def with_code(self, model: Path | None, code: Path, holder: str = "") -> Path:
         """Give a model's folder with another artefact as its folder ``code``; each as ``fetch`` gave it, or no model.
 
         The files are the same ones under second names. Raises ArtifactFailure.
         """
         parts = [folder.parent.name for folder in (model, code) if folder is not None]
-        folder = self._folder / _name_of(*parts)
+        folder = self._hold(_name_of(*parts), holder)
 
         async def build(unfinished: Path) -> None:
             await asyncio.to_thread(lay_over, model, code, unfinished / "content")
@@ -105,17 +130,31 @@ class Artifacts:
             raise ArtifactFailure(f"The submitted code could not be stored: {fault.strerror or fault}.") from fault
         return folder / "content"
 
-    async def sweep(self, keep: Collection[Path]) -> list[Path]:
-        """Remove all artefacts but those of the given folders (as ``fetch`` gave them); gives what went."""
-        kept = {path.parent for path in keep}
+    def release(self, holder: str) -> None:
+        """Say that a holder needs nothing any more."""
+        for folder in self._held.pop(holder, ()):
+            with contextlib.suppress(OSError):
+                os.utime(folder)  # which says when it was used last; one system call: not worth a thread
 
-        def remove() -> list[Path]:
-            if not self._folder.is_dir():
-                return []
-            found = [path for path in self._folder.iterdir() if not path.name.startswith(".") and path not in kept]
-            return [path for path in found if remove_built(path)]
+    async def sweep(self, *, idle_seconds: float, enough: Callable[[], bool] = _never) -> list[Path]:
+        """Remove the artefacts that nobody holds or has used for so long, until it is ``enough``; gives what went."""
+        gone = []
+        for path in await asyncio.to_thread(self._idle, self._clock.now() - idle_seconds):
+            if await asyncio.to_thread(enough):
+                break
+            # From the look at the holders to the new name nothing else happens: a fetch finds the folder and holds
+            # it, or finds none.
+            if not any(path in held for held in self._held.values()) and (doomed := set_aside(path)):
+                await asyncio.to_thread(remove_tree, doomed)
+                gone.append(path)
+        return gone
 
-        return await asyncio.to_thread(remove)
+    def _idle(self, before: float) -> list[Path]:
+        """Give the artefacts that were used last before a time, the oldest first."""
+        if not self._folder.is_dir():
+            return []
+        found = [(path.stat().st_mtime, path) for path in self._folder.iterdir() if not path.name.startswith(".")]
+        return [path for used, path in sorted(found) if used <= before]
 
     async def _download(self, reader: ObjectReader, path: Path, progress: Progress) -> None:
         size = reader.info.size

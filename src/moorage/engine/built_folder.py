@@ -47,19 +47,30 @@ async def build_once(
     return folder
 
 
-def remove_built(folder: Path) -> bool:
-    """Remove a built folder unless it is being built just now; says whether it is gone. Blocks."""
+def set_aside(folder: Path) -> Path | None:
+    """Give a built folder another name, under which nobody finds it, to be removed; None while it is being built.
+
+    A few system calls: nobody ever sees half of it.
+    """
     descriptor = _try_lock(folder)
     if descriptor is None:
-        return False
+        return None
     try:
         doomed = folder.with_name(_unfinished_name(folder))
-        with contextlib.suppress(FileNotFoundError):
-            folder.rename(doomed)  # nobody ever sees half of it
-        remove_tree(doomed)
+        folder.rename(doomed)
+    except FileNotFoundError:
+        return None
     finally:
         os.close(descriptor)
-    return True
+    return doomed
+
+
+def remove_built(folder: Path) -> bool:
+    """Remove a built folder unless it is being built just now; says whether it is gone. Blocks."""
+    doomed = set_aside(folder)
+    if doomed is not None:
+        remove_tree(doomed)
+    return doomed is not None
 
 
 def remove_tree(folder: Path) -> None:

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from moorage.engine.trees import kill_all
@@ -39,6 +39,15 @@ class Hierarchies:
     version1: Mapping[str, Path]
     version2: Path | None
     version2_controllers: frozenset[str]
+    mounted_with: Mapping[str, str] = field(default_factory=dict)
+    """For each controller of version 1: all that share its hierarchy, itself among them, with commas."""
+
+    @property
+    def visible(self) -> dict[str, str]:
+        """What an instance needs to see its own limits (``serving.isolation.View.groups``)."""
+        if self.version2_controllers:
+            return {"": ""}
+        return {controller: self.mounted_with.get(controller, controller) for controller in self.version1}
 
     @property
     def controllers(self) -> frozenset[str]:
@@ -59,7 +68,8 @@ NOWHERE = Hierarchies({}, None, frozenset())
 def find_hierarchies(name: str, proc: Path = Path("/proc/self")) -> Hierarchies:
     """Find where groups can be made and make the parent group ``name`` there; NOWHERE where nothing can be written."""
     mounts = parse_mounts((proc / "mounts").read_text(encoding="utf-8"))
-    own = parse_own_groups((proc / "cgroup").read_text(encoding="utf-8"))
+    groups = (proc / "cgroup").read_text(encoding="utf-8")
+    own = parse_own_groups(groups)
     version1: dict[str, Path] = {}
     for controller in CONTROLLERS:
         root = mounts.get(controller)
@@ -67,7 +77,7 @@ def find_hierarchies(name: str, proc: Path = Path("/proc/self")) -> Hierarchies:
         if parent is not None:
             version1[controller] = parent
     version2, usable = _find_version2(mounts.get(""), own.get("", "/"), name)
-    return Hierarchies(version1, version2, usable - frozenset(version1))
+    return Hierarchies(version1, version2, usable - frozenset(version1), parse_sharing(groups))
 
 
 def parse_mounts(text: str) -> dict[str, Path]:
@@ -92,6 +102,12 @@ def parse_own_groups(text: str) -> dict[str, str]:
         for controller in controllers.split(","):
             found[controller] = group
     return found
+
+
+def parse_sharing(text: str) -> dict[str, str]:
+    """Read which controllers of version 1 share a hierarchy with each: ``cpu`` does with ``cpuacct``, mostly."""
+    hierarchies = [line.split(":", 2)[1] for line in text.splitlines()]
+    return {name: together for together in hierarchies for name in together.split(",") if name in CONTROLLERS}
 
 
 def _make_parent(root: Path, own: str, name: str) -> Path | None:
@@ -140,6 +156,11 @@ class Cgroups:
     def controllers(self) -> frozenset[str]:
         """The limits that are really set here."""
         return self._hierarchies.controllers
+
+    @property
+    def visible(self) -> dict[str, str]:
+        """What an instance needs to see its own limits (``serving.isolation.View.groups``)."""
+        return self._hierarchies.visible
 
     def make(self, name: str, limits: GroupLimits) -> "Cgroup":
         """Make an instance's group and set its limits; raises OSError."""
@@ -236,7 +257,7 @@ class Cgroup:
         counters = memory / "memory.oom_control" if memory else None
         if counters is None and self._version2 is not None:
             counters = self._version2 / "memory.events"
-        return _read_counter(counters, "oom_kill") if counters else 0
+        return read_out_of_memory_kills(counters) if counters else 0
 
     def members(self) -> set[int]:
         """Give the processes of the group."""
@@ -270,6 +291,26 @@ class Cgroup:
             except OSError:
                 return False
         return True
+
+
+def find_out_of_memory_counter(pid: int, proc: Path = Path("/proc")) -> Path | None:
+    """Find the file that counts the kills at the memory limit of a process's group; None where there is none."""
+    try:
+        mounts = parse_mounts((proc / "self/mounts").read_text(encoding="utf-8"))
+        groups = parse_own_groups((proc / str(pid) / "cgroup").read_text(encoding="utf-8"))
+    except OSError:
+        return None
+    for controller, name in (("memory", "memory.oom_control"), ("", "memory.events")):
+        if controller in mounts and controller in groups:
+            counter = mounts[controller] / groups[controller].lstrip("/") / name
+            if counter.exists():
+                return counter
+    return None
+
+
+def read_out_of_memory_kills(counter: Path) -> int:
+    """Read what ``find_out_of_memory_counter`` has found; 0 where the group is gone."""
+    return _read_counter(counter, "oom_kill")
 
 
 def _read_counter(path: Path, name: str) -> int:

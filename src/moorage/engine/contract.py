@@ -10,7 +10,8 @@ The node agent answers each call with everything it knows, and from then on with
 
     {"op": "report", "complete": true, "instances": [InstanceReport, ...],
      "machine": {"vcpus": 4, "memory_mib": 16000, "gpus": 1, "gpu_driver": "550.54"},    what there is for instances
-     "refuses": {"VolumeSizeInGB": "why, and what to do"}}          members of the API that no engine here keeps
+     "refuses": {"VolumeSizeInGB": "why, and what to do"},         members of the API that no engine here keeps
+     "runs_images": true}                                          an engine here runs images that are not built in
     {"op": "report", "complete": false, "instances": [InstanceReport, ...]}
 
 An instance that has ended (FAILED, EXITED, STOPPED) stays in the reports until it is forgotten.

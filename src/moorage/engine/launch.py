@@ -33,7 +33,10 @@ class Launch:
     isolated: bool = False
     """No network."""
     volume: Path | None = None
-    """Folder of this machine that is the instance's disk: all that it may write is there. None: memory."""
+    """Folder of this machine that is the instance's disk: all that it may write is there. None: memory.
+
+    ``volumes.Volume`` says what is in it already; an engine may add folders of its own.
+    """
     core_bytes: int = 0
     """Largest core file that a crash may leave in the working folder, which is in the volume; 0: none."""
 
@@ -109,6 +112,9 @@ class Engine(Protocol):
     def order(self, launch: ServingLaunch, *, bounded: bool) -> dict[str, Any]:
         """Give the zygote's order to fork this instance; ``bounded``: a control group limits its memory."""
 
+    def open_volume(self, launch: ServingLaunch) -> int | None:
+        """Open the instance's disk for the order, which whoever calls closes; None: the order needs none."""
+
     def release(self, instance_id: str) -> None:
         """Take back what an instance that has ended had."""
 
@@ -119,6 +125,9 @@ class ImageEngine(Protocol):
     @property
     def name(self) -> str:
         """``docker`` or ``sandbox``."""
+
+    async def has(self, image: str) -> bool:
+        """Say whether this very image is on this machine, without asking a registry."""
 
     async def ensure(self, image: str, progress: Progress) -> str:
         """Have an image on this machine, pulled if need be; gives ``repository@sha256:digest``. Raises ImageFailure."""

@@ -31,9 +31,9 @@ _CLEANING_SECONDS = 5.0
 class Running:
     """A container that was started; ``ended`` tells how it ended, once nothing of it is left."""
 
-    def __init__(self, pid: int, gate: int, group: Cgroup, socket: Path, *, ends_as_one: bool) -> None:
+    def __init__(self, pid: int, gate: int, group: Cgroup, address: str, *, ends_as_one: bool) -> None:
         self.pid = pid
-        self.address = f"unix:{socket}"
+        self.address = address
         self._descriptor = os.pidfd_open(pid)
         self._gate = gate
         self._group = group
@@ -111,7 +111,7 @@ class Launcher:
         except BaseException:
             await self._clean(launch, group)
             raise
-        running = Running(pid, gate, group, launch.socket, ends_as_one=self._engine.ends_as_one)
+        running = Running(pid, gate, group, f"unix:{launch.socket}", ends_as_one=self._engine.ends_as_one)
         self._tasks.start(f"watch {launch.instance_id}", self._watch(launch, running, group))
         try:
             await asyncio.to_thread(group.join, pid)
@@ -148,14 +148,18 @@ class Launcher:
     ) -> tuple[int, int]:
         # A gate for each attempt: what an attempt forked that failed finds its own closed, and ends.
         reader, gate = os.pipe()
+        volume = None
         try:
-            descriptors = (listener, output, reader)
+            volume = await asyncio.to_thread(self._engine.open_volume, launch)
+            descriptors = (listener, output, reader, *(() if volume is None else (volume,)))
             return await self._zygotes.fork(launch.environment, launch.threads, order, descriptors), gate
         except BaseException:
             os.close(gate)
             raise
         finally:
             os.close(reader)
+            if volume is not None:
+                os.close(volume)
 
     async def _watch(self, launch: ServingLaunch, running: Running, group: Cgroup) -> None:
         end = await running.wait()

@@ -1,5 +1,6 @@
 """An instance's log: a file that the container's stdout and stderr go to."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -17,6 +18,16 @@ def open_log(path: Path) -> int:
     """Open a log to be appended to, and give the descriptor."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+
+def say(path: Path, line: str) -> None:
+    """Add a line of Moorage's own to a log; a disk that has no room for it is not the instance's fault. Blocks."""
+    with contextlib.suppress(OSError):
+        descriptor = open_log(path)
+        try:
+            os.write(descriptor, f"{line}\n".encode(errors="replace"))
+        finally:
+            os.close(descriptor)
 
 
 def read_tail(path: Path) -> str:

@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 
+from moorage.base.dial import connect_through
+
 _REQUEST = b"GET /ping HTTP/1.1\r\nHost: localhost\r\nUser-Agent: moorage\r\nAccept: */*\r\nConnection: close\r\n\r\n"
 _LINE_BYTES = 8192
 
@@ -37,6 +39,9 @@ async def ping(address: str, timeout_seconds: float) -> int:
 async def _connect(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     if address.startswith("unix:"):
         return await asyncio.open_unix_connection(address.removeprefix("unix:"), limit=_LINE_BYTES)
+    if address.startswith("dial:"):
+        connection = await connect_through(address.removeprefix("dial:"))
+        return await asyncio.open_connection(sock=connection, limit=_LINE_BYTES)
     host, _, port = address.rpartition(":")
     return await asyncio.open_connection(host, int(port), limit=_LINE_BYTES)
 

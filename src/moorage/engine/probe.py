@@ -8,81 +8,70 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
-from moorage.engine.cgroups import CONTROLLERS, Cgroups, find_hierarchies
+from moorage.base.clock import SystemClock
+from moorage.engine import cores, volumes
+from moorage.engine.cgroups import Cgroups, find_hierarchies
+from moorage.engine.docker.daemon import Daemon, NoDaemon, find_daemon
+from moorage.engine.machine import ENGINES, GROUP_NEEDS, Machine, Need
+from moorage.engine.network import NetworkUnavailable, OutsideNetwork
 from moorage.engine.sandbox import Sandbox
-
-ENGINES = ("sandbox", "process")
-"""From the best to the one that works everywhere."""
+from moorage.serving import seccomp
 
 _CHECK_SECONDS = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Promise:
-    """One thing that an instance can rely on, and which engines keep it on this machine."""
-
-    name: str
-    sandbox: bool
-    process: bool
-    advice: str
-    """What to do when the best engine here does not keep it; empty when it does."""
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """This machine as an engine sees it."""
-
-    engine: str
-    """The best engine that works here: ``sandbox`` or ``process``."""
-    bubblewrap: str | None
-    """Version of bubblewrap, None when it is not installed."""
-    sandbox_fault: str
-    """Why the sandbox does not work here; empty when it does."""
-    controllers: frozenset[str]
-    """Limits that control groups can set here: of memory, cpu and pids."""
-    uid: int
-    python: str
-    cpus: int
-    memory_bytes: int
-    gpus: int
-    """NVIDIA's, as their driver lists them."""
-    gpu_driver: str
-    """Version of that driver; empty: there is none."""
-    promises: tuple[Promise, ...]
-
-    @property
-    def as_root(self) -> bool:
-        """Moorage runs as root."""
-        return self.uid == 0
 
 
 class EngineUnavailable(Exception):
     """The engine that was asked for does not work here; the text is for people."""
 
 
-def probe() -> Machine:
-    """Try what works here; takes about a tenth of a second and blocks."""
+def probe(*, network: bool = True) -> Machine:
+    """Try what works here; blocks for about a tenth of a second, and for another one if the network is tried too."""
     uid = os.getuid()
     bubblewrap = shutil.which("bwrap")
-    fault = _try_sandbox(bubblewrap, as_root=uid == 0) if bubblewrap else "bubblewrap is not installed"
-    controllers = _try_cgroups()
-    engine = "process" if fault else "sandbox"
+    docker, fault = _find_docker()
+    lacks = {need: why for need, why in _find_lacks(bubblewrap, as_root=uid == 0, network=network) if why}
     return Machine(
-        engine=engine,
+        lacks={**lacks, **judge_docker(docker, fault, as_root=uid == 0)},
         bubblewrap=_version(bubblewrap) if bubblewrap else None,
-        sandbox_fault=fault,
-        controllers=controllers,
         uid=uid,
         python=platform.python_version(),
         cpus=len(os.sched_getaffinity(0)),
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        docker=docker,
         gpus=count_gpus(),
         gpu_driver=read_gpu_driver(),
-        promises=make_promises(fault, controllers, as_root=uid == 0),
     )
+
+
+def _find_lacks(bubblewrap: str | None, *, as_root: bool, network: bool) -> Iterator[tuple[Need, str]]:
+    """Try each thing; gives why it is not to be had, empty when it is."""
+    yield Need.SANDBOX, _try_sandbox(bubblewrap, as_root=as_root) if bubblewrap else "bubblewrap is not installed"
+    yield Need.ROOT, "" if as_root else "Moorage runs as an ordinary user"
+    yield Need.ORDINARY_USER, "Moorage runs as root, whose files are an instance's too" if as_root else ""
+    controllers = _try_cgroups()
+    for name, need in GROUP_NEEDS.items():
+        yield need, "" if name in controllers else f"the control group for {name} cannot be written"
+    yield Need.ANY_GROUP, "" if controllers else "control groups cannot be written"
+    yield Need.OUTSIDE_NETWORK, _try_network(as_root=as_root) if network else ""
+    yield Need.CALL_FILTER, "" if seccomp.is_available() else "this kernel or processor has no filter of system calls"
+    yield Need.CORE_FILES, cores.why_not_found()
+    unencrypted = volumes.why_not_encrypted()
+    yield Need.VOLUME, unencrypted and volumes.why_not_bounded()
+    yield Need.ENCRYPTION, unencrypted
+
+
+def judge_docker(daemon: Daemon | None, fault: str, *, as_root: bool) -> dict[Need, str]:
+    """Say what is lacking of Docker, and why: nothing where all is well. Pure."""
+    if daemon is None:
+        return {Need.DOCKER: fault}
+    if not daemon.here:
+        return {Need.CONTAINER_NETWORKS: f"{daemon} runs containers in a virtual machine"}
+    if not as_root and not daemon.rootless:
+        return {Need.CONTAINER_NETWORKS: "an ordinary user may not enter the networks of root's containers"}
+    return {}
 
 
 def count_gpus(drivers: Path = Path("/proc/driver/nvidia/gpus")) -> int:
@@ -97,57 +86,36 @@ def read_gpu_driver(version: Path = Path("/proc/driver/nvidia/version")) -> str:
 
 
 def choose_engine(wanted: str, machine: Machine) -> str:
-    """Decide which engine runs instances; raises EngineUnavailable when it is not to be had."""
-    if wanted == "auto":
+    """Decide which engine runs instances of built-in images; raises EngineUnavailable when it is not to be had.
+
+    ``docker`` is for all other images, and for those of AWS's that the daemon has; what is built in needs no daemon.
+    """
+    if wanted not in {"auto", *ENGINES}:
+        raise EngineUnavailable(f"There is no engine {wanted!r}: choose auto, {', '.join(ENGINES)}.")
+    if wanted == "docker" and machine.docker is None:
+        raise EngineUnavailable(f"The engine docker does not work here: {machine.lacks[Need.DOCKER]}.")
+    if wanted in {"auto", "docker"}:
         return machine.engine
-    if wanted not in ENGINES:
-        raise EngineUnavailable(f"There is no engine {wanted!r}: choose auto, {' or '.join(ENGINES)}.")
     if wanted == "sandbox" and machine.sandbox_fault:
         raise EngineUnavailable(f"The engine sandbox does not work here: {machine.sandbox_fault}.")
     return wanted
 
 
-def make_promises(sandbox_fault: str, controllers: frozenset[str], *, as_root: bool) -> tuple[Promise, ...]:
-    """Say what holds here, engine by engine."""
-    works = not sandbox_fault
-    bubblewrap = "" if works else _sandbox_advice(sandbox_fault)
-    missing = [name for name in CONTROLLERS if name not in controllers]
-    groups = "" if not missing else _cgroups_advice(missing, as_root=as_root)
-    other_user = bubblewrap or ("" if as_root else "Start Moorage as root: only root can give others a user id.")
-    rows = (
-        ("an instance cannot see or signal other processes", works, False, bubblewrap),
-        ("an instance sees no files but its model, its environment and the system's", works, False, bubblewrap),
-        ("the model folder is read-only", works, False, bubblewrap),
-        ("each instance has its own /tmp and /dev/shm", works, False, bubblewrap),
-        ("an instance has no privileges and can get none", works, not as_root, bubblewrap),
-        ("each instance is a user of its own", works and as_root, False, other_user),
-        ("memory is limited to the instance type's", "memory" in controllers, "memory" in controllers, groups),
-        ("processors are limited to the instance type's", "cpu" in controllers, "cpu" in controllers, groups),
-        ("the number of processes is limited", "pids" in controllers, "pids" in controllers, groups),
-        ("an instance ends with all its processes", works, bool(controllers), bubblewrap and groups),
-        # Without either, a child that a model has detached outlives a kill -9 of its instance.
-        ("all instances end with Moorage", works, bool(controllers), bubblewrap and groups),
-    )
-    return tuple(Promise(name, bool(sandbox and works), process, advice) for name, sandbox, process, advice in rows)
+def choose_image_engine(wanted: str, machine: Machine) -> str | None:
+    """Decide which engine runs images that are not built in, None where none can; raises EngineUnavailable."""
+    if wanted in {"auto", "docker"} and machine.docker is not None:
+        return "docker"
+    if wanted == "docker":
+        raise EngineUnavailable(f"The engine docker does not work here: {machine.lacks[Need.DOCKER]}.")
+    return None if wanted == "process" or machine.sandbox_fault else "sandbox"
 
 
-def _sandbox_advice(fault: str) -> str:
-    if "not installed" in fault:
-        return "Install bubblewrap (package bubblewrap of the distribution, command bwrap)."
-    return (
-        f"Bubblewrap does not work here ({fault}): allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, "
-        "kernel.apparmor_restrict_unprivileged_userns=0), or start the surrounding container with SYS_ADMIN."
-    )
-
-
-def _cgroups_advice(missing: list[str], *, as_root: bool) -> str:
-    names = ", ".join(missing)
-    if as_root:
-        return f"Control groups for {names} cannot be written: mount them writable (/sys/fs/cgroup)."
-    return (
-        f"Control groups for {names} cannot be written: start Moorage as root, or with a delegated group "
-        "(systemd-run --user --scope -p Delegate=yes moorage up). Until then only each process's own memory is bounded."
-    )
+def _find_docker() -> tuple[Daemon | None, str]:
+    """Look for a daemon; gives it, or why there is none."""
+    try:
+        return find_daemon(os.environ), ""
+    except NoDaemon as fault:
+        return None, str(fault)
 
 
 def _try_cgroups() -> frozenset[str]:
@@ -162,6 +130,14 @@ def _try_cgroups() -> frozenset[str]:
         cgroups.close()
 
 
+def _try_network(*, as_root: bool) -> str:
+    try:
+        OutsideNetwork.open(SystemClock(), as_root=as_root).close()
+    except NetworkUnavailable as fault:
+        return str(fault)
+    return ""
+
+
 def _version(bubblewrap: str) -> str:
     try:
         said = subprocess.run([bubblewrap, "--version"], capture_output=True, timeout=5, check=False, text=True)
@@ -173,7 +149,13 @@ def _version(bubblewrap: str) -> str:
 def _try_sandbox(bubblewrap: str, *, as_root: bool) -> str:
     """Do all that an instance does before its model's code runs; gives what went wrong, empty when nothing did."""
     with tempfile.TemporaryDirectory(prefix="moorage-probe-") as folder:
-        sandbox = Sandbox(bubblewrap, models=Path(folder, "models"), scratch=Path(folder, "etc"), as_root=as_root)
+        sandbox = Sandbox(
+            bubblewrap,
+            models=Path(folder, "models"),
+            volumes=Path(folder, "volumes"),
+            scratch=Path(folder, "etc"),
+            as_root=as_root,
+        )
         sandbox.prepare()
         python = Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
         view = json.dumps(sandbox.check_view(as_root=as_root))

@@ -2,7 +2,7 @@
 
 For machines without bubblewrap. It keeps what needs no namespaces: a warm start, limits by control groups where they
 can be written, no way to gain privileges, an end of the whole tree. It does not hide the machine from a model's code;
-``probe`` says so.
+``promises`` says so.
 """
 
 import shutil
@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from moorage.engine.environments import Environment
-from moorage.engine.launch import ServingLaunch
+from moorage.engine.launch import LaunchFailed, ServingLaunch
 from moorage.engine.sandbox import SERVING_FOLDER
+from moorage.engine.volumes import Volume
+from moorage.serving import seccomp
 
 
 class PlainProcess:
@@ -33,17 +35,31 @@ class PlainProcess:
         return [str(environment.python), "-I", "-X", "utf8", str(SERVING_FOLDER / "__main__.py")]
 
     def order(self, launch: ServingLaunch, *, bounded: bool) -> dict[str, Any]:
-        """Give the zygote's order to fork this instance; ``bounded``: a control group limits its memory."""
-        model = launch.model
+        """Give the zygote's order to fork this instance; ``bounded``: a control group limits its memory.
+
+        Raises LaunchFailed for an isolated one: without namespaces the network is the machine's.
+        """
+        if launch.isolated:
+            raise LaunchFailed("the engine process cannot take the network away from an instance")
+        model, working = launch.model, launch.variables["HOME"]
+        if launch.volume is not None:
+            working = str(Volume(launch.volume).temporary)
         if model is None:
             model = self._scratch / launch.instance_id
             model.mkdir(exist_ok=True)
         return {
             "environment": dict(launch.variables),
             "model_dir": str(model),
+            "working_dir": working,
+            "core_bytes": launch.core_bytes,
             "memory_bytes": None if bounded else launch.memory_bytes,
             "view": None,
+            "filtered": seccomp.is_available(),
         }
+
+    def open_volume(self, _launch: ServingLaunch) -> int | None:
+        """Give nothing: instances see the machine's folders as they are."""
+        return None
 
     def release(self, instance_id: str) -> None:
         """Remove the instance's empty model folder."""

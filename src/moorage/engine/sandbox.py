@@ -1,26 +1,36 @@
 """The ``sandbox`` engine: what bubblewrap lets a zygote see, and what an instance makes of that for itself.
 
 Two steps, because a fork is fast and bubblewrap's start is not. Bubblewrap gives the zygote a view of the machine in
-which there is nothing of Moorage but the extracted models, in a folder that each instance covers before it gives up
-its privileges (``serving/isolation.py``). Started by root, an instance becomes a user that nobody else is; started
-by an ordinary user it stays that user, in a user namespace without capabilities. The network is the machine's.
+which there is nothing of Moorage but the extracted models and, for an ordinary user, the instances' volumes, in folders
+that each instance covers before it gives up its privileges (``serving/isolation.py``). Started by root, an instance
+becomes a user that nobody else is, and is handed its volume; started by an ordinary user it stays that user, in a user
+namespace without capabilities.
+
+An isolated instance has a network of its own with nothing but a loopback. The others share one from which the outside
+is reached and this machine is not (``network.py``), or, where that cannot be had, the machine's own.
 """
 
+import os
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Protocol
 
+from moorage.engine import mounts
 from moorage.engine.environments import Environment
 from moorage.engine.launch import ServingLaunch
+from moorage.engine.network import resolver_settings
 from moorage.engine.variables import HOSTNAME
-from moorage.serving.isolation import CAPABILITIES, MODEL_FOLDER
+from moorage.serving import seccomp
+from moorage.serving.isolation import CAPABILITIES, GROUPS_FOLDER, MODEL_FOLDER
 
 SERVING_FOLDER = Path(__file__).parents[1] / "serving"
 """Where the built-in model server's files are."""
 
 _SERVING = "/opt/moorage/serving"
 _MODELS = "/opt/moorage/models"
+_VOLUMES = "/opt/moorage/volumes"
 _SYSTEM_FOLDERS = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 _SETTINGS_FILES = (
     "alternatives", "ca-certificates", "ca-certificates.conf", "crypto-policies", "fonts", "gai.conf", "host.conf",
@@ -29,9 +39,31 @@ _SETTINGS_FILES = (
 )  # fmt: skip
 """Of ``/etc`` only what libraries need: the rest is the machine's own business."""
 
+_RESOLVER = "resolv.conf"
+
 _FIRST_UID = 1_800_000_000
 _UIDS_OF_ONE = 4096
 """User ids that no account has: upper end of the range that systemd leaves to containers."""
+
+
+class Network(Protocol):
+    """What is needed of ``engine.network``."""
+
+    def enter(self) -> list[str]:
+        """Give the beginning of a command that runs in the network."""
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all instances have in common."""
+
+    network: Network | None = None
+    """Where those are that may have one; None: the machine's."""
+    groups: Mapping[str, str] = field(default_factory=dict)
+    """The control groups that an instance sees its limits in (``Cgroups.visible``)."""
+
+
+NOTHING_SHARED = Shared()
 
 
 class Sandbox:
@@ -40,19 +72,38 @@ class Sandbox:
     name = "sandbox"
     ends_as_one = True
 
-    def __init__(self, bubblewrap: str, *, models: Path, scratch: Path, as_root: bool) -> None:
+    def __init__(  # noqa: PLR0913 - the folders and the privileges of a whole view
+        self,
+        bubblewrap: str,
+        *,
+        models: Path,
+        volumes: Path,
+        scratch: Path,
+        as_root: bool,
+        shared: Shared = NOTHING_SHARED,
+    ) -> None:
         self._bubblewrap = bubblewrap
         self._models = models
+        self._volumes = volumes
         self._scratch = scratch
+        self._as_root = as_root
+        self._network = shared.network
+        self._groups = dict(shared.groups)
         block = zlib.crc32(bytes(scratch)) % 8192
         self._uids = UserIds(_FIRST_UID + block * _UIDS_OF_ONE) if as_root else None
 
     def prepare(self) -> None:
         """Write the few files of ``/etc`` that differ from the machine's; blocks."""
         self._models.mkdir(parents=True, exist_ok=True)
+        self._volumes.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._scratch.mkdir(parents=True, exist_ok=True)
         for name, text in make_settings_files(_read("/etc/hosts")).items():
             (self._scratch / name).write_text(text, encoding="utf-8")
+        resolver = self._scratch / _RESOLVER
+        resolver.unlink(missing_ok=True)
+        servers = None if self._network is None else resolver_settings()
+        if servers is not None:
+            resolver.write_text(servers, encoding="utf-8")
 
     def zygote_command(self, environment: Environment) -> list[str]:
         """Give the command of an environment's zygote, without its arguments; looks at the machine's folders."""
@@ -72,18 +123,24 @@ class Sandbox:
 
     def check_view(self, *, as_root: bool) -> dict[str, Any]:
         """Give the view for that check."""
-        return self._view(None, (), memory_bytes=2**20, uid=_FIRST_UID if as_root else None)
+        return self._view(None, (), memory_bytes=2**20, uid=_FIRST_UID if as_root else None, isolated=True)
 
     def order(self, launch: ServingLaunch, *, bounded: bool) -> dict[str, Any]:
         """Give the zygote's order to fork this instance; ``bounded``: a control group limits its memory."""
-        model = None if launch.model is None else f"{_MODELS}/{launch.model.relative_to(self._models)}"
+        model, volume = self._seen_model(launch), self._seen_volume(launch)
         uid = self._uids.take(launch.instance_id) if self._uids else None
         folders = (launch.environment.python.parent.parent, *launch.environment.folders)
         return {
             "environment": dict(launch.variables),
             "model_dir": MODEL_FOLDER,
+            "working_dir": "/tmp",  # noqa: S108 - the private one
+            "core_bytes": launch.core_bytes,
             "memory_bytes": None if bounded else launch.memory_bytes,
-            "view": self._view(model, folders, memory_bytes=launch.memory_bytes, uid=uid),
+            "view": {
+                **self._view(model, folders, memory_bytes=launch.memory_bytes, uid=uid, isolated=launch.isolated),
+                "volume": volume,
+            },
+            "filtered": seccomp.is_available(),
         }
 
     def release(self, instance_id: str) -> None:
@@ -91,33 +148,63 @@ class Sandbox:
         if self._uids:
             self._uids.give_back(instance_id)
 
+    def open_volume(self, launch: ServingLaunch) -> int | None:
+        """Open an instance's volume, so that it can mount it; an ordinary user's instances see theirs already."""
+        return mounts.clone(launch.volume) if launch.volume is not None and self._as_root else None
+
+    def _seen_volume(self, launch: ServingLaunch) -> str | None:
+        if launch.volume is None:
+            return None
+        return _VOLUMES if self._as_root else f"{_VOLUMES}/{launch.volume.relative_to(self._volumes)}"
+
+    def _seen_model(self, launch: ServingLaunch) -> str | None:
+        if launch.model is None:
+            return None
+        if launch.volume is not None and launch.model.is_relative_to(launch.volume):
+            return f"{self._seen_volume(launch)}/{launch.model.relative_to(launch.volume)}"
+        return f"{_MODELS}/{launch.model.relative_to(self._models)}"
+
     def _view(
-        self, model: str | None, folders: Iterable[Path], *, memory_bytes: int, uid: int | None
+        self, model: str | None, folders: Iterable[Path], *, memory_bytes: int, uid: int | None, isolated: bool
     ) -> dict[str, Any]:
         return {
-            "hidden": [_MODELS],
+            "hidden": [_MODELS, _VOLUMES],
             "kept": [str(folder) for folder in folders if folder.is_relative_to("/tmp")],  # noqa: S108
             "model": model,
             "temporary_bytes": memory_bytes // 2,
             "hostname": HOSTNAME,
             "uid": uid,
+            "isolated": isolated,
+            "groups": self._groups,
         }
 
     def _command(self, folders: Iterable[Path]) -> list[str]:
         binds = same_place(folders)
         binds += [(str(SERVING_FOLDER), _SERVING), (str(self._models), _MODELS)]
+        resolver = self._scratch / _RESOLVER
         return [
-            self._bubblewrap,
+            *self._enter_network(),
             "--die-with-parent",
             *("--cap-drop", "ALL"),
             *(word for capability in CAPABILITIES for word in ("--cap-add", capability)),
             *make_system_arguments(),
             *make_settings_arguments(self._scratch),
+            *(("--ro-bind", str(resolver), "/etc/resolv.conf") if resolver.exists() else ()),
             *make_bind_arguments(binds),
-            *make_folder_arguments([MODEL_FOLDER]),
+            *make_folder_arguments([MODEL_FOLDER, GROUPS_FOLDER, _VOLUMES], known=("/sys", "/sys/devices")),
+            *(() if self._as_root else ("--bind", str(self._volumes), _VOLUMES)),
             *("--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/"),
             "--",
         ]
+
+    def _enter_network(self) -> list[str]:
+        if self._network is None:
+            return [self._bubblewrap]
+        command = [*self._network.enter(), self._bubblewrap]
+        if not self._as_root:
+            # In there this user is the network's root. One that owns nothing of it is what instances are to be.
+            command += ["--unshare-user", "--uid", str(os.getuid()), "--gid", str(os.getgid())]
+        return command
 
 
 class UserIds:

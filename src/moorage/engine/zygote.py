@@ -214,6 +214,14 @@ class Zygotes:
         await zygote.close()
         self._ending.discard(zygote)
 
+    async def retire(self) -> None:
+        """End all zygotes, each of which is started anew when it is needed; their instances go on."""
+        for place in self._places.values():
+            async with place.lock:
+                zygote, place.zygote = place.zygote, None
+            if zygote is not None:
+                await self._end(zygote)
+
     @property
     def pids(self) -> tuple[int, ...]:
         """Process ids of the zygotes."""

@@ -477,5 +477,5 @@ class InvocationHandling(Intake):
 
 def make_request_head(forwarded: bytes, size: int, address: str) -> bytes:
     """Make the head that the container sees."""
-    host = b"localhost" if address.startswith("unix:") else address.encode()
+    host = b"localhost" if address.startswith(("unix:", "dial:")) else address.encode()
     return b"POST /invocations HTTP/1.1\r\nHost: %b\r\n%bContent-Length: %d\r\n\r\n" % (host, forwarded, size)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol, cast
 
 from moorage.base.clock import Clock
+from moorage.base.dial import connect_through
 from moorage.base.tasks import Tasks
 from moorage.gateway.exchange import Exchange, Heads, State
 
@@ -146,7 +147,7 @@ class Pool:
         most_outstanding: int = sys.maxsize,
         on_full: Callable[..., None] = _nobody_asks,
     ) -> None:
-        """Make a pool for ``unix:PATH`` or ``host:port``.
+        """Make a pool for ``unix:PATH``, ``dial:PATH`` (``base.dial``) or ``host:port``.
 
         Dialling takes at most ``dial_seconds``; an error of ``dial_again`` is waited out within them. ``on_full`` is
         called with ``full=True`` when ``most_outstanding`` connections are lent, with False when one has come back.
@@ -262,6 +263,9 @@ async def _connect(address: str, connection: UpstreamConnection) -> UpstreamConn
     protocol = cast("asyncio.Protocol", connection)
     if address.startswith("unix:"):
         await loop.create_unix_connection(lambda: protocol, address.removeprefix("unix:"))
+    elif address.startswith("dial:"):
+        connected = await connect_through(address.removeprefix("dial:"))
+        await loop.create_connection(lambda: protocol, sock=connected)
     else:
         host, _, port = address.rpartition(":")
         await loop.create_connection(lambda: protocol, host.strip("[]"), int(port))

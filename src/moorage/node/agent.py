@@ -27,15 +27,20 @@ class Agent:
         """Start an instance, unless its id is known."""
         if self._closing or self._reports.get(spec.instance_id) is not None:
             return
+        _life, before = self._lives.get(spec.instance_id, (None, None))
         life = self._make_life(spec)
-        living = self._tasks.start(f"instance {spec.instance_id}", self._live(spec.instance_id, life))
+        living = self._tasks.start(f"instance {spec.instance_id}", self._live(spec.instance_id, life, before))
         self._lives[spec.instance_id] = (life, living)
 
-    async def _live(self, instance_id: str, life: Life) -> None:
+    async def _live(self, instance_id: str, life: Life, before: "asyncio.Task[None] | None") -> None:
+        """Let an instance live, once an earlier one of its id is wholly gone: its disk, too."""
         try:
+            if before is not None:
+                await asyncio.wait([before])
             await life.run()
         finally:
-            del self._lives[instance_id]
+            if self._lives[instance_id][0] is life:
+                del self._lives[instance_id]
 
     def stop(self, instance_id: str) -> None:
         """Begin an instance's end; nothing happens when it is unknown or has ended."""

@@ -18,10 +18,12 @@ from moorage.base.tasks import Tasks
 from moorage.engine.contract import ENDED, Failure, InstanceReport, InstanceSpec, InstanceState
 from moorage.engine.exit import Exit
 from moorage.engine.launch import Container, Launch, LaunchFailed, Progress
-from moorage.engine.logs import open_log, read_tail
+from moorage.engine.logs import open_log, read_tail, say
 from moorage.engine.ping import NoAnswer, ping
+from moorage.engine.promises import NOTHING_REFUSED, Refusals
+from moorage.node.disks import Disks
 from moorage.node.outcome import Ended, Outcome, judge
-from moorage.node.preparation import CannotPrepare, Preparation
+from moorage.node.preparation import CannotPrepare, Preparation, refuse_unkept
 from moorage.node.reports import Reports
 
 log = logging.getLogger(__name__)
@@ -30,8 +32,9 @@ FAILED_CHECKS = 2
 """So many failed health checks in a row make a ready instance unhealthy."""
 
 _FIRST_PAUSE_SECONDS = 0.02
+_LONGER = 1.25
 _LONGEST_PAUSE_SECONDS = 1.0
-"""Between two pings of a container that answers, and not with 200."""
+"""Between two pings of a container that answers, and not with 200, or refuses: a fifth of what it has taken so far."""
 
 _KILLED_SECONDS = 30.0
 """For the kernel to end killed processes."""
@@ -52,9 +55,11 @@ class Surroundings:
 
     preparation: Preparation
     launcher: Launcher
+    disks: Disks
     reports: Reports
     clock: Clock
     limits: Limits
+    refusals: Refusals = NOTHING_REFUSED
 
 
 class Life:
@@ -65,9 +70,11 @@ class Life:
         self._log = log
         self._preparation = around.preparation
         self._launcher = around.launcher
+        self._disks = around.disks
         self._reports = around.reports
         self._clock = around.clock
         self._limits = around.limits
+        self._refusals = around.refusals
         self._stop = asyncio.Event()
         self._tasks = Tasks()
         self._last_ping = "no answer yet"
@@ -88,7 +95,7 @@ class Life:
         self._stop.set()
 
     async def run(self) -> None:
-        """Live to the end; the last report has one of the ENDED states."""
+        """Live to the end; the last report has one of the ENDED states. What is done after it delays nobody."""
         try:
             outcome = await self._live()
         except LaunchFailed as fault:
@@ -109,6 +116,8 @@ class Life:
             pid=None,
             address=None,
         )
+        await self._disks.leave(self._spec, self._say)
+        self._preparation.release(self._spec)
 
     async def _live(self) -> Outcome:
         preparing = self._tasks.start("prepare", self._prepare())
@@ -126,6 +135,7 @@ class Life:
     async def _prepare(self) -> Launch | CannotPrepare:
         descriptor = await asyncio.to_thread(open_log, self._log)
         try:
+            refuse_unkept(self._spec, self._refusals)
             launch, resolved = await self._preparation.prepare(self._spec, self._progress, self._installs(descriptor))
         except CannotPrepare as fault:
             return fault
@@ -146,8 +156,14 @@ class Life:
 
         return tell
 
+    def _say(self, line: str) -> None:
+        """Add a line to the container's log; blocks."""
+        say(self._log, line)
+
     async def _run_container(self, container: Container) -> Outcome:
         address = container.address
+        if self._spec.core_dumps is not None:
+            self._tasks.start("watch for core dumps", self._disks.watch(self._spec, self._say))
         becoming_ready = self._tasks.start("become ready", self._become_ready(address))
         await self._first(becoming_ready, container.ended)
         was_ready = becoming_ready.done() and becoming_ready.result()
@@ -189,7 +205,7 @@ class Life:
             if await self._is_well(address, left):
                 return True
             await self._clock.sleep_until(min(deadline, self._clock.monotonic() + pause))
-            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            pause = min(_LONGER * pause, _LONGEST_PAUSE_SECONDS)
         return False
 
     async def _watch_health(self, address: str) -> None:

@@ -1,9 +1,10 @@
 """What an instance needs before it can start: an environment, the model, variables, a place for its log."""
 
 import asyncio
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from moorage.aws.instance_types import InstanceType, instance_type
 from moorage.engine import images
@@ -13,7 +14,12 @@ from moorage.engine.environments import Environment, EnvironmentFailure
 from moorage.engine.images import BuiltinImage
 from moorage.engine.launch import ImageEngine, ImageFailure, ImageLaunch, Launch, Progress, ServingLaunch
 from moorage.engine.logs import log_path
+from moorage.engine.promises import Refusals, asked_for
 from moorage.engine.variables import HOSTNAME, container_variables, count_threads, make_variables
+from moorage.engine.volumes import Volume
+
+One = TypeVar("One")
+Other = TypeVar("Other")
 
 
 class CannotPrepare(Exception):
@@ -37,11 +43,27 @@ class Environments(Protocol):
 class Artifacts(Protocol):
     """What is needed of ``engine.artifacts``."""
 
-    async def fetch(self, url: str, progress: Progress) -> Path:
+    def at(self, folder: Path) -> "Artifacts":
+        """Give the same store's artefacts in another folder."""
+
+    async def fetch(self, url: str, progress: Progress, holder: str) -> Path:
         """Give the folder of the extracted artefact; raises ArtifactFailure."""
 
-    async def with_code(self, model: Path | None, code: Path) -> Path:
+    async def with_code(self, model: Path | None, code: Path, holder: str) -> Path:
         """Give a model's folder with another artefact as its folder ``code``; raises ArtifactFailure."""
+
+    def release(self, holder: str) -> None:
+        """Say that a holder needs nothing any more."""
+
+
+class Disks(Protocol):
+    """What is needed of ``node.disks``."""
+
+    async def make(self, spec: InstanceSpec, memory_bytes: int) -> Volume | None:
+        """Give an instance the disk that it is to have; raises CannotPrepare."""
+
+    def core_bytes(self, spec: InstanceSpec, memory_bytes: int) -> int:
+        """Give the size of the largest core file that an instance may leave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +85,20 @@ class Places:
 class Preparation:
     """Gets what an instance needs."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that an instance needs comes from somewhere
         self,
         environments: Environments,
         artifacts: Artifacts,
         places: Places,
         machine_cpus: int,
         image_engine: ImageEngine | None = None,
+        *,
+        disks: Disks,
     ) -> None:
         """``image_engine`` runs what is not built in; None: nothing does."""
         self._environments = environments
         self._artifacts = artifacts
+        self._disks = disks
         self._places = places
         self._machine_cpus = machine_cpus
         self._image_engine = image_engine
@@ -85,7 +110,7 @@ class Preparation:
         value names what the image's URI stands for: ``repository@sha256:digest``.
         """
         container = only_container(spec)
-        image = images.resolve(container.image)
+        image = await self._builtin(container)
         try:
             if image is not None:
                 return await self._prepare_serving(spec, container, image, progress, installs), image.resolved
@@ -94,6 +119,18 @@ class Preparation:
             raise CannotPrepare(Failure.IMAGE, str(fault)) from fault
         except ArtifactFailure as fault:
             raise CannotPrepare(Failure.ARTIFACT, str(fault)) from fault
+
+    async def _builtin(self, container: ContainerSpec) -> BuiltinImage | None:
+        """Give the built-in stack that is to run, None for the image itself: also where an engine has that very image.
+
+        A deployment keeps to what its first instance has run.
+        """
+        image = images.resolve(container.image)
+        if image is None or self._image_engine is None:
+            return image
+        if container.resolved_image is not None:
+            return image if container.resolved_image == image.resolved else None
+        return None if await self._image_engine.has(container.image) else image
 
     async def _prepare_serving(
         self,
@@ -104,8 +141,10 @@ class Preparation:
         installs: Progress,
     ) -> ServingLaunch:
         resources = resources_of(spec)
-        environment, model = await asyncio.gather(
-            self._environments.ensure(image, progress), self._model(container, progress)
+        memory_bytes = resources.memory_mib * 2**20
+        environment, (volume, model) = await _both(
+            self._environments.ensure(image, progress),
+            self._disk_and_model(spec, container, memory_bytes, progress),
         )
         environment = await self._with_requirements(environment, model, installs)
         threads = count_threads(container.environment, resources.vcpus, self._machine_cpus)
@@ -117,11 +156,13 @@ class Preparation:
                 container.environment, region=spec.region, python=environment.python, threads=threads
             ),
             threads=threads,
-            memory_bytes=resources.memory_mib * 2**20,
+            memory_bytes=memory_bytes,
             vcpus=resources.vcpus,
             socket=self._places.socket(spec),
             log=self._places.log(spec),
             isolated=spec.network_isolation,
+            volume=volume,
+            core_bytes=self._disks.core_bytes(spec, memory_bytes),
         )
 
     async def _prepare_image(
@@ -131,30 +172,61 @@ class Preparation:
         if engine is None:
             raise ImageFailure(f"Requested image {container.image} not found.")
         resources = resources_of(spec)
-        resolved, model = await asyncio.gather(
-            engine.ensure(container.resolved_image or container.image, progress), self._model(container, progress)
+        memory_bytes = resources.memory_mib * 2**20
+        resolved, (volume, model) = await _both(
+            engine.ensure(container.resolved_image or container.image, progress),
+            self._disk_and_model(spec, container, memory_bytes, progress),
         )
         launch = ImageLaunch(
             instance_id=spec.instance_id,
             image=resolved,
             model=model,
             variables=container_variables(container.environment, region=spec.region),
-            memory_bytes=resources.memory_mib * 2**20,
+            memory_bytes=memory_bytes,
             vcpus=resources.vcpus,
             gpus=resources.accelerators,
             hostname=HOSTNAME,
             socket=self._places.socket(spec),
             log=self._places.log(spec),
             isolated=spec.network_isolation,
+            volume=volume,
+            core_bytes=self._disks.core_bytes(spec, memory_bytes),
         )
         return launch, resolved
 
-    async def _model(self, container: ContainerSpec, progress: Progress) -> Path | None:
+    def release(self, spec: InstanceSpec) -> None:
+        """Say that an instance has ended: what it needed may go."""
+        self._artifacts.release(spec.instance_id)
+
+    async def _disk_and_model(
+        self, spec: InstanceSpec, container: ContainerSpec, memory_bytes: int, progress: Progress
+    ) -> tuple[Path | None, Path | None]:
+        """Get the instance's disk and, meanwhile, its model; one that is to be encrypted lies on that disk only."""
+        making = self._disks.make(spec, memory_bytes)
+        if spec.kms_key is None:
+            volume, model = await _both(making, self._model(spec, container, self._artifacts, progress))
+        elif (volume := await making) is None:
+            raise CannotPrepare(Failure.UNSUPPORTED, f"The model data cannot be encrypted with {spec.kms_key} here.")
+        else:
+            model = await self._model(spec, container, self._artifacts.at(volume.artifacts), progress)
+        return (None if volume is None else volume.folder), model
+
+    async def _model(
+        self, spec: InstanceSpec, container: ContainerSpec, artifacts: Artifacts, progress: Progress
+    ) -> Path | None:
         url, submitted = container.model_data_url, submitted_code(container)
-        model = None if url is None else await self._artifacts.fetch(url, progress)
-        if submitted is None:
-            return model
-        return await self._artifacts.with_code(model, await self._artifacts.fetch(submitted, progress))
+        seconds, fetching = spec.download_timeout_seconds, url
+        try:
+            async with asyncio.timeout(seconds):
+                model = None if url is None else await artifacts.fetch(url, progress, spec.instance_id)
+                if submitted is None:
+                    return model
+                fetching = submitted
+                code = await artifacts.fetch(submitted, progress, spec.instance_id)
+                return await artifacts.with_code(model, code, spec.instance_id)
+        except TimeoutError as fault:
+            message = f"Getting the model data at {fetching} took longer than {seconds:g} s."
+            raise CannotPrepare(Failure.ARTIFACT, message) from fault
 
     async def _with_requirements(self, environment: Environment, model: Path | None, installs: Progress) -> Environment:
         requirements = model / "code" / "requirements.txt" if model else None
@@ -164,6 +236,25 @@ class Preparation:
             return await self._environments.overlay(environment, requirements, installs)
         except EnvironmentFailure as fault:
             raise CannotPrepare(Failure.START, str(fault)) from fault
+
+
+def refuse_unkept(spec: InstanceSpec, refusals: Refusals) -> None:
+    """Refuse what the engine cannot keep that would run an instance; raises CannotPrepare."""
+    is_serving = images.resolve(only_container(spec).image) is not None
+    refused = refusals.serving if is_serving else refusals.images or {}
+    for member in asked_for(spec):
+        if member in refused:
+            raise CannotPrepare(Failure.UNSUPPORTED, f"{member}: {refused[member]}")
+
+
+async def _both(one: Coroutine[Any, Any, One], other: Coroutine[Any, Any, Other]) -> tuple[One, Other]:
+    """Wait for both; when one fails, the other is ended before that is told: it must not write to what is then gone."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            both = group.create_task(one), group.create_task(other)
+    except BaseExceptionGroup as faults:
+        raise faults.exceptions[0] from None
+    return both[0].result(), both[1].result()
 
 
 def only_container(spec: InstanceSpec) -> ContainerSpec:

@@ -11,23 +11,37 @@ from moorage.base.ids import SystemIds
 from moorage.base.link import Message
 from moorage.base.process import run_process
 from moorage.base.settings import Settings
+from moorage.base.tasks import Tasks
+from moorage.engine import promises
 from moorage.engine.artifacts import Artifacts
 from moorage.engine.cgroups import Cgroups, groups_of
 from moorage.engine.commands import Runner, run_plainly
 from moorage.engine.contract import InstanceSpec
+from moorage.engine.docker.engine import make_docker_engine
 from moorage.engine.environments import Environments
 from moorage.engine.installer import Installer
 from moorage.engine.launch import Container, Engine, ImageEngine, LaunchFailed, ServingLaunch
 from moorage.engine.launcher import Launcher
-from moorage.engine.probe import EngineUnavailable, Machine, choose_engine, probe
+from moorage.engine.logs import say
+from moorage.engine.machine import Machine, Need
+from moorage.engine.network import NetworkUnavailable, SharedNetwork
+from moorage.engine.probe import EngineUnavailable, choose_engine, choose_image_engine, probe
 from moorage.engine.process import PlainProcess
-from moorage.engine.sandbox import Sandbox
+from moorage.engine.promises import Refusals
+from moorage.engine.rootfs.engine import make_unpacked_images
+from moorage.engine.rootfs.maker import try_rooms
+from moorage.engine.sandbox import Sandbox, Shared
+from moorage.engine.volumes import Volumes, volumes_folder
 from moorage.engine.zygote import Zygotes
+from moorage.kms.ring import open_ring
 from moorage.node.agent import Agent
+from moorage.node.disks import Disks
+from moorage.node.dumps import Dumps
 from moorage.node.engines import Engines
 from moorage.node.life import Life, Surroundings
 from moorage.node.preparation import Places, Preparation
 from moorage.node.reports import Reports
+from moorage.node.upkeep import keep_house
 from moorage.objects.folder import open_store
 from moorage.serving.isolation import adopt_orphans
 
@@ -45,34 +59,57 @@ def run(settings: Settings) -> None:
     run_process("node", partial(_run, settings, SystemClock()))
 
 
-async def _run(settings: Settings, clock: Clock, stop: asyncio.Event) -> None:
+async def _run(settings: Settings, clock: SystemClock, stop: asyncio.Event) -> None:
     # The middle process of a fork ends at once; its orphan, the instance, is to be ours (serving/zygote.py).
     adopt_orphans()
-    machine = await asyncio.to_thread(probe)
+    machine = await asyncio.to_thread(partial(probe, network=False))
     places = Places(settings.run_dir / "i", settings.data_dir / "logs")
     cgroups = await asyncio.to_thread(_clean, settings, places)
-    image_engine = _make_image_engine(settings, machine)
-    engines = Engines(await _make_launcher(settings, machine, cgroups, clock), image_engine)
+    image_engine = await _make_image_engine(settings, machine, cgroups, clock)
+    volumes = Volumes(volumes_folder(settings.data_dir), open_ring(settings, clock, SystemIds()))
+    await asyncio.to_thread(volumes.prepare)  # once nothing of an earlier run uses them, containers included
+    leftovers = await asyncio.to_thread(volumes.names)
+    network = await _make_network(settings, machine, clock)
+    engines = Engines(await _make_launcher(settings, machine, cgroups, clock, network), image_engine)
+    refusals = _judge(settings, machine, image_engine)
     store = open_store(settings, clock, SystemIds())
+    artifacts = Artifacts(store, settings.data_dir / "models", settings.limits, clock)
+    dumps = Dumps(store, clock, settings.limits)
+    disks = Disks(volumes, dumps, clock, settings.limits, bounded=Need.VOLUME not in machine.lacks)
     preparation = Preparation(
         Environments(settings.environments, clock, runner=_make_runner(settings, machine)),
-        Artifacts(store, settings.data_dir / "models", settings.limits, clock),
+        artifacts,
         places,
         machine.cpus,
         image_engine,
+        disks=disks,
     )
-    reports = Reports({"machine": resources(machine)})
-    surroundings = Surroundings(preparation, engines, reports, clock, settings.limits)
+    about = {
+        "machine": resources(machine),
+        "refuses": refusals.by_all,
+        "runs_images": image_engine is not None,
+    }
+    reports = Reports(about)
+    surroundings = Surroundings(preparation, engines, disks, reports, clock, settings.limits, refusals)
 
     def make_life(spec: InstanceSpec) -> Life:
         return Life(spec, places.log(spec), surroundings)
 
     agent = Agent(reports, make_life)
     server = await link.listen(settings.run_dir / "node.sock", agent.serve)
+    tasks = Tasks()
+    tasks.start("leftover volumes", disks.leave_leftovers(leftovers, lambda spec: partial(say, places.log(spec))))
+    tasks.start("upkeep", keep_house(artifacts, settings.data_dir, settings.limits, clock))
+    if network is not None:
+        tasks.start("keep the network of instances", network.keep())
     await stop.wait()
     await agent.close(settings.limits.stop_grace_seconds + _AFTER_GRACE_SECONDS)
     server.close()
+    await tasks.close()
     await engines.close()
+    await asyncio.to_thread(volumes.close)
+    if network is not None:
+        await asyncio.to_thread(network.close)
     store.close()
 
 
@@ -95,9 +132,30 @@ def _clean(settings: Settings, places: Places) -> Cgroups:
     return cgroups
 
 
-async def _make_launcher(settings: Settings, machine: Machine, cgroups: Cgroups, clock: Clock) -> "Launcher | NoEngine":
+def _judge(settings: Settings, machine: Machine, image_engine: ImageEngine | None) -> Refusals:
+    """Say what the engines here cannot do as the API's members ask."""
+    serving = machine.engine if settings.engine in {"auto", "docker"} else settings.engine
+    images = None if image_engine is None else promises.refusals(machine, image_engine.name)
+    return Refusals(promises.refusals(machine, serving), images)
+
+
+async def _make_network(settings: Settings, machine: Machine, clock: SystemClock) -> SharedNetwork | None:
+    """Make the network of instances that may have one; None: they are in the machine's, and the log says why."""
+    if machine.sandbox_fault or settings.engine == "process":
+        return None
     try:
-        engine = make_engine(choose_engine(settings.engine, machine), settings, machine)
+        return await asyncio.to_thread(SharedNetwork, clock, as_root=machine.as_root)
+    except NetworkUnavailable as fault:
+        advice = promises.advise(Need.OUTSIDE_NETWORK, machine)
+        log.warning("instances share the machine's network: %s. %s", fault, advice)
+        return None
+
+
+async def _make_launcher(
+    settings: Settings, machine: Machine, cgroups: Cgroups, clock: Clock, network: SharedNetwork | None
+) -> "Launcher | NoEngine":
+    try:
+        engine = make_engine(choose_engine(settings.engine, machine), settings, machine, cgroups, network)
     except EngineUnavailable as fault:
         log.error("%s", fault)
         return NoEngine(str(fault))
@@ -105,11 +163,32 @@ async def _make_launcher(settings: Settings, machine: Machine, cgroups: Cgroups,
     if machine.engine != engine.name or machine.sandbox_fault:
         log.warning("instances run in the engine %s: %s", engine.name, machine.sandbox_fault or "as it was set")
     zygotes = Zygotes(engine, clock, settings.data_dir / "logs" / "zygotes")
+    if network is not None:
+        network.tell(zygotes.retire)
     return Launcher(engine, cgroups, zygotes)
 
 
-def _make_image_engine(_settings: Settings, _machine: Machine) -> ImageEngine | None:
-    return None
+async def _make_image_engine(
+    settings: Settings, machine: Machine, cgroups: Cgroups, clock: Clock
+) -> ImageEngine | None:
+    """Make what runs images that are not built in; None where nothing does."""
+    try:
+        chosen = choose_image_engine(settings.engine, machine)
+    except EngineUnavailable as fault:
+        log.error("%s", fault)
+        return None
+    if chosen == "docker" and machine.docker is not None:
+        docker = make_docker_engine(machine.docker, settings.run_dir, settings.registry_mirrors, clock)
+        await docker.prepare()
+        log.info("images that are not built in are run by %s", machine.docker)
+        return docker
+    if chosen is None:
+        return None
+    if reason := await asyncio.to_thread(partial(try_rooms, as_root=machine.as_root)):
+        log.warning("images that are not built in cannot be run without Docker here: %s", reason)
+        return None
+    log.info("images that are not built in are run by the engine sandbox")
+    return make_unpacked_images(settings, cgroups, clock, as_root=machine.as_root)
 
 
 def _make_runner(settings: Settings, machine: Machine) -> Runner:
@@ -123,14 +202,18 @@ def _bubblewrap() -> str:
     return shutil.which("bwrap") or "bwrap"
 
 
-def make_engine(name: str, settings: Settings, machine: Machine) -> Engine:
+def make_engine(
+    name: str, settings: Settings, machine: Machine, cgroups: Cgroups, network: SharedNetwork | None
+) -> Engine:
     """Make the engine of a name that ``choose_engine`` gave."""
     if name == "sandbox":
         return Sandbox(
             _bubblewrap(),
             models=settings.data_dir / "models",
+            volumes=volumes_folder(settings.data_dir),
             scratch=settings.run_dir / _SCRATCH,
             as_root=machine.as_root,
+            shared=Shared(network, cgroups.visible),
         )
     return PlainProcess(scratch=settings.data_dir / "instances")
 

@@ -18,8 +18,8 @@ class Listener:
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    complete: bool
     reports: tuple[InstanceReport, ...]
+    complete: bool
     about: Message
 
     def to_message(self) -> Message:

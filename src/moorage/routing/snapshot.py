@@ -33,7 +33,7 @@ class Instance:
 
     instance_id: str
     address: str
-    """``unix:PATH`` or ``host:port``."""
+    """``unix:PATH``, ``dial:PATH`` or ``host:port`` (``engine.contract``)."""
 
 
 class Strategy(StrEnum):

@@ -8,17 +8,25 @@ covered: a mount that a process without capabilities inherits cannot be taken of
 either (mount_namespaces(7), "locked" mounts).
 """
 
+import contextlib
 import ctypes
+import fcntl
 import os
 import resource
 import signal
+import socket
+import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-CAPABILITIES = ("CAP_SYS_ADMIN", "CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP")
-"""What the zygote keeps: mounts and namespaces, the change of user, giving capabilities away."""
+CAPABILITIES = ("CAP_SYS_ADMIN", "CAP_NET_ADMIN", "CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP")
+"""What the zygote keeps: mounts and namespaces, the loopback of an isolated instance, the change of user, giving
+capabilities away."""
+
+GROUPS_FOLDER = "/sys/fs/cgroup"
+"""Where programs look for the limits that they run under."""
 
 MODEL_FOLDER = "/opt/ml/model"
 """Where the container contract puts the model (data-plane.md section 7.3)."""
@@ -28,11 +36,16 @@ _CLONE_NEWCGROUP = 0x02000000
 _CLONE_NEWUTS = 0x04000000
 _CLONE_NEWIPC = 0x08000000
 _CLONE_NEWPID = 0x20000000
+_CLONE_NEWNET = 0x40000000
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1, 2, 4, 8
-_MS_BIND, _MS_REC, _MS_PRIVATE = 4096, 16384, 1 << 18
+_MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 32, 4096, 16384, 1 << 18
+_MOVE_MOUNT, _MOVE_MOUNT_F_EMPTY_PATH, _AT_FDCWD = 429, 4, -100
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NAME = 1, 4, 15
 _PR_CAPBSET_DROP, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 24, 36, 38
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
+_INTERFACE_REQUEST = "16sH22x"
+"""``struct ifreq``: an interface's name and its flags."""
 _CAPABILITY_VERSION_3 = 0x20080522
 _MOST_CAPABILITIES = 64
 
@@ -44,7 +57,7 @@ class View:
     """What an instance sees that the zygote does not, and the other way round."""
 
     hidden: tuple[str, ...]
-    """Folders of the zygote's view to be covered: all models, one of which is this instance's."""
+    """Folders of the zygote's view to be covered: all models and volumes, of which one may be this instance's."""
     kept: tuple[str, ...]
     """Folders below ``/tmp`` that stay visible in the private ``/tmp``: parts of the environment."""
     model: str | None
@@ -54,6 +67,13 @@ class View:
     hostname: str
     uid: int | None
     """User and group id to become; None: stay the (ordinary) user that started Moorage."""
+    volume: str | None = None
+    """The instance's disk as the zygote sees it; None: what it may write lies in memory."""
+    isolated: bool = False
+    """No network but a loopback of its own."""
+    groups: Mapping[str, str] = field(default_factory=dict)
+    """Control groups to be seen in ``/sys/fs/cgroup``: name of the folder and controllers of version 1; ``""``: all
+    of version 2."""
 
     @classmethod
     def from_message(cls, message: Mapping[str, Any]) -> "View":
@@ -61,32 +81,57 @@ class View:
         return cls(**{**message, "hidden": tuple(message["hidden"]), "kept": tuple(message["kept"])})
 
 
-def separate() -> None:
-    """Leave the zygote's mounts, IPC objects and host name; the next child is process 1 of its own process list."""
-    _call("unshare", ctypes.c_int(_CLONE_NEWNS | _CLONE_NEWPID | _CLONE_NEWIPC | _CLONE_NEWUTS))
+def separate(*, isolated: bool) -> None:
+    """Leave the zygote's mounts, IPC objects, host name and, if ``isolated``, its network.
+
+    The next child is process 1 of its own process list. What listens already goes on listening where it is.
+    """
+    network = _CLONE_NEWNET if isolated else 0
+    _call("unshare", ctypes.c_int(_CLONE_NEWNS | _CLONE_NEWPID | _CLONE_NEWIPC | _CLONE_NEWUTS | network))
 
 
-def build_view(view: View) -> None:
-    """Make this process's file system: its own ``/proc``, ``/tmp`` and ``/dev/shm``, one model, nothing of others."""
+def build_view(view: View, volume: int | None = None) -> None:
+    """Make this process's file system: its own ``/proc``, ``/tmp`` and ``/dev/shm``, one model, nothing of others.
+
+    ``volume`` is a mount of the instance's disk, to be put where ``view`` says that it is.
+    """
     _mount(None, "/", None, _MS_REC | _MS_PRIVATE)
-    if view.model is None:
-        _private_folder(MODEL_FOLDER, view.temporary_bytes)
-    else:
-        _mount(view.model, MODEL_FOLDER, None, _MS_BIND | _MS_REC)
-    for folder in view.hidden:
-        _mount("none", folder, "tmpfs", _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, "size=4k,mode=0")
+    if volume is not None and view.volume is not None:
+        _attach(volume, view.volume)
+    _show_model(view)
     _private_folder("/dev/shm", view.temporary_bytes)  # noqa: S108 - the private one
     _mount("devpts", "/dev/pts", "devpts", _MS_NOSUID | _MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620")
     _private_temporary_folder(view)
+    for folder in view.hidden:
+        _mount("none", folder, "tmpfs", _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, "size=4k,mode=0")
     _name_the_user(os.getuid() if view.uid is None else view.uid)
     _mount("proc", "/proc", "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
     name = view.hostname.encode()
     _call("sethostname", name, ctypes.c_size_t(len(name)))
+    if view.isolated:
+        _raise_loopback()
 
 
-def hide_groups() -> None:
-    """Make the control group that this process is in look like the root of all."""
+def show_groups(groups: Mapping[str, str]) -> None:
+    """Make the control group that this process is in look like the root of all, and its limits readable.
+
+    Where a container around Moorage forbids these mounts the limits hold all the same: they are not seen then.
+    """
     _call("unshare", ctypes.c_int(_CLONE_NEWCGROUP))
+    with contextlib.suppress(OSError):
+        _mount_groups(groups)
+
+
+def _mount_groups(groups: Mapping[str, str]) -> None:
+    flags = _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
+    if "" in groups:
+        _mount("cgroup", GROUPS_FOLDER, "cgroup2", flags)
+    elif groups:
+        _mount("cgroup", GROUPS_FOLDER, "tmpfs", flags & ~_MS_RDONLY, "size=4k,mode=0755")
+        for name, controllers in groups.items():
+            Path(GROUPS_FOLDER, name).mkdir()
+            _mount("cgroup", f"{GROUPS_FOLDER}/{name}", "cgroup", flags, controllers)
+        _mount(None, GROUPS_FOLDER, None, flags | _MS_REMOUNT | _MS_BIND)
 
 
 def give_up_privileges(uid: int | None) -> None:
@@ -119,9 +164,9 @@ def set_process_name(name: str) -> None:
     _call("prctl", ctypes.c_int(_PR_SET_NAME), ctypes.c_char_p(name.encode()))
 
 
-def limit_resources(memory_bytes: int | None) -> None:
-    """Write no core file; where no cgroup bounds the memory, bound each process's own."""
-    _lower(resource.RLIMIT_CORE, 0)
+def limit_resources(memory_bytes: int | None, core_bytes: int) -> None:
+    """Bound the core file (0: none is written); where no cgroup bounds the memory, bound each process's own."""
+    _lower(resource.RLIMIT_CORE, core_bytes)
     if memory_bytes is not None:
         _lower(resource.RLIMIT_DATA, memory_bytes)
 
@@ -132,13 +177,30 @@ def _lower(limit: int, value: int) -> None:
     resource.setrlimit(limit, (value, value))
 
 
+def _show_model(view: View) -> None:
+    """Give the model its place, read-only; or an empty folder."""
+    if view.model is not None:
+        _mount(view.model, MODEL_FOLDER, None, _MS_BIND | _MS_REC)
+        if view.volume is not None and view.model.startswith(f"{view.volume}/"):
+            # Other than the folder of all models, a volume can be written to.
+            flags = _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV
+            _mount(None, MODEL_FOLDER, None, flags)
+    elif view.volume is not None:
+        _mount(f"{view.volume}/model", MODEL_FOLDER, None, _MS_BIND)
+    else:
+        _private_folder(MODEL_FOLDER, view.temporary_bytes)
+
+
 def _private_folder(path: str, size_bytes: int) -> None:
     _mount("tmpfs", path, "tmpfs", _MS_NOSUID | _MS_NODEV, f"mode=1777,size={size_bytes}")
 
 
 def _private_temporary_folder(view: View) -> None:
     kept = [(folder, os.open(folder, os.O_PATH | os.O_DIRECTORY)) for folder in view.kept]
-    _private_folder("/tmp", view.temporary_bytes)  # noqa: S108 - the private one
+    if view.volume is None:
+        _private_folder("/tmp", view.temporary_bytes)  # noqa: S108 - the private one
+    else:
+        _mount(f"{view.volume}/tmp", "/tmp", None, _MS_BIND)  # noqa: S108
     for folder, descriptor in kept:
         Path(folder).mkdir(parents=True, exist_ok=True)
         _mount(f"/proc/self/fd/{descriptor}", folder, None, _MS_BIND | _MS_REC)
@@ -158,6 +220,13 @@ def _name_the_user(uid: int) -> None:
         unnamed.unlink()
 
 
+def _raise_loopback() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        asked = fcntl.ioctl(any_socket, _SIOCGIFFLAGS, struct.pack(_INTERFACE_REQUEST, b"lo", 0))
+        name, flags = struct.unpack(_INTERFACE_REQUEST, asked)
+        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack(_INTERFACE_REQUEST, name, flags | _IFF_UP))
+
+
 def _drop_capabilities() -> None:
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     _call("capset", header, (ctypes.c_uint32 * 6)())
@@ -175,6 +244,12 @@ def _mount(source: str | None, target: str, kind: str | None, flags: int, option
     source_, target_, kind_, options_ = (ctypes.c_char_p(argument) for argument in arguments)
     if _libc.mount(source_, target_, kind_, ctypes.c_ulong(flags), options_) != 0:
         raise _last_error(f"mount {source} at {target}")
+
+
+def _attach(descriptor: int, target: str) -> None:
+    nothing, place = ctypes.c_char_p(b""), ctypes.c_char_p(target.encode())
+    if _libc.syscall(_MOVE_MOUNT, descriptor, nothing, _AT_FDCWD, place, _MOVE_MOUNT_F_EMPTY_PATH) != 0:
+        raise _last_error(f"move_mount to {target}")
 
 
 def _call(name: str, *arguments: Any) -> None:

@@ -2,7 +2,8 @@
 
 It talks with the node agent over the socket that it inherits (``SOCK_SEQPACKET``: one message, one answer). It says
 ``{"ready": true}`` when it is warm. Then each order is a JSON object with three descriptors (``SCM_RIGHTS``): the
-instance's listening socket, its log, and its gate; the answer is the new process's id, or an error in words.
+instance's listening socket, its log, and its gate; and a fourth, its disk, if that is to be mounted. The answer is the
+new process's id, or an error in words.
 
 The instance is born as the child of a middle process that ends at once. So the node agent, which adopts orphans,
 becomes its parent, hears of its end from the kernel, and a zygote that dies harms no instance. The instance waits at
@@ -25,12 +26,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import isolation
+from . import isolation, seccomp
 from .isolation import MODEL_FOLDER, View
 
 MESSAGE_BYTES = 256 * 1024
 """Larger than any order: a user's environment variables have at most 32 KB (data-plane.md section 7.2)."""
 
+_MOST_DESCRIPTORS = 4
 _SETUP_FAILED = 70
 _STANDARD_STREAMS = 3
 
@@ -42,16 +44,33 @@ class Order:
     environment: Mapping[str, str]
     model_dir: str
     """As the instance will see it."""
+    working_dir: str
+    """Where the model's code starts, and where a crash leaves its core file."""
+    core_bytes: int
+    """Largest core file; 0: none."""
     memory_bytes: int | None
     """Limit for each process, where there is no cgroup to limit them all."""
     view: View | None
     """None: no namespaces (the ``process`` engine)."""
+    filtered: bool
+    """Refuse the system calls that no model needs."""
 
     @classmethod
     def from_message(cls, message: Mapping[str, Any]) -> "Order":
         """Read the JSON form."""
         view = message["view"]
         return cls(**{**message, "view": None if view is None else View.from_message(view)})
+
+
+@dataclass(frozen=True)
+class Given:
+    """The descriptors that come with an order."""
+
+    listener: int
+    log: int
+    gate: int
+    volume: int | None
+    """A mount of the instance's disk that is nowhere yet (open_tree(2)); None: it has none, or sees it already."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -70,7 +89,7 @@ def main(arguments: Sequence[str]) -> None:
     gc.freeze()
     channel.send(b'{"ready": true}')
     while True:
-        message, descriptors, _flags, _address = socket.recv_fds(channel, MESSAGE_BYTES, 3)
+        message, descriptors, _flags, _address = socket.recv_fds(channel, MESSAGE_BYTES, _MOST_DESCRIPTORS)
         if not message:
             return
         channel.send(json.dumps(_answer(message, descriptors)).encode())
@@ -78,8 +97,9 @@ def main(arguments: Sequence[str]) -> None:
 
 def _answer(message: bytes, descriptors: Sequence[int]) -> dict[str, Any]:
     try:
-        listener, log, gate = descriptors
-        return {"pid": _fork_instance(Order.from_message(json.loads(message)), listener, log, gate)}
+        listener, log, gate, *volume = descriptors
+        given = Given(listener, log, gate, volume[0] if volume else None)
+        return {"pid": _fork_instance(Order.from_message(json.loads(message)), given)}
     except (OSError, ValueError, TypeError, KeyError) as fault:
         return {"error": str(fault)}
     finally:
@@ -87,12 +107,12 @@ def _answer(message: bytes, descriptors: Sequence[int]) -> dict[str, Any]:
             os.close(descriptor)
 
 
-def _fork_instance(order: Order, listener: int, log: int, gate: int) -> int:
+def _fork_instance(order: Order, given: Given) -> int:
     """Fork an instance by way of a middle process; gives its process id, raises OSError."""
     reader, writer = os.pipe()
     middle = os.fork()
     if middle == 0:
-        _be_the_middle(order, (listener, log, gate), writer)
+        _be_the_middle(order, given, writer)
     os.close(writer)
     with os.fdopen(reader, "rb") as answers:
         said = answers.readline()
@@ -102,10 +122,10 @@ def _fork_instance(order: Order, listener: int, log: int, gate: int) -> int:
     return int(said)
 
 
-def _be_the_middle(order: Order, descriptors: tuple[int, int, int], writer: int) -> NoReturn:
+def _be_the_middle(order: Order, given: Given, writer: int) -> NoReturn:
     try:
         if order.view is not None:
-            isolation.separate()
+            isolation.separate(isolated=order.view.isolated)
         # Until the instance can hear it, a SIGTERM has to wait: the kernel drops those that process 1 of its list does
         # not handle, and nobody sends another.
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
@@ -114,20 +134,20 @@ def _be_the_middle(order: Order, descriptors: tuple[int, int, int], writer: int)
         os.write(writer, f"{fault}\n".encode())
         os._exit(1)
     if child == 0:
-        _be_the_instance(order, *descriptors)
+        _be_the_instance(order, given)
     os.write(writer, f"{child}\n".encode())
     os._exit(0)
 
 
-def _be_the_instance(order: Order, listener: int, log: int, gate: int) -> NoReturn:
+def _be_the_instance(order: Order, given: Given) -> NoReturn:
     code = _SETUP_FAILED
     try:
-        _take_streams(log)
+        _take_streams(given.log)
         if order.view is not None:
-            isolation.build_view(order.view)
-        _pass(gate, order)
-        _forget_the_zygote(order, keep=listener)
-        code = _run(listener, order.model_dir)
+            isolation.build_view(order.view, given.volume)
+        _pass(given.gate, order)
+        _forget_the_zygote(order, keep=given.listener)
+        code = _run(given.listener, order.model_dir)
     except BaseException:  # noqa: BLE001 - the last frame of this process: whatever it is, the log gets it
         traceback.print_exc()
     with contextlib.suppress(OSError, ValueError):
@@ -151,8 +171,10 @@ def _pass(gate: int, order: Order) -> None:
     if os.read(gate, 1) != b"1":
         os._exit(_SETUP_FAILED)
     if order.view is not None:
-        isolation.hide_groups()
+        isolation.show_groups(order.view.groups)
     isolation.give_up_privileges(None if order.view is None else order.view.uid)
+    if order.filtered:
+        seccomp.install()
     isolation.adopt_orphans()
     isolation.die_with_parent()
     poll = select.poll()
@@ -165,11 +187,11 @@ def _forget_the_zygote(order: Order, keep: int) -> None:
     """Close what was inherited, and take this instance's variables, limits and signals."""
     os.closerange(_STANDARD_STREAMS, keep)
     os.closerange(keep + 1, os.sysconf("SC_OPEN_MAX"))
-    isolation.limit_resources(order.memory_bytes)
+    isolation.limit_resources(order.memory_bytes, order.core_bytes)
     isolation.set_process_name("moorage-model")
     os.environ.clear()
     os.environ.update(order.environment)
-    os.chdir("/tmp" if order.view is not None else order.environment["HOME"])  # noqa: S108 - the private one
+    os.chdir(order.working_dir)
     sys.argv = ["serve"]
     sys.path[:0] = [path for path in order.environment.get("PYTHONPATH", "").split(os.pathsep) if path]
     _shuffle_anew()
@@ -199,7 +221,7 @@ def _run(listener: int, model_dir: str) -> int:
 def check(view: View) -> None:
     """Do once what each instance does before the model's code runs; says what could not be had and exits with 1."""
     try:
-        isolation.separate()
+        isolation.separate(isolated=view.isolated)
     except OSError as fault:
         sys.exit(str(fault))
     child = os.fork()
@@ -212,7 +234,7 @@ def check(view: View) -> None:
 def _check_inside(view: View) -> NoReturn:
     try:
         isolation.build_view(view)
-        isolation.hide_groups()
+        isolation.show_groups(view.groups)
         isolation.give_up_privileges(view.uid)
         Path(MODEL_FOLDER, "check").touch()
         alone = [path.name for path in Path("/proc").iterdir() if path.name.isdigit()] == ["1"]

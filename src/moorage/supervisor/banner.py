@@ -21,7 +21,7 @@ def banner(server: Mapping[str, Any], key: Mapping[str, str], *, warn: bool, sty
         "",
         f"  data    {server['data_dir']}" + (" (removed at the end)" if server["ephemeral"] else ""),
         f"  engine  {server['engine']}"
-        + ("" if server["engine"] == "sandbox" else " (less isolation: moorage doctor)"),
+        + ("" if server["engine"] != "process" else " (less isolation: moorage doctor)"),
         f"  stop    Ctrl-C, or kill {server['pid']}",
         "",
     ]

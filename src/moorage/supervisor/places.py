@@ -18,6 +18,8 @@ from moorage.base.data_dir import EPHEMERAL_PREFIX, Lock, ephemeral_folders, rea
 from moorage.base.files import write_whole
 from moorage.base.settings import run_dir_of
 from moorage.engine.cgroups import remove_groups
+from moorage.engine.docker.engine import remove_leftovers
+from moorage.engine.volumes import unmount_volumes
 
 _LOG_BYTES = 10 * 2**20
 _LEAST_ROOM_BYTES = 4 * 2**20
@@ -100,7 +102,9 @@ def sweep_ephemeral_folders() -> None:
     for folder in ephemeral_folders():
         with contextlib.suppress(OSError):
             if (folder / "lock").exists() and (held := try_lock(folder)):
+                remove_leftovers(run_dir_of(folder))
                 remove_groups(run_dir_of(folder))
+                unmount_volumes(folder)
                 remove_folder(run_dir_of(folder))
                 remove_folder(folder)
                 held.release()

@@ -19,6 +19,8 @@ from moorage.base.data_dir import Lock, remove_folder
 from moorage.base.files import write_whole
 from moorage.base.settings import DEFAULT_ACCOUNT, Settings, run_dir_of
 from moorage.engine.cgroups import remove_groups
+from moorage.engine.docker.engine import remove_leftovers
+from moorage.engine.volumes import unmount_volumes
 from moorage.gateway.certificate import Certificate, UnusableCertificate, certificate_of
 from moorage.supervisor import places
 from moorage.supervisor.banner import banner
@@ -93,7 +95,9 @@ def _installation(settings: Settings, *, ephemeral: bool) -> Iterator[Settings]:
         (settings.data_dir / "server.json").unlink(missing_ok=True)
         yield settings
     finally:
+        remove_leftovers(settings.run_dir)
         remove_groups(settings.run_dir)  # none is left but where the node agent had to be killed
+        unmount_volumes(settings.data_dir)
         remove_folder(settings.run_dir)
         (settings.data_dir / "server.json").unlink(missing_ok=True)
         if ephemeral:

@@ -29,7 +29,7 @@ class Script:
     stop_seconds: float = 0.5
     """From the order to stop to the end."""
     address: str | None = None
-    """``unix:PATH`` or ``host:port``; None makes one up."""
+    """``unix:PATH``, ``dial:PATH`` or ``host:port``; None makes one up."""
 
 
 Scripts = Callable[[InstanceSpec], Script]

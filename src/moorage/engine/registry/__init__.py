@@ -1,0 +1,1 @@
+"""Fetches images from registries by the distribution API (https://github.com/opencontainers/distribution-spec)."""

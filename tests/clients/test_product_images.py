@@ -1,0 +1,130 @@
+"""Models of any image on a machine without Docker: boto3's CreateModel with the image's URI, InService, invoke."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.support.fixtures import Deployment
+from tests.support.images import litserve_image, python_image
+from tests.support.models import pack
+from tests.support.product import Moorage, alive, running, wait_until
+from tests.support.registry import Registry, needs_registry, registry
+
+from moorage.engine.rootfs.maker import try_rooms
+
+ECR = "123456789012.dkr.ecr.eu-west-1.amazonaws.com"
+
+FAULT = try_rooms(as_root=True)
+pytestmark = pytest.mark.skipif(bool(FAULT), reason=f"containers cannot be made here: {FAULT}")
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    with registry(tmp_path_factory.mktemp("registry")) as made:
+        yield made
+
+
+def without_docker(folder: Path, **settings: str) -> dict[str, str]:
+    return {"DOCKER_HOST": f"unix://{folder}/nobody.sock", "MOORAGE_STOP_GRACE_SECONDS": "2", **settings}
+
+
+@pytest.fixture(scope="module")
+def server(shop: Registry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Moorage]:
+    folder = tmp_path_factory.mktemp("moorage")
+    mirrors = json.dumps({"*.dkr.ecr.*.amazonaws.com": shop.host})
+    with running(folder / "data", **without_docker(folder, MOORAGE_REGISTRY_MIRRORS=mirrors)) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def user(server: Moorage) -> Deployment:
+    return Deployment(server)
+
+
+def test_image_of_an_archive_is_served_without_a_registry(user: Deployment, server: Moorage, tmp_path: Path) -> None:
+    archive = python_image().archive(tmp_path / "image.tar", "whatever:1")
+    digest = server.run("images", "add", "ours:1", "--archive", str(archive)).stdout.strip()
+    model = user.model("ours", pack({"weights": b"42"}), Image="ours:1")
+    user.in_service("ours", ("blue", model, 1.0, 1))
+    assert invoke(user, "ours", "sys.argv[1:], open('/opt/ml/model/weights').read()") == "(['serve'], '42')"
+    (image,) = user.sagemaker.describe_endpoint(EndpointName="ours")["ProductionVariants"][0]["DeployedImages"]
+    assert (image["SpecifiedImage"], image["ResolvedImage"]) == ("ours:1", f"ours@{digest}")
+    refused = server.run("images", "rm", "ours:1", check=False)
+    assert refused.returncode == 1
+    assert "in use" in refused.stderr
+    user.delete("ours")
+
+
+@needs_registry
+def test_image_of_a_registry_is_served_by_the_uri_that_it_has_on_aws(
+    user: Deployment, server: Moorage, shop: Registry
+) -> None:
+    digest = python_image(Labels={"for": "product"}).push(shop, "churn", "3")
+    model = user.model("churn", pack({"weights": b"42"}), Image=f"{ECR}/churn:3")
+    user.in_service("churn", ("blue", model, 1.0, 1))
+    assert invoke(user, "churn", "open('/opt/ml/model/weights').read()") == "'42'"
+    (image,) = user.sagemaker.describe_endpoint(EndpointName="churn")["ProductionVariants"][0]["DeployedImages"]
+    assert image["ResolvedImage"] == f"{ECR}/churn@{digest}"
+    listed = json.loads(server.run("images", "ls", "--output", "json").stdout)
+    assert (f"{ECR}/churn:3", digest, False) in [(row["name"], row["digest"], row["pinned"]) for row in listed]
+    user.delete("churn")
+
+
+@needs_registry
+def test_image_that_no_registry_has_fails_the_endpoint_and_says_why(user: Deployment) -> None:
+    model = user.model("nothing", pack({"weights": b"1"}), Image=f"{ECR}/nothing:1")
+    user.create("nothing", ("blue", model, 1.0, 1))
+    described = user.settled("nothing")
+    assert described["EndpointStatus"] == "Failed"
+    assert f"Requested image {ECR}/nothing:1 not found" in described["FailureReason"]
+    user.delete("nothing")
+
+
+@pytest.mark.slow  # the first time it is downloaded
+@needs_registry
+def test_server_of_a_third_party_is_served_unmodified(user: Deployment, shop: Registry) -> None:
+    litserve_image().push(shop, "litserve", "1")
+    model = user.model("lit", pack({"factor.json": b"7"}), Image=f"{ECR}/litserve:1")
+    user.in_service("lit", ("blue", model, 1.0, 1))
+    answer = user.runtime.invoke_endpoint(EndpointName="lit", Body=b'{"input": 6}', ContentType="application/json")
+    assert answer["Body"].read() == b'{"output":42}'
+    user.delete("lit")
+
+
+def test_container_that_dies_is_replaced_and_a_killed_server_leaves_nothing(tmp_path: Path) -> None:
+    settings = without_docker(tmp_path)
+    server = Moorage(tmp_path / "data", environment=settings)
+    archive = python_image().archive(tmp_path / "image.tar", "kill:1")
+    server.run("images", "add", "kill:1", "--archive", str(archive))
+    server.start()
+    with contextlib.ExitStack() as stack:
+        stack.callback(server.stop)
+        user = Deployment(server)
+        model = user.model("kill", pack({"weights": b"1"}), Image="kill:1")
+        user.in_service("kill", ("blue", model, 1.0, 1))
+        (first,) = server.pids("instance", "kill")
+        with contextlib.suppress(user.runtime.exceptions.ClientError):
+            invoke(user, "kill", "os._exit(3)")
+        wait_until(lambda: answers(user), within=30, what="another one answers")
+        (second,) = server.pids("instance", "kill")
+        assert first != second
+        server.kill_everything()
+        wait_until(lambda: not alive(second), within=10, what="the container has ended with the server")
+        assert str(tmp_path) not in Path("/proc/self/mounts").read_text(encoding="utf-8")
+        server.start()
+        wait_until(lambda: answers(Deployment(server)), within=30, what="the endpoint serves again")
+    assert str(tmp_path) not in Path("/proc/self/mounts").read_text(encoding="utf-8")
+
+
+def answers(user: Deployment) -> bool:
+    with contextlib.suppress(user.runtime.exceptions.ClientError):
+        return invoke(user, "kill", "6 * 7") == "42"
+    return False
+
+
+def invoke(user: Deployment, endpoint: str, expression: str) -> str:
+    answer = user.runtime.invoke_endpoint(EndpointName=endpoint, Body=expression.encode(), ContentType="text/plain")
+    said: bytes = answer["Body"].read()
+    return said.decode()
