@@ -256,6 +256,6 @@ def test_pasta_asks_for_instances_where_the_name_server_is_out_of_their_reach(mo
     )
     with closing(OutsideNetwork.open(SystemClock(), as_root=MACHINE.as_root)) as own:
         said = subprocess.run(
-            [*network.enter(), sys.executable, "-c", ask], capture_output=True, text=True, check=False
+            [*own.enter(), sys.executable, "-c", ask], capture_output=True, text=True, check=False
         )
     assert int(said.stdout or 0) > len(QUESTION), said.stderr
