@@ -3,22 +3,29 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support.containers import docker
 from tests.support.dockerd import daemon, needs_docker
 from tests.support.fixtures import Deployment
 from tests.support.images import litserve_image, python_image
+from tests.support.machine import MACHINE
 from tests.support.models import pack
 from tests.support.product import ROLE, Moorage, running, wait_until
 from tests.support.registry import Registry, needs_registry, registry
+from tests.support.small_models import a_variant, serve
 
 from moorage.base.settings import run_dir_of
 from moorage.engine.docker.daemon import Daemon
+from moorage.engine.machine import Need
 
 __all__ = ["daemon"]
 
 pytestmark = [needs_docker, needs_registry]
+
+needs_disk = pytest.mark.skipif(Need.VOLUME in MACHINE.lacks, reason=MACHINE.lacks.get(Need.VOLUME, ""))
+needs_cores = pytest.mark.skipif(Need.CORE_FILES in MACHINE.lacks, reason=MACHINE.lacks.get(Need.CORE_FILES, ""))
 
 ECR = "123456789012.dkr.ecr.eu-west-1.amazonaws.com"
 
@@ -100,6 +107,37 @@ def test_isolated_model_is_served_and_reaches_nobody(user: Deployment, shop: Reg
     user.in_service("shy", ("blue", "shy", 1.0, 1))
     assert "unreachable" in invoke(user, "shy", "socket.create_connection(('1.1.1.1', 443), 5)")
     user.delete("shy")
+
+
+@needs_disk
+def test_container_that_fills_its_disk_gets_enospc_and_answers_on(user: Deployment, shop: Registry) -> None:
+    python_image(Labels={"for": "disk"}).push(shop, "hoarder", "1")
+    model = user.model("hoarder", pack({"weights": b"1"}), Image=f"{ECR}/hoarder:1")
+    serve(user, "hoarder", a_variant("blue", model, VolumeSizeInGB=1))
+    fill = "[open('/var/log/full', 'ab').write(bytes(2**20)) for _ in range(1200)]"
+    assert "No space left on device" in invoke(user, "hoarder", fill)
+    assert "No space left on device" in invoke(user, "hoarder", "open('/tmp/more', 'wb').write(bytes(2**20))")
+    assert invoke(user, "hoarder", "6 * 7") == "42"
+    user.delete("hoarder")
+
+
+@needs_cores
+def test_core_of_a_container_that_crashes_comes_to_its_bucket(user: Deployment, shop: Registry) -> None:
+    python_image(Labels={"for": "cores"}).push(shop, "crasher", "1")
+    model = user.model("crasher", pack({"weights": b"1"}), Image=f"{ECR}/crasher:1")
+    user.s3.create_bucket(Bucket="docker-cores")
+    serve(user, "crasher", a_variant("blue", model, CoreDumpConfig={"DestinationS3Uri": "s3://docker-cores/here"}))
+    with pytest.raises(user.runtime.exceptions.ModelError):
+        invoke(user, "crasher", "ctypes.string_at(0)")
+
+    def listed() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = user.s3.list_objects_v2(Bucket="docker-cores").get("Contents", [])
+        return found
+
+    (core,) = wait_until(listed, within=30, what="the core dump is in its bucket")
+    assert core["Key"].startswith("here/crasher/blue/i-")
+    assert user.s3.get_object(Bucket="docker-cores", Key=core["Key"])["Body"].read(4) == b"\x7fELF"
+    user.delete("crasher")
 
 
 @pytest.mark.slow  # the first time it is downloaded

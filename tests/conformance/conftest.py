@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 from tests.support import promise_table
-from tests.support.any_engine import AnyBench, containers_of_docker
+from tests.support.any_engine import AnyBench, ContainerBench, containers_of_docker
 from tests.support.containers import docker, load
 from tests.support.dockerd import daemon
 from tests.support.engines import Bench, bench
 from tests.support.images import python_image
 from tests.support.machine import MACHINE
+from tests.support.promise_table import UNPACKED
+from tests.support.unpacked import unpacked_bench
 
 from moorage.base.clock import SystemClock
 from moorage.engine.docker.daemon import Daemon
@@ -59,14 +61,20 @@ async def sandbox(
         yield made
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=[*ENGINES, UNPACKED])
 async def any_engine(
     request: pytest.FixtureRequest,
     tmp_path: Path,
     network: OutsideNetwork | None,
     obedient_image: Callable[[Daemon], str],
+    library: Path,
 ) -> AsyncIterator[AnyBench]:
-    """Have each engine, also that of images which are not built in; a test of a promise runs on those that keep it."""
+    """Have each engine, also those of images which are not built in; a test of a promise runs on those that keep it."""
+    if request.param == UNPACKED:
+        _skip_unless_kept(request.node, "sandbox", MACHINE)
+        async with unpacked_bench(tmp_path, library) as unpacked:
+            yield ContainerBench(unpacked, await unpacked.add(python_image(), OBEDIENT_IMAGE))
+        return
     if request.param == "docker":
         found: Daemon = request.getfixturevalue("daemon")
         _skip_unless_kept(request.node, "docker", _with_docker(found))
@@ -76,6 +84,12 @@ async def any_engine(
     _skip_unless_kept(request.node, request.param, MACHINE)
     async with bench(request.param, tmp_path, network=network) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a folder of unpacked images for all tests: to unpack Python takes longer than all else."""
+    return tmp_path_factory.mktemp("library")
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from tests.support.engines import DEADLINE_SECONDS, OBEDIENT, Bench, until
 
 from moorage.engine import cgroups, launcher
 from moorage.engine.docker import configuration
+from moorage.engine.rootfs import engine as rootfs_engine
 
 MEMORY_HOG = "def model_fn(d):\n    return bytearray(400 * 2**20)\n"
 
@@ -66,7 +67,7 @@ async def test_memory_beyond_the_limit_is_not_had_without_control_groups(engine:
 async def test_fork_bomb_ends_at_the_limit_and_harms_only_its_instance(
     any_engine: AnyBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (launcher, configuration):
+    for module in (launcher, configuration, rootfs_engine):
         monkeypatch.setattr(module, "PROCESSES_OF_ONE", 100)
     neighbour = await any_engine.ready(name="neighbour")
     instance = await any_engine.ready(OBEDIENT + FORK_BOMB)

@@ -1,28 +1,32 @@
 """Images run of their unpacked layers, tried from inside a container and from outside."""
 
 import asyncio
+import contextlib
 import os
 import secrets
 import shutil
 import signal
 import socket
-from collections.abc import AsyncIterator
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.engines import until
 from tests.support.images import Image, make_layer, python_image
-from tests.support.ordinary_user import run_again_as_ordinary_user
+from tests.support.machine import MACHINE
+from tests.support.ordinary_user import TESTS, run_again_as_ordinary_user
 from tests.support.product import alive, descendants
 from tests.support.unpacked import UnpackedBench, unpacked_bench
 
 from moorage.base.settings import cache_dir
+from moorage.engine.cores import why_not_found
 from moorage.engine.launch import LaunchFailed
-from moorage.engine.probe import probe
 from moorage.engine.references import parse_reference
 from moorage.engine.rootfs.store import ImageInUse
 
-MACHINE = probe()
 AS_ROOT = os.geteuid() == 0
 
 needs_root = pytest.mark.skipif(not AS_ROOT, reason="an ordinary user's containers are all that user")
@@ -33,12 +37,6 @@ needs_way_out = pytest.mark.skipif(
     shutil.which("pasta") is None or not (AS_ROOT or os.access("/dev/net/tun", os.W_OK)),
     reason="pasta (Debian: passt) is not installed, or this user may not open /dev/net/tun",
 )
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder of images for all these tests: to unpack Python takes longer than all else."""
-    return tmp_path_factory.mktemp("library")
 
 
 @pytest.fixture
@@ -62,7 +60,7 @@ async def test_container_answers_at_port_8080_of_its_own_network(bench: Unpacked
 
 async def test_program_is_the_images_entrypoint_with_serve_in_place_of_its_command(bench: UnpackedBench) -> None:
     running = await ready(bench)
-    assert "serving as ['serve']" in running.log
+    await until(lambda: "serving as ['serve']" in running.log, "it is in the log")
 
 
 async def test_variables_are_the_images_then_the_launchs_over_them(bench: UnpackedBench) -> None:
@@ -241,18 +239,32 @@ async def test_other_container_reaches_the_outside_and_neither_this_machine_nor_
     assert "unreachable" in await running.ask("socket.create_connection(('169.254.169.254', 80), 3)")
 
 
+@pytest.fixture
+def neighbour() -> Iterator[str]:
+    """Have an address on this machine that is not its loopback nor the one that containers share with it."""
+    name, address = f"mt{secrets.token_hex(4)}", f"198.51.100.{secrets.randbelow(250) + 1}"
+    made = subprocess.run(["ip", "link", "add", name, "type", "veth"], capture_output=True, text=True, check=False)
+    if made.returncode != 0:
+        pytest.skip(f"no network interface can be made here: {made.stderr.strip()}")
+    try:
+        subprocess.run(["ip", "address", "add", f"{address}/32", "dev", name], check=True)
+        subprocess.run(["ip", "link", "set", name, "up"], check=True)
+        yield address
+    finally:
+        subprocess.run(["ip", "link", "delete", name], check=True)
+
+
+@needs_root
 @needs_way_out
-async def test_other_container_reaches_a_server_beyond_this_machine(bench: UnpackedBench) -> None:
-    """The way out is tried with an address of this machine that is not its loopback: one that is always there."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        try:
-            any_socket.connect(("192.0.2.254", 9))
-        except OSError:
-            pytest.skip("this machine has no network")
-    running = await ready(bench, isolated=False)
-    names = eval(await running.ask("[name for _, name in socket.if_nameindex()]"))
-    assert len(names) == 2
-    assert "192.0.0.53" in await running.ask("open('/etc/resolv.conf').read()")
+async def test_other_container_reaches_a_server_beyond_itself(bench: UnpackedBench, neighbour: str) -> None:
+    with socket.create_server((neighbour, 0)) as server:
+        running = await ready(bench, isolated=False)
+        asked = asyncio.create_task(running.ask(f"socket.create_connection({server.getsockname()!r}, 5).recv(9)"))
+        connection, _ = await asyncio.to_thread(server.accept)
+        with connection:
+            connection.sendall(b"reached")
+        assert await asked == "b'reached'"
+    assert "nameserver 192.0.0.53" in eval(await running.ask("open('/etc/resolv.conf').read()"))
 
 
 async def test_container_that_cannot_have_a_way_out_runs_and_its_log_says_so(
@@ -260,7 +272,7 @@ async def test_container_that_cannot_have_a_way_out_runs_and_its_log_says_so(
 ) -> None:
     monkeypatch.setattr("moorage.engine.rootfs.network.pasta", lambda: None)
     running = await ready(bench, isolated=False)
-    assert "cannot reach any network: pasta is not installed. Install passt" in running.log
+    await until(lambda: "cannot reach any network: pasta is not installed" in running.log, "it is in the log")
     assert await running.ask("[name for _, name in socket.if_nameindex()]") == "['lo']"
 
 
@@ -273,11 +285,33 @@ async def test_end_has_the_programs_exit_code(bench: UnpackedBench) -> None:
     assert str(await running.end()) == "ended with exit code 7"
 
 
+@pytest.mark.skipif(bool(why_not_found()), reason=f"no core files here: {why_not_found()}")
+async def test_crash_leaves_its_core_file_on_the_volume_up_to_the_size(bench: UnpackedBench, tmp_path: Path) -> None:
+    (volume := tmp_path / "volume").mkdir()
+    image = await bench.add(python_image(WorkingDir="/work"))
+    running = await bench.ready(image, isolated=True, volume=volume, core_bytes=2**20)
+    with contextlib.suppress(OSError):
+        await running.ask("os.kill(os.getpid(), 11) or ctypes.string_at(0)")
+    assert (await running.end()).code == -signal.SIGSEGV
+    (core,) = [path for path in volume.rglob("core*") if path.is_file() and path.parent.name == "work"]
+    assert 0 < core.stat().st_size <= 2**20
+
+
+async def test_crash_leaves_no_core_file_where_none_is_wanted(bench: UnpackedBench, tmp_path: Path) -> None:
+    (volume := tmp_path / "volume").mkdir()
+    image = await bench.add(python_image(WorkingDir="/work"))
+    running = await bench.ready(image, isolated=True, volume=volume)
+    with contextlib.suppress(OSError):
+        await running.ask("ctypes.string_at(0)")
+    assert (await running.end()).code == -signal.SIGSEGV
+    assert not list(volume.rglob("core*"))
+
+
 async def test_program_that_is_not_there_ends_with_127_and_the_log_says_which(bench: UnpackedBench) -> None:
     image = await bench.add(python_image(Entrypoint=["/no/such/program"]))
     running = await bench.start(image, isolated=True)
     assert (await running.end()).code == 127
-    assert "The image's program /no/such/program cannot be started" in running.log
+    await until(lambda: "The image's program /no/such/program cannot be started" in running.log, "it is in the log")
 
 
 async def test_termination_is_the_programs_to_handle(bench: UnpackedBench) -> None:
@@ -314,13 +348,46 @@ async def test_container_dies_with_whoever_started_it(bench: UnpackedBench) -> N
     running = await ready(bench, variables={"BEFORE_SERVING": asked})
     parent = Path(f"/proc/{running.container.pid}/status").read_text().split("PPid:\t")[1].split()[0]
     assert parent == str(os.getpid())
-    assert f"dies by {int(signal.SIGKILL)}\n" in running.log
+    await until(lambda: f"dies by {int(signal.SIGKILL)}\n" in running.log, "it is in the log")
 
 
-async def test_gpus_are_refused_with_a_reason(bench: UnpackedBench) -> None:
+KILLED = """
+import asyncio, sys
+from pathlib import Path
+from tests.support.unpacked import unpacked_bench
+
+async def main():
+    folder, library, image = sys.argv[1:]
+    async with unpacked_bench(Path(folder), Path(library)) as bench:
+        running = await bench.ready(image, isolated=False)
+        print(running.container.pid, flush=True)
+        await running.end()
+
+asyncio.run(main())
+"""
+
+
+async def test_kill_9_of_whoever_started_it_leaves_no_process_and_no_mount(
+    bench: UnpackedBench, library: Path, tmp_path: Path
+) -> None:
     image = await bench.add(python_image())
-    with pytest.raises(LaunchFailed, match="cannot be given GPUs by the engine sandbox: run it by Docker"):
-        await bench.start(image, gpus=1)
+    (folder := tmp_path / "killed").mkdir()
+    starter = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", KILLED, folder, library, image), stdout=asyncio.subprocess.PIPE, cwd=TESTS.parent
+    )
+    assert starter.stdout is not None
+    container = int(await asyncio.wait_for(starter.stdout.readline(), 60))
+    family = descendants(starter.pid) | {container}
+    assert len(family) >= 3  # the starter, what makes containers, the container, and pasta where it is
+    starter.kill()
+    await starter.wait()
+    await until(lambda: not any(alive(pid) for pid in family), "all has ended with the starter")
+    assert str(folder) not in Path("/proc/self/mounts").read_text(encoding="utf-8")
+
+
+async def test_container_that_wants_gpus_runs_without_and_its_log_says_so(bench: UnpackedBench) -> None:
+    running = await ready(bench, gpus=1)
+    assert "This container runs without a GPU: the engine sandbox hands none on" in running.log
 
 
 async def test_image_in_use_is_not_removed_and_an_idle_one_is(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from tests.room.fake_api import Answer, Api, fake_api, fake_node
+from tests.support.logs import Stream
 
 from moorage.cli.main import cli
 from moorage.engine.promises import PROMISES
@@ -406,43 +407,9 @@ def test_a_failed_deployment_gives_the_reason_and_the_way_to_the_log(
     assert "moorage logs wine" in result.stderr
 
 
-def test_logs_of_several_instances_carry_their_names(api: Api) -> None:
-    folder = api.data_dir / "logs" / "endpoints" / "wine"
-    for variant, instance in (("a", "i-1"), ("b", "i-2")):
-        (folder / variant).mkdir(parents=True)
-        (folder / variant / f"{instance}.log").write_text("first\nsecond")
-    assert sorted(moorage("logs", "wine").stdout.splitlines()) == [
-        "a/i-1 | first",
-        "a/i-1 | second",
-        "b/i-2 | first",
-        "b/i-2 | second",
-    ]
-    assert moorage("logs", "wine/a").stdout.splitlines() == ["first", "second"]
-    assert moorage("logs", "wine/b/i-2").stdout.splitlines() == ["first", "second"]
-
-
-def test_logs_follow_new_lines_and_new_instances(api: Api) -> None:
-    folder = api.data_dir / "logs" / "endpoints" / "wine" / "a"
-    folder.mkdir(parents=True)
-    (folder / "i-1.log").write_text("first\n")
-    with subprocess.Popen(
-        [sys.executable, "-u", "-m", "moorage", "logs", "wine", "-f"], stdout=subprocess.PIPE, text=True
-    ) as following:
-        assert following.stdout is not None
-        assert following.stdout.readline() == "first\n"
-        with (folder / "i-1.log").open("a") as file:
-            file.write("second\n")
-        assert following.stdout.readline() == "second\n"
-        (folder / "i-2.log").write_text("of the new one\n")
-        assert following.stdout.readline() == "a/i-2 | of the new one\n"
-        following.kill()
-
-
 @pytest.mark.parametrize("command", [["logs", "wine", "-f"], ["events", "-f"]], ids=" ".join)
 def test_ctrl_c_is_the_normal_end_of_what_follows(api: Api, command: list[str]) -> None:
-    folder = api.data_dir / "logs" / "endpoints" / "wine" / "a"
-    folder.mkdir(parents=True)
-    (folder / "i-1.log").write_text("first\n")
+    Stream(api.data_dir, "a/i-1").say("first")
     detail = {"EndpointName": "wine", "EndpointStatus": "CREATING"}
     event = {"detail-type": "SageMaker Endpoint State Change", "time": "2026-01-02T03:04:05Z", "detail": detail}
     page: dict[str, Any] = {"position": 1, "gone": 0, "webhook": None, "events": []}
@@ -457,11 +424,6 @@ def test_ctrl_c_is_the_normal_end_of_what_follows(api: Api, command: list[str]) 
         following.send_signal(signal.SIGINT)
         assert following.communicate(timeout=10)[1] == ""
     assert following.returncode == 0
-
-
-@pytest.mark.parametrize("what", ["../../etc", "a/b/c/d", "", "wine/.."])
-def test_logs_never_leave_their_folder(api: Api, what: str) -> None:
-    assert moorage("logs", what).exit_code == 2
 
 
 def test_doctor_says_what_holds(api: Api) -> None:

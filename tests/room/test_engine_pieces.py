@@ -8,9 +8,17 @@ import pytest
 
 from moorage.engine import cgroups, network, probe
 from moorage.engine.cgroups import Cgroups, GroupLimits, Hierarchies
+from moorage.engine.docker.daemon import Address, Daemon
 from moorage.engine.machine import Machine, Need
 from moorage.engine.ping import parse_status
-from moorage.engine.probe import EngineUnavailable, choose_engine, count_gpus, read_gpu_driver
+from moorage.engine.probe import (
+    EngineUnavailable,
+    choose_engine,
+    choose_image_engine,
+    count_gpus,
+    judge_docker,
+    read_gpu_driver,
+)
 from moorage.engine.sandbox import UserIds, make_bind_arguments, make_settings_files
 from moorage.engine.trees import ProcessEntry, parse_stat, tree_of
 from moorage.engine.variables import count_threads, make_variables
@@ -206,11 +214,42 @@ def test_best_engine_is_chosen_unless_another_is_named() -> None:
 def test_engine_that_does_not_work_here_is_refused_with_the_reason() -> None:
     with pytest.raises(EngineUnavailable, match="bubblewrap is not installed"):
         choose_engine("sandbox", machine("bubblewrap is not installed"))
-    without_docker = replace(machine(), lacks={Need.DOCKER: "no daemon answers"})
-    with pytest.raises(EngineUnavailable, match="no daemon answers"):
-        choose_engine("docker", without_docker)
-    with pytest.raises(EngineUnavailable, match="There is no engine 'rocket'"):
-        choose_engine("rocket", machine())
+    with pytest.raises(EngineUnavailable, match="There is no engine 'kubernetes'"):
+        choose_engine("kubernetes", machine())
+    for choose in (choose_engine, choose_image_engine):
+        with pytest.raises(EngineUnavailable, match="engine docker does not work here: no daemon runs"):
+            choose("docker", replace(machine(), lacks={Need.DOCKER: "no daemon runs"}))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "has_docker", "sandbox_fault", "serving", "images"),
+    [
+        ("auto", True, "", "sandbox", "docker"),
+        ("auto", False, "", "sandbox", "sandbox"),
+        ("auto", True, "no bubblewrap", "process", "docker"),
+        ("auto", False, "no bubblewrap", "process", None),
+        ("docker", True, "", "sandbox", "docker"),
+        ("docker", True, "no bubblewrap", "process", "docker"),
+        ("sandbox", True, "", "sandbox", "sandbox"),
+        ("process", True, "", "process", None),
+    ],
+)
+def test_engine_of_built_in_and_that_of_other_images_are_chosen(
+    wanted: str, *, has_docker: bool, sandbox_fault: str, serving: str, images: str | None
+) -> None:
+    daemon = Daemon(Address("/s"), "dockerd", "20.10", "1.41") if has_docker else None
+    here = replace(machine(sandbox_fault), docker=daemon)
+    assert choose_engine(wanted, here) == serving
+    assert choose_image_engine(wanted, here) == images
+
+
+def test_isolation_by_docker_takes_a_user_who_may_enter_its_networks() -> None:
+    daemon = Daemon(Address("/s"), "dockerd", "20.10", "1.41")
+    assert judge_docker(daemon, "", as_root=True) == {}
+    assert judge_docker(replace(daemon, rootless=True), "", as_root=False) == {}
+    assert Need.CONTAINER_NETWORKS in judge_docker(daemon, "", as_root=False)
+    assert Need.CONTAINER_NETWORKS in judge_docker(replace(daemon, here=False), "", as_root=True)
+    assert judge_docker(None, "none runs", as_root=True) == {Need.DOCKER: "none runs"}
 
 
 def test_name_servers_on_the_machines_own_loopback_are_left_out(

@@ -12,7 +12,7 @@ from tests.support.objects import ring_in
 from moorage.base.ids import SystemIds
 from moorage.base.settings import Limits
 from moorage.gateway.capture import files as capture_files
-from moorage.gateway.capture.files import PAUSE_SECONDS, Captured, CaptureFiles
+from moorage.gateway.capture.files import PAUSE_SECONDS, Captured, CaptureFiles, Lines
 from moorage.gateway.capture.spool import Spool, Target, read_finished
 from moorage.kms.records import Home
 from moorage.routing.snapshot import Capture, Endpoint
@@ -64,6 +64,17 @@ def test_a_file_is_closed_when_it_has_many_records(tmp_path: Path) -> None:
     for _ in range(7):
         room.add(0.0)
     assert room.lines() == [["1"] * 3, ["1"] * 3]
+
+
+def test_lines_that_are_too_many_for_a_file_go_into_several(tmp_path: Path) -> None:
+    room = Room(tmp_path, Limits(capture_file_records=3))
+    room.add(0.0, body=b"0")
+    line = '{"captureData":{"endpointInput":{"data":"%d"}}}\n'
+    lines = [(line % number).encode() for number in range(1, 8)]
+    room.files.add(Lines(EP, CAPTURE, "v1", 1_700_000_000.0, lines, 7_000), 0.0, lambda _: None)
+    assert room.lines() == [["0", "1", "2"], ["3", "4", "5"]]
+    room.files.close(0.0)
+    assert (room.lines()[2], room.files.counts.recorded) == (["6", "7"], 8)
 
 
 def test_a_file_is_closed_when_it_is_large(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.engines import OBEDIENT, OneKey, until
+from tests.support.engines import OBEDIENT, OneKey, printed, until
 from tests.support.machine import MACHINE
 from tests.support.node import IMAGE, QUICK, ControlEnd, call, make_spec, node
 from tests.support.objects import store_in
@@ -88,7 +88,7 @@ class Scene:
         return found
 
     def log(self, name: str) -> str:
-        return Path(self.control.reports[name][-1].log_path).read_text(encoding="utf-8")
+        return printed(Path(self.control.reports[name][-1].log_path))
 
     @property
     def left(self) -> list[str]:
@@ -132,6 +132,7 @@ async def sandbox(tmp_path: Path) -> AsyncIterator[Scene]:
 async def test_promised_disk_is_there_and_goes_with_the_instance(sandbox: Scene) -> None:
     await sandbox.launch("i-1", OBEDIENT + "\nimport shutil; print(shutil.disk_usage('/tmp').total)\n", volume_gib=3)
     await sandbox.control.comes_to("i-1", READY)
+    await until(lambda: "\n" in sandbox.log("i-1"), "it says how large its disk is")
     assert 0.98 * 3 * 2**30 < int(sandbox.log("i-1").splitlines()[0]) <= 3 * 2**30
     await sandbox.control.order("stop", "i-1")
     await sandbox.control.comes_to("i-1", STOPPED)
@@ -253,7 +254,7 @@ async def test_core_of_a_crash_comes_to_its_place_and_the_log_says_so(any_engine
     await reader.close()
     assert head == b"\x7fELF"
     await until(lambda: any_engine.left == [], "its volume is gone")
-    assert f"(SIGSEGV): s3://dumps/{key}\n" in any_engine.log("i-1")
+    await until(lambda: f"(SIGSEGV): s3://dumps/{key}\n" in any_engine.log("i-1"), "the log says where")
 
 
 @needs_cores
@@ -277,8 +278,11 @@ async def test_crash_loop_leaves_no_more_dumps_than_are_allowed(tmp_path: Path) 
             await made.control.comes_to(name, FAILED)
             await until(lambda: made.left == [], "its volume is gone")
         assert len(await made.keys()) == 3
-        assert made.log("i-1").count("this instance has left 2 (MOORAGE_CORE_DUMPS_PER_INSTANCE)") == 1
-        assert made.log("i-3").count("this variant has left 3 within an hour (MOORAGE_CORE_DUMPS_PER_HOUR)") == 3
+        for name, said, times in (
+            ("i-1", "this instance has left 2 (MOORAGE_CORE_DUMPS_PER_INSTANCE)", 1),
+            ("i-3", "this variant has left 3 within an hour (MOORAGE_CORE_DUMPS_PER_HOUR)", 3),
+        ):
+            await until(lambda name=name, said=said, times=times: made.log(name).count(said) == times, said)  # type: ignore[misc]
 
 
 @needs_cores
@@ -286,7 +290,7 @@ async def test_missing_bucket_is_said_and_harms_nothing(any_engine: Scene) -> No
     await any_engine.launch("i-1", CRASHES_WHILE_LOADING, core_dumps=CoreDumps("s3://nowhere"))
     await any_engine.control.comes_to("i-1", FAILED)
     await until(lambda: any_engine.left == [], "its volume is gone")
-    assert "could not be put at s3://nowhere/ep/v1/i-1/core." in any_engine.log("i-1")
+    await until(lambda: "could not be put at s3://nowhere/ep/v1/i-1/core." in any_engine.log("i-1"), "it is said")
 
 
 @needs_cores
@@ -339,7 +343,7 @@ async def test_core_is_encrypted_with_the_key_that_the_configuration_names(tmp_p
         await made.launch("i-2", CRASHES_WHILE_LOADING, core_dumps=CoreDumps("s3://dumps", NO_KEY))
         await made.control.comes_to("i-2", FAILED)
         await until(lambda: made.left == [], "its volume is gone")
-        assert "could not be put at s3://dumps/ep/v1/i-2/core" in made.log("i-2")
+        await until(lambda: "could not be put at s3://dumps/ep/v1/i-2/core" in made.log("i-2"), "it is said")
     assert kept is not None
     assert kept.key == key.arn
 

@@ -1,6 +1,7 @@
 """How images get onto the machine: pulled or out of archives, whole or not at all, whatever is in their layers."""
 
 import base64
+import fcntl
 import gzip
 import hashlib
 import io
@@ -257,6 +258,17 @@ async def test_layers_are_shared_by_images_and_go_with_the_last(tmp_path: Path) 
     assert store.remove(parse_reference("other:1"))
     assert list(store.folder.glob("layers/[!.]*")) == []
     assert not store.remove(parse_reference("other:1"))
+
+
+async def test_what_a_killed_pull_has_left_is_removed_and_what_another_unpacks_is_not(tmp_path: Path) -> None:
+    _images, store = make_images(tmp_path)
+    layers = store.folder / "layers"
+    for name in ("killed", "busy"):
+        (layers / f".{name}.unfinished-0123" / "fs").mkdir(parents=True)
+    with (layers / ".busy.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        store.clear_unfinished()
+    assert [path.name for path in layers.glob(".*.unfinished-*")] == [".busy.unfinished-0123"]
 
 
 # --- what is in layers

@@ -90,6 +90,7 @@ def _start() -> None:
         wait_until(_ask, within=_STARTS_WITHIN_SECONDS, what="dockerd answers")
     except AssertionError as fault:
         raise AssertionError(f"{fault}: {(_FOLDER / 'dockerd.log').read_text()[-1000:]}") from fault
+    _SOCKET.chmod(0o666)  # as for the group docker; its folder lets in nobody but whom a test lets in
 
 
 def _stop() -> None:

@@ -20,6 +20,9 @@ from moorage.engine.promises import PROMISES, table
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/reference/engines.md"
 
+UNPACKED = "unpacked"
+"""The sandbox of images that are not built in, as a parameter of tests."""
+
 _PROPERTY = "promise"
 _HEADS = ("An instance can rely on this", "Asked for by", "docker", "sandbox", "process", "Shown by")
 
@@ -39,7 +42,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _engine_of(item: pytest.Item) -> str:
     parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-    return str(parameters.get("engine") or parameters.get("any_engine", "sandbox"))
+    engine = str(parameters.get("engine") or parameters.get("any_engine", "sandbox"))
+    return "sandbox" if engine == UNPACKED else engine
 
 
 def promises_of(item: pytest.Item) -> list[str]:

@@ -32,6 +32,11 @@ _LEAST_DISK_BYTES = 2 * 10**9
 """An environment takes 0.5 GB, and models want room."""
 
 
+_IMAGES_ADVICE = (
+    "It needs user namespaces and overlayfs: Linux 5.11 for an ordinary user, 5.19 for root, whose data folder must be "
+    "on a file system with idmapped mounts (ext4, xfs, btrfs)."
+)
+
 _RENEW_WITHIN_DAYS = 14
 _TLS_ANSWERS_WITHIN_SECONDS = 5.0
 
@@ -70,7 +75,7 @@ def doctor(data_dir: Path | None, output: str) -> None:
         encryption_check(),
         *certificate_checks(server),
         *webhook_checks(server),
-        *machine_checks(machine, server.description["engine"] if server else settings.engine),
+        *machine_checks(machine, server.description["engine"] if server else settings.engine, settings.data_dir),
     ]
     if output == "json":
         click.echo(json.dumps([asdict(check) for check in checks], indent=2))
@@ -186,14 +191,19 @@ def webhook_checks(server: Server | None) -> Iterator[Check]:
         yield Check("webhook", "ok", f"{webhook['origin']}, {webhook['waiting']} events wait")
 
 
-def machine_checks(machine: "Machine", wanted: str) -> Iterator[Check]:
+def machine_checks(machine: "Machine", wanted: str, data_dir: Path) -> Iterator[Check]:
     """Give the engine's tier and the promises that hold with it; ``wanted``: the engine that is set."""
     from moorage.engine.machine import ENGINES, Need  # noqa: PLC0415 - the other commands start without the engine
     from moorage.engine.promises import PROMISES, judge  # noqa: PLC0415
+    from moorage.engine.rootfs.maker import try_rooms  # noqa: PLC0415
 
     engine = machine.engine if wanted == "auto" else wanted
     daemon = str(machine.docker or f"no, because {machine.lacks.get(Need.DOCKER)}")
     yield Check("docker", "ok" if machine.docker else "broken" if wanted == "docker" else "limited", daemon)
+    if machine.docker is None and engine != "process":
+        fault = try_rooms(_existing(data_dir))
+        found = f"cannot be run: {fault}" if fault else "unpacked, and run in the sandbox"
+        yield Check("images without Docker", "limited" if fault else "ok", found, _IMAGES_ADVICE if fault else "")
     if engine == "sandbox" and machine.sandbox_fault:
         advice = "Make it work, or leave the choice to Moorage: MOORAGE_ENGINE=auto."
         yield Check("engine", "broken", f"sandbox is set, and does not work: {machine.sandbox_fault}", advice)

@@ -81,7 +81,8 @@ def record(connection: Connection, decision: Decision, capacity: Capacity, recor
     else:
         # Also when nothing of it has changed: the plan was made for this revision and no other.
         endpoints.change(connection, plan.endpoint)
-        recorder.tell(connection, endpoint.key, _machine_notices(decision, plan.endpoint, capacity))
+        machine = _machine_notices(decision, plan.endpoint, capacity)
+        recorder.tell(connection, endpoint.key, (*plan.notices, *machine))
     if in_turn:
         given = settle(connection, capacity, recorder)
         recorder.tell(connection, endpoint.key, _waiting_notices(decision, given, capacity))

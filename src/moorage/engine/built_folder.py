@@ -73,6 +73,18 @@ def remove_built(folder: Path) -> bool:
     return doomed is not None
 
 
+def clear_unfinished(parent: Path) -> None:
+    """Remove what builders that were killed have left of the folders below ``parent``. Blocks."""
+    for left_over in parent.glob(".*.unfinished-*"):
+        folder = parent / left_over.name[1:].rpartition(".unfinished-")[0]
+        descriptor = _try_lock(folder)
+        if descriptor is not None:  # else somebody is at work on it
+            try:
+                _clear_away(folder)
+            finally:
+                os.close(descriptor)
+
+
 def remove_tree(folder: Path) -> None:
     """Remove a folder with all in it, also what was made read-only; no fault if it is not there. Blocks."""
     for parent, _names, _files in os.walk(folder):

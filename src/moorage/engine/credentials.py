@@ -76,7 +76,7 @@ def _read_entry(entry: Mapping[str, Any], registry: str, file: Path) -> Credenti
     if "auth" not in entry:
         return None
     try:
-        user, _, password = base64.b64decode(entry["auth"]).decode().partition(":")
+        user, _, password = base64.b64decode(entry["auth"], validate=True).decode().partition(":")
     except ValueError as fault:
         raise UnusableCredentials(f"{file} has an unreadable password for {registry}: docker login again.") from fault
     return Credentials(user, password.rstrip("\0"))

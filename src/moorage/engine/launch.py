@@ -17,6 +17,13 @@ from moorage.engine.exit import Exit
 Progress = Callable[[str], None]
 
 
+class Log(Protocol):
+    """Where what a container prints goes (``logs.pump.ContainerLog``)."""
+
+    def open(self) -> int:
+        """Give a descriptor to write to, which whoever calls closes; blocks, raises OSError."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
     """One container, all of whose parts are there."""
@@ -29,7 +36,7 @@ class Launch:
     vcpus: float
     socket: Path
     """Where the instance will answer, or be dialled."""
-    log: Path
+    log: Log
     isolated: bool = False
     """No network."""
     volume: Path | None = None

@@ -13,10 +13,11 @@ from moorage.engine.contract import ContainerSpec, Failure, InstanceSpec
 from moorage.engine.environments import Environment, EnvironmentFailure
 from moorage.engine.images import BuiltinImage
 from moorage.engine.launch import ImageEngine, ImageFailure, ImageLaunch, Launch, Progress, ServingLaunch
-from moorage.engine.logs import log_path
 from moorage.engine.promises import Refusals, asked_for
 from moorage.engine.variables import HOSTNAME, container_variables, count_threads, make_variables
 from moorage.engine.volumes import Volume
+from moorage.logs.names import place_of
+from moorage.logs.pump import ContainerLog, Pump
 
 One = TypeVar("One")
 Other = TypeVar("Other")
@@ -72,14 +73,16 @@ class Places:
 
     sockets: Path
     logs: Path
+    pump: Pump
 
     def socket(self, spec: InstanceSpec) -> Path:
         """Say where an instance answers."""
         return self.sockets / f"{spec.instance_id}.sock"
 
-    def log(self, spec: InstanceSpec) -> Path:
-        """Say where an instance's log is."""
-        return log_path(self.logs, spec.endpoint, spec.variant, spec.instance_id)
+    def log(self, spec: InstanceSpec) -> ContainerLog:
+        """Give the log of an instance's container."""
+        stream = f"{spec.variant}/{spec.instance_id}"
+        return ContainerLog(self.pump, place_of(self.logs, spec.account, spec.region, spec.endpoint, stream))
 
 
 class Preparation:

@@ -109,7 +109,7 @@ def build_view(view: View, volume: int | None = None) -> None:
     name = view.hostname.encode()
     _call("sethostname", name, ctypes.c_size_t(len(name)))
     if view.isolated:
-        _raise_loopback()
+        raise_loopback()
 
 
 def show_groups(groups: Mapping[str, str]) -> None:
@@ -137,16 +137,27 @@ def _mount_groups(groups: Mapping[str, str]) -> None:
 def give_up_privileges(uid: int | None) -> None:
     """Become the user (None: stay the one), without capabilities and without a way to get any back."""
     _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, must=False)
-    for capability in range(_MOST_CAPABILITIES):
-        _prctl(_PR_CAPBSET_DROP, capability, must=False)
+    drop_capabilities_but(0)
     if uid is not None:
         os.setgroups([])
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
     _drop_capabilities()
-    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    refuse_new_privileges()
     # A change of user makes /proc/self root's. Nobody else has this user id, so giving it back opens nothing.
     _prctl(_PR_SET_DUMPABLE, 1)
+
+
+def drop_capabilities_but(kept: int) -> None:
+    """Bound what this process and its children can ever have to some capabilities, given as bits."""
+    for capability in range(_MOST_CAPABILITIES):
+        if not kept >> capability & 1:
+            _prctl(_PR_CAPBSET_DROP, capability, must=False)
+
+
+def refuse_new_privileges() -> None:
+    """Let no program that is run give more privileges than there are (setuid bits, file capabilities)."""
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
 def die_with_parent() -> None:
@@ -220,7 +231,8 @@ def _name_the_user(uid: int) -> None:
         unnamed.unlink()
 
 
-def _raise_loopback() -> None:
+def raise_loopback() -> None:
+    """Let ``lo`` of this network namespace work."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         asked = fcntl.ioctl(any_socket, _SIOCGIFFLAGS, struct.pack(_INTERFACE_REQUEST, b"lo", 0))
         name, flags = struct.unpack(_INTERFACE_REQUEST, asked)

@@ -14,6 +14,7 @@ death kill it (before, its parent was another), and a gate that is closed by the
 import contextlib
 import gc
 import importlib
+import io
 import json
 import os
 import select
@@ -157,13 +158,21 @@ def _be_the_instance(order: Order, given: Given) -> NoReturn:
 
 
 def _take_streams(log: int) -> None:
+    """Print to the log, which may be a pipe; the zygote's own streams stay for what took hold of them in an import."""
     os.setsid()
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]  # TextIO
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]  # TextIO
+    # New objects, because the zygote's know that one can seek in its file: in a pipe ``reconfigure`` would fail.
+    sys.stdout = sys.__stdout__ = _stream(1)  # type: ignore[misc]  # the true one
+    sys.stderr = sys.__stderr__ = _stream(2)  # type: ignore[misc]
+
+
+def _stream(descriptor: int) -> io.TextIOWrapper:
+    return open(descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
 def _pass(gate: int, order: Order) -> None:

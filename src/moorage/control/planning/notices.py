@@ -21,6 +21,16 @@ def fallback(variant: str, wanted: str, got: str, count: int) -> str:
     return f"Capacity of {wanted} is short: {count} instance(s) of the variant {variant} run on {got}."
 
 
+def lost(variant: str, message: str, setbacks: int, delay_seconds: float) -> str:
+    """Tell that an instance has ended by itself, for the first time or again and again."""
+    what = (
+        f"An instance of the variant {variant} has ended{f' ({text})' if (text := message.strip().rstrip('.')) else ''}"
+    )
+    if setbacks == 1:
+        return f"{what}; another takes its place."
+    return f"{what}, {setbacks} in a row: the next launch waits {delay_seconds:g} seconds, later ones longer."
+
+
 def waits(variant: str, count: int, needs: str, reservation: str | None, machine: Resources | None) -> str:
     """Tell that there is no room for instances."""
     if reservation is not None:

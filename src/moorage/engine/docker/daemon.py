@@ -102,7 +102,7 @@ def ask_daemon(address: Address) -> Daemon:
         ) from fault
     except (OSError, http.client.HTTPException) as fault:
         raise NoDaemon(f"no Docker daemon answers at {address}: {fault or type(fault).__name__}") from fault
-    except (ValueError, KeyError, TypeError) as fault:
+    except (ValueError, KeyError, TypeError, AttributeError) as fault:
         raise NoDaemon(f"what answers at {address} is no Docker daemon") from fault
 
 

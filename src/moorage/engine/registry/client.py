@@ -43,6 +43,7 @@ _PAUSES = (0.2, 1.0, 3.0)
 """Before each further try, in seconds."""
 
 _PIECE_BYTES = 2**20
+_PARTIAL = 206
 _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _PARAMETER = re.compile(r'(\w+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,]+))')
 
@@ -115,41 +116,17 @@ class RegistryClient:
 
         What breaks off is continued where it broke off; what has the wrong digest is fetched anew, once.
         """
-        hashed = hashlib.sha256()
-        done = 0
+        download = _Download(blob, file, interrupt, told)
 
         def fetch() -> None:
-            nonlocal hashed, done
-            wanted = {"Range": f"bytes={done}-"} if done else {}
+            wanted = {"Range": f"bytes={download.done}-"} if download.done else {}
             with self._open(reference, f"blobs/{blob.digest}", wanted) as answer:
-                if done and answer.status != 206:
-                    hashed, done = hashlib.sha256(), 0
-                    file.seek(0)
-                    file.truncate()
-                while piece := answer.read(_PIECE_BYTES):
-                    interrupt.check()
-                    done += len(piece)
-                    if done > blob.size:
-                        break
-                    hashed.update(piece)
-                    file.write(piece)
-                    told(len(piece))
-            if done < blob.size:
-                raise OSError(f"the connection broke off after {done} of {blob.size} bytes")
-            if done > blob.size or f"sha256:{hashed.hexdigest()}" != blob.digest:
+                download.take(answer)
+            if not download.is_right:
+                download.begin_anew()
                 raise _Damaged(f"{reference.registry} gave something else than {blob.digest}")
 
-        def fetch_whole() -> None:
-            nonlocal hashed, done
-            try:
-                fetch()
-            except _Damaged:
-                hashed, done = hashlib.sha256(), 0
-                file.seek(0)
-                file.truncate()
-                raise
-
-        self._repeatedly(reference, fetch_whole, interrupt)
+        self._repeatedly(reference, fetch, interrupt)
 
     def _repeatedly(self, reference: Reference, fetch: Callable[[], T], interrupt: Interrupt) -> T:
         """Try until it is there, while it may be; raises RegistryFault."""
@@ -258,6 +235,44 @@ class RegistryClient:
 
     def _is_plain_url(self, url: str) -> bool:
         return self._is_plain(urllib.parse.urlsplit(url).netloc)
+
+
+class _Download:
+    """A blob on its way into a file."""
+
+    def __init__(self, blob: Blob, file: IO[bytes], interrupt: Interrupt, told: Callable[[int], None]) -> None:
+        self.done = 0
+        """Bytes that are in the file."""
+        self._blob = blob
+        self._file = file
+        self._interrupt = interrupt
+        self._told = told
+        self._hashed = hashlib.sha256()
+
+    def begin_anew(self) -> None:
+        """Forget what is there."""
+        self.done = 0
+        self._hashed = hashlib.sha256()
+        self._file.seek(0)
+        self._file.truncate()
+
+    def take(self, answer: HTTPResponse) -> None:
+        """Take the rest, or all of it from a registry that gives no rests; raises OSError when it breaks off."""
+        if self.done and answer.status != _PARTIAL:
+            self.begin_anew()
+        while self.done <= self._blob.size and (piece := answer.read(_PIECE_BYTES)):
+            self._interrupt.check()
+            self.done += len(piece)
+            self._hashed.update(piece)
+            self._file.write(piece)
+            self._told(len(piece))
+        if self.done < self._blob.size:
+            raise OSError(f"the connection broke off after {self.done} of {self._blob.size} bytes")
+
+    @property
+    def is_right(self) -> bool:
+        """Whether it is what was asked for."""
+        return self.done == self._blob.size and f"sha256:{self._hashed.hexdigest()}" == self._blob.digest
 
 
 class _Redirections(urllib.request.HTTPRedirectHandler):

@@ -19,10 +19,9 @@ from moorage.engine.credentials import config_file
 from moorage.engine.dial import Dialler
 from moorage.engine.launch import ImageLaunch, LaunchFailed, Progress
 from moorage.engine.launcher import PROCESSES_OF_ONE, Running
-from moorage.engine.logs import open_log
 from moorage.engine.network import NetworkUnavailable
 from moorage.engine.registry.client import RegistryClient
-from moorage.engine.rootfs.maker import make_room
+from moorage.engine.rootfs.maker import Maker
 from moorage.engine.rootfs.network import give_way_out, resolver_file
 from moorage.engine.rootfs.pull import Images
 from moorage.engine.rootfs.room import IDS, Order
@@ -41,6 +40,7 @@ _STAGE = "stage"
 """Folder of ``run_dir`` that containers' mounts are made over; nobody but they sees them."""
 
 _CLEANING_SECONDS = 5.0
+_NO_GPUS = "the engine sandbox hands none on to images. Docker with NVIDIA's runtime does."
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -75,7 +75,12 @@ class UnpackedImages:
         self._cgroups = cgroups
         self._stage = stage
         self._ids = ids
+        self._maker = Maker()
         self._tasks = Tasks()
+
+    async def prepare(self) -> None:
+        """Remove what an earlier run that was killed has left. Of its containers nothing is: the kernel saw to that."""
+        await asyncio.to_thread(self._store.clear_unfinished)
 
     async def has(self, image: str) -> bool:
         """Say whether this very image is on this machine, without asking a registry."""
@@ -88,11 +93,6 @@ class UnpackedImages:
 
     async def launch(self, launch: ImageLaunch) -> Running:
         """Start a container; the image's program runs when this returns. Raises LaunchFailed."""
-        if launch.gpus:
-            raise LaunchFailed(
-                f"{launch.image} cannot be given GPUs by the engine sandbox: run it by Docker, or on an instance type "
-                "without accelerators."
-            )
         async with AsyncExitStack() as around:
             try:
                 running = await self._start(launch, around)
@@ -116,10 +116,16 @@ class UnpackedImages:
             cgroups=self._cgroups,
             resolver="" if launch.isolated else await asyncio.to_thread(resolver_file),
         )
-        output = await asyncio.to_thread(open_log, launch.log)
+        output = await asyncio.to_thread(launch.log.open)
+        if launch.gpus:
+            os.write(output, f"This container runs without a GPU: {_NO_GPUS}\n".encode())
         reader, gate = os.pipe()
         try:
-            pid = await asyncio.to_thread(make_room, order, output, reader)
+            try:
+                pid = await self._maker.make(order, output, reader)
+            except BaseException:
+                os.close(gate)
+                raise
             running = Running(pid, gate, group, f"dial:{launch.socket}", ends_as_one=True)
             try:
                 await self._connect(launch, running, first_id, output, around)
@@ -188,6 +194,7 @@ class UnpackedImages:
         """Clean up after the last containers, which whoever calls has ended before."""
         await self._tasks.wait(_CLEANING_SECONDS)
         await self._tasks.close()
+        await self._maker.close()
 
     def __repr__(self) -> str:
         return f"<UnpackedImages: {len(self._tasks)} running>"

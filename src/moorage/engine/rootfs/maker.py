@@ -1,78 +1,73 @@
-"""Runs the program that makes containers (``room``), and tries whether it can on this machine. Blocks."""
+"""The node agent's side of the program that makes containers (``room``): started on first need, warm from then on."""
 
-import contextlib
-import json
+import asyncio
 import os
 import subprocess
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
 from moorage.engine.programs import program
 from moorage.engine.rootfs.room import Order
+from moorage.engine.zygote import Zygote, ZygoteGone
 
-_MAKE_SECONDS = 30.0
-_TRIAL_ID = 0x7FFE_0000
-"""First of the user ids of a container that is only tried."""
-
-
-def make_room(order: Order, output: int, gate: int) -> int:
-    """Run the program that makes a container; gives the process that waits at the gate. Raises OSError."""
-    said = subprocess.run(
-        program("moorage.engine.rootfs.room", output, gate),
-        input=json.dumps(asdict(order)).encode(),
-        capture_output=True,
-        pass_fds=(output, gate),
-        timeout=_MAKE_SECONDS,
-        check=False,
-    )
-    try:
-        answer = json.loads(said.stdout)
-    except ValueError:
-        lines = said.stderr.decode(errors="replace").strip().splitlines()
-        raise OSError(lines[-1] if lines else f"it ended with exit code {said.returncode}") from None
-    if "pid" not in answer:
-        raise OSError(answer["error"])
-    return int(answer["pid"])
+_ROOM = "moorage.engine.rootfs.room"
+_CHECK_SECONDS = 20.0
 
 
-def try_rooms(*, as_root: bool) -> str:
-    """Make a container of nothing, as far as to its gate; gives why that cannot be done, empty when it can."""
-    with tempfile.TemporaryDirectory(prefix="moorage-probe-") as folder, Path(os.devnull).open("wb") as nowhere:
-        Path(folder).chmod(0o755)
-        layer, stage = Path(folder, "layer"), Path(folder, "stage")
-        layer.mkdir()
-        stage.mkdir()
-        reader, gate = os.pipe()
+class Maker:
+    """Makes containers, by a process that waits for orders."""
+
+    def __init__(self) -> None:
+        self._process: Zygote | None = None
+        self._starting = asyncio.Lock()
+
+    async def make(self, order: Order, output: int, gate: int) -> int:
+        """Make a container that waits at its gate; gives its process id. Raises LaunchFailed, OSError."""
+        process = await self._started()
         try:
-            pid = make_room(_order_of_nothing(layer, stage, as_root=as_root), nowhere.fileno(), reader)
-        except (OSError, subprocess.TimeoutExpired) as fault:
-            return str(fault)
-        finally:
-            os.close(reader)
-            os.close(gate)
-        with contextlib.suppress(ChildProcessError):  # ours only if this process adopts orphans
-            os.waitpid(pid, 0)
-    return ""
+            return await process.fork(asdict(order), (output, gate))
+        except (ZygoteGone, asyncio.CancelledError) as fault:
+            # An answer that nobody waits for would be taken for the next one's: this process is of no use any more.
+            if self._process is process:
+                self._process = None
+            await process.close()
+            if isinstance(fault, ZygoteGone):
+                raise OSError(f"the process that makes containers is gone: {fault}") from fault
+            raise
+
+    async def _started(self) -> Zygote:
+        async with self._starting:
+            if self._process is None:
+                process = Zygote.start(program(_ROOM), (), dict(os.environ), subprocess.DEVNULL)
+                try:
+                    await process.warm()
+                except ZygoteGone as fault:
+                    await process.close()
+                    raise OSError(f"the process that makes containers did not start: {fault}") from fault
+                self._process = process
+            return self._process
+
+    async def close(self) -> None:
+        """End it; containers go on."""
+        if self._process is not None:
+            await self._process.close()
+            self._process = None
 
 
-def _order_of_nothing(layer: Path, stage: Path, *, as_root: bool) -> Order:
-    return Order(
-        stage=str(stage),
-        layers=(str(layer),),
-        disk=None,
-        memory_bytes=2**20,
-        limit_bytes=None,
-        model=None,
-        first_id=_TRIAL_ID if as_root else None,
-        uid=0,
-        gid=0,
-        groups=(),
-        hostname="trial",
-        files={},
-        arguments=("/nothing",),
-        environment={},
-        folder="/",
-        core_bytes=0,
-        control_groups={},
-    )
+def try_rooms(images: Path) -> str:
+    """Make a container of nothing, as far as to its gate; gives why that cannot be done, empty when it can. Blocks.
+
+    ``images``: a folder of the file system that images are unpacked on.
+    """
+    try:
+        said = subprocess.run(
+            program(_ROOM, "check", images),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_CHECK_SECONDS,
+            check=False,
+            text=True,
+        )
+    except (OSError, subprocess.TimeoutExpired) as fault:
+        return str(fault)
+    return said.stdout.strip() or (said.stderr.strip().splitlines() or [""])[-1]

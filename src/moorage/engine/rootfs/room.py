@@ -1,14 +1,15 @@
 """Makes a container out of an image's unpacked layers, and becomes the image's program.
 
-A program of its own (standard library only), started for each container with an order on standard input. Nothing that
-it mounts is seen outside: the mounts are those of a namespace of its own, and end with the container. It
+A program of its own (standard library only). It talks with the node agent as the warm processes of built-in images do
+(``serving/zygote.py``): each order is a JSON object with two descriptors, the log and the gate; the answer is the new
+process's id, or an error in words. For each order it forks. Nothing that the fork mounts is seen outside: the mounts
+are those of a namespace of its own, and end with the container. It
 
 1. makes the container's file system: the layers, read-only, under a disk of its own (overlayfs). Started by root it
    shows the layers' files as belonging to user ids that are this container's alone (idmapped mounts), so that the
    image's root is nobody on this machine. Started by an ordinary user, all ids of the image are that user.
 2. enters a user namespace of those ids, makes all other namespaces in it, and forks. The child is the container's
-   process 1. Its id is said on standard output, and this process ends: the node agent, which adopts orphans, becomes
-   the child's parent.
+   process 1. The fork says its id and ends: the node agent, which adopts orphans, becomes the child's parent.
 3. The child waits at its gate, a pipe, until the node agent has put it under its limits; then it gives up what the
    image's user needs no more, and starts the image's program.
 
@@ -22,7 +23,7 @@ import resource
 import select
 import signal
 import socket
-import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,12 @@ from moorage.serving import isolation, seccomp
 
 IDS = 65_536
 """User ids of one container, when root starts it: as many as a container engine gives."""
+
+MESSAGE_BYTES = 256 * 1024
+"""Larger than any order: a user's environment variables have at most 32 KB, the names of 500 layers 75 KB."""
+
+_TRIAL_ID = 0x7FFE_0000
+"""First of the user ids of a container that is only tried."""
 
 SETUP_FAILED = 70
 NOT_EXECUTABLE, NOT_FOUND = 126, 127
@@ -60,7 +67,7 @@ class Order:
     layers: tuple[str, ...]
     """Folders of the image's layers, the topmost first."""
     disk: str | None
-    """Folder for all that the container writes; None: memory."""
+    """Folder for all that the container writes, in ``upper`` (``volumes.OVERLAY``); None: memory."""
     memory_bytes: int
     """Half of it is the size of a disk in memory, and of /dev/shm."""
     limit_bytes: int | None
@@ -100,14 +107,101 @@ class Mounts:
     devices: Mapping[str, int]
 
 
-def main(log: int, gate: int) -> None:
-    """Make a container; says ``{"pid": ...}`` or ``{"error": "..."}`` on standard output."""
+def run(arguments: Sequence[str]) -> None:
+    """Serve the node agent at the inherited socket, or with ``check`` say what hinders a container here."""
+    if arguments[0] == "check":
+        check(arguments[1])
+    else:
+        serve(socket.socket(fileno=int(arguments[0])))
+
+
+def serve(channel: socket.socket) -> None:
+    """Make containers until the other end closes."""
+    isolation.die_with_parent()
+    channel.set_inheritable(False)
+    channel.send(b'{"ready": true}')
+    while True:
+        message, descriptors, _flags, _address = socket.recv_fds(channel, MESSAGE_BYTES, 2)
+        if not message:
+            return
+        channel.send(json.dumps(_answer(message, descriptors)).encode())
+
+
+def _answer(message: bytes, descriptors: Sequence[int]) -> dict[str, Any]:
     try:
-        order = Order.from_message(json.load(sys.stdin))
-        answer: dict[str, Any] = {"pid": make(order, log, gate)}
+        log, gate = descriptors
+        reader, writer = os.pipe()
+        maker = os.fork()
+        if maker == 0:
+            _be_the_maker(message, log, gate, writer)
+        os.close(writer)
+        with os.fdopen(reader, "rb") as answers:
+            said = answers.readline()  # the container has the other end too, until it starts
+        os.waitpid(maker, 0)
+        found: dict[str, Any] = json.loads(said)
+        return found
     except (OSError, ValueError) as fault:
+        return {"error": str(fault)}
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _be_the_maker(message: bytes, log: int, gate: int, writer: int) -> NoReturn:
+    try:
+        answer: dict[str, Any] = {"pid": make(Order.from_message(json.loads(message)), log, gate)}
+    except BaseException as fault:  # noqa: BLE001 - the last frame of this process: whatever it is, it is said
         answer = {"error": str(fault)}
-    os.write(1, json.dumps(answer).encode())
+    os.write(writer, json.dumps(answer).encode() + b"\n")
+    os._exit(0)
+
+
+def check(images: str) -> None:
+    """Make a container of nothing, as far as to its gate; says on standard output why that cannot be done.
+
+    ``images``: a folder of the file system that images are unpacked on.
+    """
+    with tempfile.TemporaryDirectory(prefix=".moorage-probe-", dir=images) as folder:
+        Path(folder).chmod(0o755)
+        layer, stage = Path(folder, "layer"), Path(folder, "stage")
+        layer.mkdir()
+        stage.mkdir()
+        trial = os.fork()
+        if trial == 0:
+            _be_the_trial(str(layer), str(stage))
+        os.waitpid(trial, 0)
+
+
+def _be_the_trial(layer: str, stage: str) -> NoReturn:
+    try:
+        reader, gate = os.pipe()
+        os.close(gate)
+        make(_order_of_nothing(layer, stage), os.open(os.devnull, os.O_WRONLY), reader)
+    except BaseException as fault:  # noqa: BLE001 - the last frame of this process: whatever it is, it is said
+        os.write(1, str(fault).encode())
+    os._exit(0)
+
+
+def _order_of_nothing(layer: str, stage: str) -> Order:
+    return Order(
+        stage=stage,
+        layers=(layer,),
+        disk=None,
+        memory_bytes=2**20,
+        limit_bytes=None,
+        model=None,
+        first_id=_TRIAL_ID if os.geteuid() == 0 else None,
+        uid=0,
+        gid=0,
+        groups=(),
+        hostname="trial",
+        files={},
+        arguments=("/nothing",),
+        environment={},
+        folder="/",
+        core_bytes=0,
+        control_groups={},
+    )
 
 
 def make(order: Order, log: int, gate: int) -> int:
@@ -263,7 +357,7 @@ def _build_view(order: Order, mounts: Mounts) -> None:
     Path("/tmp").chmod(0o1777)  # noqa: S108
     for path, text in order.files.items():
         _write_file(path, text)
-    kernel.raise_loopback()
+    isolation.raise_loopback()
     network_rules.refuse_link_local()
     socket.sethostname(order.hostname)
 
@@ -370,8 +464,3 @@ def _start(order: Order) -> int:
         reason, code = str(fault.strerror), NOT_EXECUTABLE
     os.write(2, f"The image's program {program} cannot be started: {reason}.\n".encode())
     return code
-
-
-def run(arguments: Sequence[str]) -> None:
-    """Run as a program."""
-    main(*(int(argument) for argument in arguments))

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from moorage.engine.built_folder import remove_built
+from moorage.engine.built_folder import clear_unfinished, remove_built
 from moorage.engine.references import Reference
 
 
@@ -69,6 +69,10 @@ class ImageStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    def clear_unfinished(self) -> None:
+        """Remove what was being unpacked when somebody was killed. Blocks."""
+        clear_unfinished(self.folder / "layers")
 
     def layer(self, diff_id: str) -> Path:
         """Say where a layer is, or would be; its files are in ``fs`` below."""

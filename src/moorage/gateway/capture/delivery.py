@@ -45,6 +45,15 @@ def delay_after(failures: int) -> float:
     return min(FIRST_DELAY_SECONDS * 2.0 ** min(failures - 1, 32), LONGEST_DELAY_SECONDS)
 
 
+def etag_of(path: Path) -> str:
+    """Give the ETag of the object that a file becomes: its name, which no other file has, in the form of S3's.
+
+    The MD5 of all that is captured would take as long as to write it. A number behind a dash tells clients that an ETag
+    is none: so are those of what was uploaded in parts.
+    """
+    return f"{path.stem.replace('-', '')}-1"
+
+
 @dataclass(eq=False, slots=True)
 class DeliveryCounts:
     """Files, not records."""
@@ -197,7 +206,13 @@ class Delivery:
             body = _read(self._spool.content(finished, file))
             first = await anext(body, None)
             if first is not None:  # there is a whole record in it
-                await self._store.put(target.bucket, target.key, _joined(first, body), encryption=target.encryption)
+                await self._store.put(
+                    target.bucket,
+                    target.key,
+                    _joined(first, body),
+                    etag=etag_of(finished.path),
+                    encryption=target.encryption,
+                )
         finally:
             file.close()
 

@@ -127,15 +127,15 @@ class SpoolFile:
             breathe(len(piece))
         self.records += 1
 
-    def append_line(self, line: bytes) -> None:
-        """Add a record that is one small piece. Raises OSError."""
-        size = len(line)
-        self._pending.append(line)
-        self._pending_bytes += size
-        self.size += size
+    def append_lines(self, lines: list[bytes]) -> None:
+        """Add records that are lines already. Raises OSError."""
+        joined = b"".join(lines)
+        self._pending.append(joined)
+        self._pending_bytes += len(joined)
+        self.size += len(joined)
         if self._pending_bytes >= WRITE_BYTES:
             self._write()
-        self.records += 1
+        self.records += len(lines)
 
     def flush(self) -> None:
         """Give the system all that was added. Raises OSError."""
@@ -148,7 +148,7 @@ class SpoolFile:
         os.close(self._descriptor)
 
     def _write(self) -> None:
-        content = b"".join(self._pending)
+        content = self._pending[0] if len(self._pending) == 1 else b"".join(self._pending)
         self._pending, self._pending_bytes = [], 0
         if self._sealer is not None:
             content, self._head = self._head + self._sealer.seal(content), b""
