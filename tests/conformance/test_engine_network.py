@@ -21,6 +21,7 @@ from moorage.base.clock import SystemClock
 from moorage.engine.launch import LaunchFailed
 from moorage.engine.machine import Need
 from moorage.engine.network import OutsideNetwork, SharedNetwork, resolver_settings
+from moorage.engine.trees import read_processes
 
 INTERNET = ("1.1.1.1", 443)
 METADATA = ("169.254.169.254", 80)
@@ -198,7 +199,9 @@ async def test_model_cannot_take_back_what_refuses_link_local_addresses(engine: 
 
 
 def pastas() -> set[int]:
-    return set(processes_that_say("--no-map-gw")) & set(descendants(os.getpid()))
+    """Give the processes of pasta that this one has started, without what they start themselves."""
+    children = {entry.pid for entry in read_processes() if entry.parent == os.getpid()}
+    return set(processes_that_say("--no-map-gw")) & children
 
 
 @needs_pasta
@@ -255,7 +258,5 @@ def test_pasta_asks_for_instances_where_the_name_server_is_out_of_their_reach(mo
         f"s.sendto({QUESTION!r}, ('192.0.0.53', 53)); print(len(s.recv(512)))"
     )
     with closing(OutsideNetwork.open(SystemClock(), as_root=MACHINE.as_root)) as own:
-        said = subprocess.run(
-            [*own.enter(), sys.executable, "-c", ask], capture_output=True, text=True, check=False
-        )
+        said = subprocess.run([*own.enter(), sys.executable, "-c", ask], capture_output=True, text=True, check=False)
     assert int(said.stdout or 0) > len(QUESTION), said.stderr
