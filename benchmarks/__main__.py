@@ -6,7 +6,7 @@ import sys
 
 from benchmarks.measures import Measure, line
 
-NAMES = ("start", "memory", "idle", "api", "endpoint", "invoke", "gateway", "environment", "install")
+NAMES = ("start", "memory", "idle", "api", "endpoint", "instances", "invoke", "gateway", "environment", "install")
 """From the quick ones to those that download."""
 
 _WITH_ARGUMENTS = {"gateway": "benchmarks.gateway.command", "gateway-cpu": "benchmarks.gateway.cpu_command"}

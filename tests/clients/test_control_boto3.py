@@ -166,9 +166,13 @@ def test_members_that_are_not_built_are_refused_by_name(sagemaker: Any) -> None:
         DataCaptureConfig=capture,
     )
     assert (code, message) == ("ValidationException", "DataCaptureConfig.KmsKeyId is not supported by Moorage yet.")
-    variants = [a_variant(VolumeSizeInGB=10)]
-    code, message = refused(sagemaker.create_endpoint_config, EndpointConfigName="c", ProductionVariants=variants)
-    assert message == "ProductionVariants.1.VolumeSizeInGB is not supported by Moorage yet."
+    variants = [a_variant(ManagedInstanceScaling={"Status": "ENABLED"})]
+    role = "arn:aws:iam::000000000000:role/moorage"
+    del variants[0]["ModelName"]
+    code, message = refused(
+        sagemaker.create_endpoint_config, EndpointConfigName="c", ProductionVariants=variants, ExecutionRoleArn=role
+    )
+    assert message == "ProductionVariants.1.ManagedInstanceScaling is not supported by Moorage yet."
     sagemaker.create_endpoint_config(
         EndpointConfigName="c", ProductionVariants=[a_variant(EnableSSMAccess=False)], EnableNetworkIsolation=False
     )

@@ -484,15 +484,6 @@ def test_the_presigned_urls_of_a_plain_client_work(neighbours: Neighbours, s3: A
     assert s3.head_object(Bucket=bucket, Key="k")["Metadata"] == {"m": "1"}
 
 
-@pytest.mark.parametrize("wish", ["AES256", "aws:kms"])
-def test_a_wish_for_the_default_encryption_is_no_hindrance_and_nothing_is_claimed(
-    s3: Any, bucket: str, wish: str
-) -> None:
-    answer = s3.put_object(Bucket=bucket, Key="k", Body=b"x", ServerSideEncryption=wish)
-    assert "ServerSideEncryption" not in answer
-    assert "ServerSideEncryption" not in s3.head_object(Bucket=bucket, Key="k")
-
-
 # What is not there
 
 
@@ -508,8 +499,8 @@ def test_what_moorage_does_not_have_is_refused_by_name(s3: Any, bucket: str) -> 
         "GetObjectTagging": lambda: s3.get_object_tagging(**where),
         "x-amz-tagging": lambda: s3.put_object(**where, Tagging="a=b"),
         "x-amz-acl": lambda: s3.put_object(**where, ACL="public-read"),
-        "x-amz-server-side-encryption-aws-kms-key-id": lambda: s3.put_object(
-            **where, ServerSideEncryption="aws:kms", SSEKMSKeyId="mine"
+        "x-amz-server-side-encryption-customer": lambda: s3.put_object(
+            **where, SSECustomerAlgorithm="AES256", SSECustomerKey="k" * 32
         ),
         "versionId": lambda: s3.get_object(**where, VersionId="1"),
         "partNumber": lambda: s3.get_object(**where, PartNumber=1),

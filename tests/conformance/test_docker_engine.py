@@ -77,7 +77,7 @@ async def test_output_goes_to_the_log_line_by_line(engine: ImageBench, image: st
     running = await engine.ready(image)
     await running.ask("[print('to stdout', flush=True), print('to stderr', file=sys.stderr, flush=True)]")
     await until(lambda: "to stdout\n" in running.log and "to stderr\n" in running.log, "both lines are in the log")
-    assert "serving as ['serve']\n" in running.log
+    await until(lambda: "serving as ['serve']\n" in running.log, "it is in the log")
 
 
 async def test_last_words_of_a_container_are_in_its_log_when_its_end_is_told(engine: ImageBench, image: str) -> None:
@@ -86,8 +86,8 @@ async def test_last_words_of_a_container_are_in_its_log_when_its_end_is_told(eng
     )
     assert (await running.end()).code == 1
     assert running.log.count("Q") == 300_000
-    assert "no newline\n" in running.log
-    assert "ZeroDivisionError: division by zero\n" in running.log
+    await until(lambda: "no newline\n" in running.log, "it is in the log")
+    await until(lambda: "ZeroDivisionError: division by zero\n" in running.log, "it is in the log")
 
 
 async def test_container_that_is_asked_to_end_ends_and_leaves_nothing(
@@ -180,7 +180,7 @@ async def test_container_that_wants_a_gpu_runs_without_where_there_is_none_and_i
     if Path("/dev/nvidia0").exists():
         pytest.skip("this machine has a GPU")
     running = await engine.ready(image, gpus=1)
-    assert "This container runs without a GPU: " in running.log
+    await until(lambda: "This container runs without a GPU: " in running.log, "it is in the log")
 
 
 # --- disk

@@ -36,7 +36,7 @@ async def test_covered_models_cannot_be_uncovered_in_a_new_user_namespace(sandbo
 async def test_model_sees_nothing_of_moorage(sandbox: Bench) -> None:
     (sandbox.folder / "state.db").write_text("secret", encoding="utf-8")
     instance = await sandbox.ready()
-    for path in (sandbox.folder, sandbox.folder / "state.db", instance.launch.socket, instance.launch.log):
+    for path in (sandbox.folder, sandbox.folder / "state.db", instance.launch.socket, instance.folder):
         assert "FileNotFoundError" in await instance.ask(f"os.stat({str(path)!r})")
     for name in ("/home", "/root/.ssh", "/run", "/mnt", "/etc/shadow"):
         assert "FileNotFoundError" in await instance.ask(f"os.stat({name!r})")

@@ -20,11 +20,14 @@ from tests.support.product import descendants
 from moorage.base.clock import SystemClock
 from moorage.engine.launch import LaunchFailed
 from moorage.engine.machine import Need
-from moorage.engine.network import SharedNetwork
+from moorage.engine.network import OutsideNetwork, SharedNetwork, resolver_settings
 
 INTERNET = ("1.1.1.1", 443)
 METADATA = ("169.254.169.254", 80)
 NAME = "pypi.org"
+
+QUESTION = b"ab\1\0\0\1\0\0\0\0\0\0\4pypi\3org\0\0\1\0\1"
+"""For the address of that name."""
 
 UNREACHABLE = "[Errno 101] Network is unreachable"
 
@@ -239,3 +242,20 @@ async def test_nothing_of_the_network_is_left_when_its_maker_is_killed(tmp_path:
         maker.kill()
         maker.wait()
         await until(lambda: not any(map(is_living, family)), "pasta and what it runs have ended")
+
+
+@needs_pasta
+def test_pasta_asks_for_instances_where_the_name_server_is_out_of_their_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not reached_from_here((NAME, 443)):
+        pytest.skip("names are not known on this machine either")
+    monkeypatch.setattr("moorage.engine.network._RESOLVER_FILES", ())
+    assert resolver_settings() == "nameserver 192.0.0.53\n"
+    ask = (
+        "import socket; s = socket.socket(type=socket.SOCK_DGRAM); s.settimeout(5); "
+        f"s.sendto({QUESTION!r}, ('192.0.0.53', 53)); print(len(s.recv(512)))"
+    )
+    with closing(OutsideNetwork.open(SystemClock(), as_root=MACHINE.as_root)) as own:
+        said = subprocess.run(
+            [*own.enter(), sys.executable, "-c", ask], capture_output=True, text=True, check=False
+        )
+    assert int(said.stdout or 0) > len(QUESTION), said.stderr

@@ -15,4 +15,5 @@ FILES = sorted(path.name for path in Path(__file__).parent.glob("test_engine*.py
 @needs_sandbox
 @pytest.mark.parametrize("name", FILES)
 def test_all_this_holds_for_an_ordinary_user(name: str, tmp_path: Path) -> None:
-    run_again_as_ordinary_user(str(Path(__file__).with_name(name)), tmp_path / "home")
+    said = run_again_as_ordinary_user(str(Path(__file__).with_name(name)), tmp_path / "home")
+    assert "no sandbox: " not in said

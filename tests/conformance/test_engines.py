@@ -34,8 +34,8 @@ async def test_instance_answers_with_its_model(engine: Bench) -> None:
 async def test_output_of_the_model_goes_to_its_log(engine: Bench) -> None:
     instance = await engine.ready()
     await instance.ask("print('to stdout'), print('to stderr', file=sys.stderr)")
-    assert "to stdout\n" in instance.log
-    assert "to stderr\n" in instance.log
+    await until(lambda: "to stdout\n" in instance.log, "what was printed is in the log")
+    await until(lambda: "to stderr\n" in instance.log, "what went to stderr is in the log")
 
 
 async def test_variables_are_the_users_over_those_of_every_container(engine: Bench) -> None:

@@ -51,7 +51,7 @@ async def test_disks_of_a_killed_node_agent_are_removed_and_core_files_saved(key
         agent.send_signal(signal.SIGKILL)
         agent.wait()
         shutil.rmtree(socket.parent)
-        assert len(mounts.mounted_below(tmp_path)) == 2
+        assert len(mounts.mounted_below(tmp_path)) == 1
         async with node("sandbox", tmp_path):
             await until(lambda: not list((tmp_path / "volumes").iterdir()), "what was left is removed")
             (core,) = (await store.list("dumps")).objects

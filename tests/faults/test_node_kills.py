@@ -14,6 +14,7 @@ from tests.support.node import call
 from moorage.engine.cgroups import Cgroups, find_hierarchies
 from moorage.engine.contract import InstanceState
 from moorage.engine.probe import probe
+from moorage.engine.volumes import unmount_volumes
 
 MACHINE = probe()
 TESTS = Path(__file__).parents[1]
@@ -52,6 +53,7 @@ async def test_instances_and_zygotes_end_with_a_killed_node_agent(engine: str, t
         groups = Cgroups(find_hierarchies(f"moorage-test-{agent.pid}-{tmp_path.name}"))
         groups.remove_leftovers()
         groups.close()
+        unmount_volumes(tmp_path)
 
 
 def is_child(pid: int, parent: int) -> bool:

@@ -107,6 +107,10 @@ def test_instance_that_leaves_is_not_missed() -> None:
         (None, None),
         ({**CAPTURE, "EnableCapture": False}, None),
         (CAPTURE, Capture(20.0, "s3://bucket/prefix", inputs=True, outputs=False)),
+        (
+            {**CAPTURE, "KmsKeyId": "alias/a"},
+            Capture(20.0, "s3://bucket/prefix", inputs=True, outputs=False, kms_key="alias/a"),
+        ),
         ({**CAPTURE, "EnableCapture": True}, Capture(20.0, "s3://bucket/prefix", inputs=True, outputs=False)),
         ({**CAPTURE, "DestinationS3Uri": "s3://b/"}, Capture(20.0, "s3://b", inputs=True, outputs=False)),
         (

@@ -35,8 +35,10 @@ def test_stable_endpoint_shows_counts_and_weights_and_nothing_in_progress() -> N
             "DesiredWeight": 2.0,
             "CurrentInstanceCount": 1,
             "DesiredInstanceCount": 1,
+            "InstancePools": None,
             "VariantStatus": None,
             "RoutingConfig": None,
+            "CapacityReservationConfig": None,
         }
     ]
     assert "PendingDeploymentSummary" not in answer

@@ -13,7 +13,9 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 def test_every_dependency_has_a_line_with_its_reason() -> None:
     page = (ROOT / "docs/design/dependencies.md").read_text().partition("## What we do without")[0]
     documented = set(re.findall(r"^\| `([\w-]+)` \|", page, re.MULTILINE))
-    assert documented == {re.split(r"[\[>=<~! ]", line)[0] for line in PROJECT["project"]["dependencies"]}
+    extras = PROJECT["project"]["optional-dependencies"].values()
+    lines = [*PROJECT["project"]["dependencies"], *(line for extra in extras for line in extra)]
+    assert documented == {re.split(r"[\[>=<~! ]", line)[0] for line in lines}
 
 
 def test_the_lock_has_every_dependency() -> None:

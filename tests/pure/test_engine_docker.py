@@ -24,6 +24,12 @@ from moorage.engine.launch import ImageLaunch
 DOCKERD = Daemon(Address("/var/run/docker.sock"), "dockerd", "20.10.24", "1.41")
 PODMAN = replace(DOCKERD, kind="podman", version="4.3.1")
 
+
+class NoLog:
+    def open(self) -> int:
+        raise OSError("nothing is written in these tests")
+
+
 LAUNCH = ImageLaunch(
     instance_id="i-1",
     image="team/model@sha256:1",
@@ -32,7 +38,7 @@ LAUNCH = ImageLaunch(
     memory_bytes=2**30,
     vcpus=2,
     socket=Path("/run/i-1.sock"),
-    log=Path("/logs/i-1.log"),
+    log=NoLog(),
     hostname="container-0.local",
 )
 AROUND = Surroundings(DOCKERD, "here", network="moorage-here", published=False, nofile=20_000)

@@ -23,7 +23,7 @@ def test_every_setting_is_documented_and_nothing_else() -> None:
     assert documented().keys() == {name.upper() for name in NAMES}
 
 
-FOUND = {"data_dir", "environments_dir", "access_log", "tls_cert", "tls_key", "kms_key_file"}
+FOUND = {"data_dir", "environments_dir", "access_log", "kms_key_file", "tls_cert", "tls_key"}
 FOUND |= {"node_vcpus", "node_memory_mib", "node_gpus"}
 """Those whose default is found out, or is that there is none."""
 
@@ -56,6 +56,8 @@ def test_the_environment_lies_over_the_defaults() -> None:
         ("ARTIFACT_BYTES", "-1", "a whole number, not below 0"),
         ("GATEWAYS", "0", "a whole number from 1 to 64"),
         ("ACCOUNT", "12", "12 digits"),
+        ("CAPACITY", "some", "overcommit or strict"),
+        ("NODE_VCPUS", "-1", "auto, or a whole number, not below 0"),
         ("METRICS_TOKEN", "two words", "printable ASCII characters without blanks"),
         ("REGION", "us east", "small letters, digits and single hyphens, such as us-east-1"),
     ],
@@ -63,6 +65,12 @@ def test_the_environment_lies_over_the_defaults() -> None:
 def test_a_value_of_the_wrong_kind_is_named(name: str, text: str, wanted: str) -> None:
     with pytest.raises(UnusableSetting, match=f"MOORAGE_{name}='{text}' is not usable: it must be {wanted}."):
         from_environment(SETTINGS, {f"MOORAGE_{name}": text})
+
+
+def test_the_machines_size_is_found_out_or_said() -> None:
+    said = {"MOORAGE_NODE_VCPUS": "3", "MOORAGE_NODE_MEMORY_MIB": "auto", "MOORAGE_CAPACITY": "strict"}
+    found = from_environment(SETTINGS, said)
+    assert (found.capacity, found.node_vcpus, found.node_memory_mib, found.node_gpus) == ("strict", 3, None, None)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from tests.room.fake_api import Answer, Api, fake_api, fake_node
+from tests.support.logs import Stream
 
 from moorage.cli.main import cli
 from moorage.engine.promises import PROMISES
@@ -129,6 +130,60 @@ def test_ls_follows_pages_and_speaks_json(api: Api) -> None:
     assert [(row["endpoint"], row["status"], len(row["variants"])) for row in rows] == [("wine", "InService", 2)] * 2
 
 
+_KMS: dict[str, Any] = {
+    "KeyId": "k-1",
+    "Arn": "arn:aws:kms:us-east-1:000000000000:key/k-1",
+    "KeyState": "Enabled",
+    "Description": "d",
+}
+_KMS |= {"CreationDate": 1.0, "KeyManager": "CUSTOMER"}
+
+
+def test_keys_of_kms_are_made_with_an_alias(api: Api) -> None:
+    api.will("TrentService.CreateKey", {"KeyMetadata": _KMS})
+    api.will("TrentService.CreateAlias", {})
+    made = moorage("kms", "create-key", "--description", "d", "--alias", "models")
+    assert made.output == f"k-1\nalias/models\n{_KMS['Arn']}\n"
+    assert api.asked == [
+        ("TrentService.CreateKey", {"Description": "d"}),
+        ("TrentService.CreateAlias", {"AliasName": "alias/models", "TargetKeyId": "k-1"}),
+    ]
+    row = json.loads(moorage("kms", "create-key", "--alias", "alias/models", "--output", "json").output)
+    assert (row["key_id"], row["aliases"], row["arn"]) == ("k-1", ["alias/models"], _KMS["Arn"])
+    api.will("TrentService.CreateAlias", Answer({"__type": "AlreadyExistsException", "message": "taken"}, 400))
+    failed = moorage("kms", "create-key", "--alias", "models")
+    assert (failed.exit_code, "The key k-1 is made, but not its alias." in failed.output) == (1, True)
+
+
+def test_keys_of_kms_are_listed_page_by_page(api: Api) -> None:
+    other = {**_KMS, "KeyId": "k-2", "KeyState": "PendingDeletion", "DeletionDate": 864_000.0, "CreationDate": 2.0}
+    aliases = [{"AliasName": "alias/a", "TargetKeyId": "k-1"}]
+    api.will("TrentService.ListAliases", {"Aliases": aliases, "Truncated": False})
+    api.will(
+        "TrentService.ListKeys",
+        {"Keys": [{"KeyId": "k-1"}], "Truncated": True, "NextMarker": "m"},
+        {"Keys": [{"KeyId": "k-2"}], "Truncated": False},
+    )
+    api.will("TrentService.DescribeKey", {"KeyMetadata": _KMS}, {"KeyMetadata": other})
+    lines = moorage("kms", "ls").output.splitlines()
+    assert lines[0].split() == ["KEY", "ALIASES", "STATE", "DESCRIPTION"]
+    assert lines[1].split() == ["k-1", "alias/a", "Enabled", "d"]
+    assert lines[2].split() == ["k-2", "PendingDeletion", "(1970-01-11)", "d"]
+
+
+def test_keys_of_kms_are_disabled_enabled_and_deleted_by_any_name(api: Api) -> None:
+    api.will("TrentService.DescribeKey", {"KeyMetadata": _KMS})
+    for operation in ("DisableKey", "EnableKey", "CancelKeyDeletion"):
+        api.will(f"TrentService.{operation}", {})
+    api.will("TrentService.ScheduleKeyDeletion", {"DeletionDate": 864_000.0})
+    assert "is disabled" in moorage("kms", "disable", "alias/a").output
+    assert "is enabled" in moorage("kms", "enable", "alias/a").output
+    assert "will be destroyed on 1970-01-11" in moorage("kms", "delete", "alias/a", "--days", "7").output
+    assert "stays" in moorage("kms", "delete", "alias/a", "--cancel").output
+    assert ("TrentService.ScheduleKeyDeletion", {"KeyId": _KMS["Arn"], "PendingWindowInDays": 7}) in api.asked
+    assert moorage("kms", "delete", "alias/a", "--days", "3").exit_code == 2
+
+
 def test_keys_are_made_listed_and_deleted(api: Api) -> None:
     made = {"access_key_id": "AKIANEW", "secret_access_key": "s", "account": "000000000000", "user_name": "bob"}
     api.will("POST /_moorage/keys", made)
@@ -137,6 +192,19 @@ def test_keys_are_made_listed_and_deleted(api: Api) -> None:
     assert "export AWS_SECRET_ACCESS_KEY=s\n" in moorage("keys", "create", "bob").output
     assert "AKIANEW" in moorage("keys", "list").output
     assert moorage("keys", "delete", "AKIANEW").output == "AKIANEW deleted.\n"
+
+
+def test_reservations_are_made_listed_and_given_back(api: Api) -> None:
+    made = {"name": "n", "arn": "arn:n", "instance_type": "ml.m5.large", "count": 2, "used": 1, "created_at": 1.0}
+    api.will("POST /_moorage/reservations", made)
+    api.will("GET /_moorage/reservations", {"reservations": [made]})
+    api.will("DELETE /_moorage/reservations/n", {})
+    create = ("reservations", "create", "n", "--instance-type", "ml.m5.large", "--count", "2")
+    assert moorage(*create).output == "arn:n\n"
+    assert api.asked[-1][1] == {"name": "n", "instance_type": "ml.m5.large", "count": 2}
+    assert json.loads(moorage(*create, "--output", "json").output) == made
+    assert "ml.m5.large    1 of 2  arn:n" in moorage("reservations", "ls").output
+    assert moorage("reservations", "rm", "n").output == "n deleted.\n"
 
 
 @pytest.mark.parametrize(
@@ -339,43 +407,9 @@ def test_a_failed_deployment_gives_the_reason_and_the_way_to_the_log(
     assert "moorage logs wine" in result.stderr
 
 
-def test_logs_of_several_instances_carry_their_names(api: Api) -> None:
-    folder = api.data_dir / "logs" / "endpoints" / "wine"
-    for variant, instance in (("a", "i-1"), ("b", "i-2")):
-        (folder / variant).mkdir(parents=True)
-        (folder / variant / f"{instance}.log").write_text("first\nsecond")
-    assert sorted(moorage("logs", "wine").stdout.splitlines()) == [
-        "a/i-1 | first",
-        "a/i-1 | second",
-        "b/i-2 | first",
-        "b/i-2 | second",
-    ]
-    assert moorage("logs", "wine/a").stdout.splitlines() == ["first", "second"]
-    assert moorage("logs", "wine/b/i-2").stdout.splitlines() == ["first", "second"]
-
-
-def test_logs_follow_new_lines_and_new_instances(api: Api) -> None:
-    folder = api.data_dir / "logs" / "endpoints" / "wine" / "a"
-    folder.mkdir(parents=True)
-    (folder / "i-1.log").write_text("first\n")
-    with subprocess.Popen(
-        [sys.executable, "-u", "-m", "moorage", "logs", "wine", "-f"], stdout=subprocess.PIPE, text=True
-    ) as following:
-        assert following.stdout is not None
-        assert following.stdout.readline() == "first\n"
-        with (folder / "i-1.log").open("a") as file:
-            file.write("second\n")
-        assert following.stdout.readline() == "second\n"
-        (folder / "i-2.log").write_text("of the new one\n")
-        assert following.stdout.readline() == "a/i-2 | of the new one\n"
-        following.kill()
-
-
 @pytest.mark.parametrize("command", [["logs", "wine", "-f"], ["events", "-f"]], ids=" ".join)
 def test_ctrl_c_is_the_normal_end_of_what_follows(api: Api, command: list[str]) -> None:
-    folder = api.data_dir / "logs" / "endpoints" / "wine" / "a"
-    folder.mkdir(parents=True)
-    (folder / "i-1.log").write_text("first\n")
+    Stream(api.data_dir, "a/i-1").say("first")
     detail = {"EndpointName": "wine", "EndpointStatus": "CREATING"}
     event = {"detail-type": "SageMaker Endpoint State Change", "time": "2026-01-02T03:04:05Z", "detail": detail}
     page: dict[str, Any] = {"position": 1, "gone": 0, "webhook": None, "events": []}
@@ -390,11 +424,6 @@ def test_ctrl_c_is_the_normal_end_of_what_follows(api: Api, command: list[str]) 
         following.send_signal(signal.SIGINT)
         assert following.communicate(timeout=10)[1] == ""
     assert following.returncode == 0
-
-
-@pytest.mark.parametrize("what", ["../../etc", "a/b/c/d", "", "wine/.."])
-def test_logs_never_leave_their_folder(api: Api, what: str) -> None:
-    assert moorage("logs", what).exit_code == 2
 
 
 def test_doctor_says_what_holds(api: Api) -> None:

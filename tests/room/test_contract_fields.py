@@ -101,7 +101,6 @@ REQUESTS: dict[str, dict[str, Any]] = {
         host(InstanceType=GPU, AcceleratorPartitionLayouts=in_a_variant("AcceleratorPartitionLayouts")),
         ExecutionRoleArn=ROLE,
     ),
-    "DataCaptureConfig.KmsKeyId": of(DataCaptureConfig=everything("DataCaptureConfig")),
     "AsyncInferenceConfig": of(AsyncInferenceConfig=everything("AsyncInferenceConfig")),
     "ExplainerConfig": explained(ShapBaseline="1,2"),
     "ExecutionRoleArn": of(ExecutionRoleArn=ROLE),
@@ -138,8 +137,6 @@ async def test_what_is_called_refused_is_refused_by_name(tmp_path: Path, row: Ro
 
 
 async def test_a_configuration_of_all_that_works_is_made(tmp_path: Path) -> None:
-    capture = everything("DataCaptureConfig")
-    del capture["KmsKeyId"]
     whole = variant(
         "a",
         InstanceType="ml.p3.2xlarge",
@@ -157,7 +154,7 @@ async def test_a_configuration_of_all_that_works_is_made(tmp_path: Path) -> None
         KmsKeyId="alias/disk",
         EnableNetworkIsolation=True,
         ShadowProductionVariants=[{**whole, "VariantName": "s"}],
-        DataCaptureConfig=capture,
+        DataCaptureConfig=everything("DataCaptureConfig"),
         Tags=[{"Key": "k", "Value": "v"}],
     )
     pool = {"InstanceType": "ml.m5.large", "Priority": 2, "ModelNameOverride": "m"}

@@ -11,7 +11,14 @@ from moorage.engine.cgroups import Cgroups, GroupLimits, Hierarchies
 from moorage.engine.docker.daemon import Address, Daemon
 from moorage.engine.machine import Machine, Need
 from moorage.engine.ping import parse_status
-from moorage.engine.probe import EngineUnavailable, choose_engine, choose_image_engine, judge_docker
+from moorage.engine.probe import (
+    EngineUnavailable,
+    choose_engine,
+    choose_image_engine,
+    count_gpus,
+    judge_docker,
+    read_gpu_driver,
+)
 from moorage.engine.sandbox import UserIds, make_bind_arguments, make_settings_files
 from moorage.engine.trees import ProcessEntry, parse_stat, tree_of
 from moorage.engine.variables import count_threads, make_variables
@@ -21,6 +28,15 @@ LIMITS = GroupLimits(memory_bytes=2**30, vcpus=1.5, processes=99)
 
 def machine(fault: str = "") -> Machine:
     return Machine({Need.SANDBOX: fault} if fault else {}, "0.8.0", 0, "3.11", 2, 2**34)
+
+
+def test_gpus_and_their_driver_are_what_the_kernel_module_says(tmp_path: Path) -> None:
+    (tmp_path / "gpus" / "0000:01:00.0").mkdir(parents=True)
+    (tmp_path / "version").write_text(
+        "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  550.90.07  Release Build\nGCC version: gcc 12.2.0\n"
+    )
+    assert (count_gpus(tmp_path / "gpus"), read_gpu_driver(tmp_path / "version")) == (1, "550.90.07")
+    assert (count_gpus(tmp_path / "none"), read_gpu_driver(tmp_path / "none")) == (0, "")
 
 
 def test_threads_are_the_vcpus_as_far_as_the_machine_has_them() -> None:
@@ -243,7 +259,7 @@ def test_name_servers_on_the_machines_own_loopback_are_left_out(
     stub.write_text("nameserver 127.0.0.53\noptions edns0\nsearch example.org\n")
     upstream.write_text("# from the router\nnameserver 192.168.1.1\nnameserver fe80::1%eth0\nnameserver\n\n")
     monkeypatch.setattr(network, "_RESOLVER_FILES", (str(stub), str(tmp_path / "none")))
-    assert network.resolver_settings() is None
+    assert network.resolver_settings() == "options edns0\nsearch example.org\nnameserver 192.0.0.53\n"
     monkeypatch.setattr(network, "_RESOLVER_FILES", (str(stub), str(upstream)))
     assert network.resolver_settings() == "# from the router\nnameserver 192.168.1.1\n"
 

@@ -81,6 +81,14 @@ def test_events_are_lines_and_a_failure_says_what_to_do(api: Api) -> None:
     ]
 
 
+def test_notice_for_people_is_one_line(api: Api) -> None:
+    detail = {"EndpointName": "wine", "Message": "1 instance(s) of the variant a wait for room."}
+    notice = {"detail-type": "Moorage Endpoint Notice", "time": "2026-01-02T03:04:05Z", "detail": detail}
+    api.will("GET /_moorage/events", page(notice))
+    line = "2026-01-02 03:04:05  wine    1 instance(s) of the variant a wait for room.\n"
+    assert moorage("events", "wine").stdout == line
+
+
 def test_all_pages_are_one_list_of_json(api: Api) -> None:
     full = [event(f"S{number}") for number in range(100)]
     api.will("GET /_moorage/events", page(*full, position=100), page(event("LAST")))

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 from tests.support.capture import CAPTURE, captured_endpoint, payload
+from tests.support.objects import ring_in
 
 from moorage.base.ids import SystemIds
 from moorage.base.settings import Limits
 from moorage.gateway.capture import files as capture_files
-from moorage.gateway.capture.files import PAUSE_SECONDS, Captured, CaptureFiles
+from moorage.gateway.capture.files import PAUSE_SECONDS, Captured, CaptureFiles, Lines
 from moorage.gateway.capture.spool import Spool, Target, read_finished
+from moorage.kms.records import Home
 from moorage.routing.snapshot import Capture, Endpoint
 
 EP = captured_endpoint()
@@ -27,7 +29,7 @@ class Room:
     finished: list[tuple[Path, Target]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.spool = Spool(self.folder, SystemIds(), self.limits.capture_spool_bytes)
+        self.spool = Spool(self.folder, SystemIds(), self.limits.capture_spool_bytes, ring_in(self.folder.parent))
         self.files = CaptureFiles(self.spool, SystemIds(), self.limits, lambda *file: self.finished.append(file))
 
     def add(self, now: float, endpoint: Endpoint = EP, variant: str = "v1", body: bytes = b"1") -> None:
@@ -62,6 +64,17 @@ def test_a_file_is_closed_when_it_has_many_records(tmp_path: Path) -> None:
     for _ in range(7):
         room.add(0.0)
     assert room.lines() == [["1"] * 3, ["1"] * 3]
+
+
+def test_lines_that_are_too_many_for_a_file_go_into_several(tmp_path: Path) -> None:
+    room = Room(tmp_path, Limits(capture_file_records=3))
+    room.add(0.0, body=b"0")
+    line = '{"captureData":{"endpointInput":{"data":"%d"}}}\n'
+    lines = [(line % number).encode() for number in range(1, 8)]
+    room.files.add(Lines(EP, CAPTURE, "v1", 1_700_000_000.0, lines, 7_000), 0.0, lambda _: None)
+    assert room.lines() == [["0", "1", "2"], ["3", "4", "5"]]
+    room.files.close(0.0)
+    assert (room.lines()[2], room.files.counts.recorded) == (["6", "7"], 8)
 
 
 def test_a_file_is_closed_when_it_is_large(tmp_path: Path) -> None:
@@ -147,3 +160,23 @@ def test_the_oldest_of_too_many_open_files_is_closed(tmp_path: Path, monkeypatch
         room.add(float(now), endpoint=captured_endpoint(f"ep{now}"), body=str(now).encode())
     assert room.lines() == [["0"]]
     assert repr(room.files).startswith("<CaptureFiles: 2 open,")
+
+
+def test_records_whose_key_cannot_be_used_are_dropped_and_hold_up_nobody(tmp_path: Path) -> None:
+    room = Room(tmp_path / "spool")
+    locked = replace(EP, capture=replace(CAPTURE, kms_key="00000000-0000-4000-8000-000000000000"))
+    room.add(1.0, locked)
+    room.add(1.0)
+    room.files.close(2.0)
+    assert (room.files.counts.dropped_destination, room.files.counts.recorded) == (1, 1)
+    assert room.lines() == [["1"]]
+
+
+def test_a_key_is_looked_up_where_the_endpoint_lives(tmp_path: Path) -> None:
+    room, ring = Room(tmp_path / "spool"), ring_in(tmp_path)
+    key = ring.create_key(Home(EP.account, EP.region))
+    ring.create_alias("alias/captures", key)
+    room.add(1.0, replace(EP, capture=replace(CAPTURE, kms_key="alias/captures")))
+    room.files.close(2.0)
+    ((_, target),) = room.finished
+    assert target.kms_key == key.arn

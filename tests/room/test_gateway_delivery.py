@@ -1,17 +1,20 @@
 """Delivery: what cannot be delivered waits longer and longer, and is given up in the end; time is passed in."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.support.capture import BUCKET, FailingStore, HandClock, make_store
+from tests.support.capture import BUCKET, FailingStore, HandClock, make_store, objects
 from tests.support.gateway import ACCOUNT
+from tests.support.objects import kept_bytes, ring_in
 
 from moorage.base.ids import SystemIds
-from moorage.gateway.capture.delivery import GIVE_UP_SECONDS, Delivery, delay_after
+from moorage.gateway.capture.delivery import GIVE_UP_SECONDS, Delivery, delay_after, etag_of
 from moorage.gateway.capture.spool import Spool, Target
+from moorage.kms.records import Home
 
 TARGET = Target(ACCOUNT, BUCKET, "data/key.jsonl")
 
@@ -24,7 +27,7 @@ async def store(tmp_path: Path) -> AsyncIterator[FailingStore]:
 
 
 def spool_in(folder: Path, limit: int = 10**9) -> Spool:
-    return Spool(folder / "spool", SystemIds(), limit)
+    return Spool(folder / "spool", SystemIds(), limit, ring_in(folder))
 
 
 def write(spool: Spool, target: Target, line: bytes = b"{}\n") -> Path:
@@ -50,6 +53,23 @@ async def test_a_delivered_file_is_whole_under_its_key_and_leaves_the_spool(
     assert (await store.head(BUCKET, TARGET.key)).size == 1_000_001
     assert (path.exists(), delivery.waiting) == (False, 0)
     assert repr(delivery).startswith("<Delivery: 0 waiting for 0 buckets, DeliveryCounts(delivered=1,")
+
+
+async def test_a_file_s_object_has_the_same_etag_each_time_and_none_that_looks_like_an_md5(
+    tmp_path: Path, store: FailingStore
+) -> None:
+    spool = spool_in(tmp_path)
+    delivery = Delivery(spool, store, HandClock())
+    path = write(spool, TARGET)
+    store.fails_every_second = True  # when all has been put
+    delivery.add(path, TARGET)
+    etags = []
+    for _ in range(2):
+        await delivery.finish()
+        etags.append((await store.head(BUCKET, TARGET.key)).etag)
+    assert delivery.waiting == 0
+    assert etags == [etag_of(path)] * 2
+    assert re.fullmatch(r"[0-9a-f]{32}-1", etags[0])
 
 
 async def test_one_attempt_at_the_end_leaves_the_rest_to_the_next_gateway(tmp_path: Path, store: FailingStore) -> None:
@@ -110,3 +130,23 @@ async def test_a_file_that_has_gone_is_forgotten(tmp_path: Path, store: FailingS
     delivery.add(tmp_path / "gone.jsonl", TARGET)
     await delivery.finish()
     assert delivery.waiting == 0
+
+
+async def test_what_has_a_key_is_put_encrypted_with_it_and_waits_while_it_is_disabled(
+    tmp_path: Path, store: FailingStore
+) -> None:
+    ring, spool, clock = ring_in(tmp_path), spool_in(tmp_path), HandClock()
+    key = ring.create_key(Home(ACCOUNT, "us-east-1"))
+    delivery = Delivery(spool, store, clock)
+    target = replace(TARGET, region="us-east-1", kms_key=key.arn)
+    delivery.add(write(spool, target, b"a secret\n"), target)
+    ring.disable(key)
+    await delivery.finish()
+    assert (delivery.counts.failures, delivery.waiting) == (1, 1)
+    ring.enable(key)
+    await delivery.finish()
+    info = await store.head(BUCKET, TARGET.key)
+    assert info.encryption is not None
+    assert (info.encryption.key, delivery.waiting) == (key.arn, 0)
+    assert b"a secret" not in kept_bytes(tmp_path)
+    assert await objects(store) == {TARGET.key: b"a secret\n"}

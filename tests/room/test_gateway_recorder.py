@@ -29,6 +29,7 @@ from tests.support.gateway import ACCOUNT, until
 
 from moorage.base.tasks import Tasks
 from moorage.gateway.capture import recorder as recorder_module
+from moorage.gateway.capture.files import Captured
 from moorage.gateway.capture.recorder import QUEUE_BYTES, QUEUE_RECORDS, Recorder
 from moorage.routing.snapshot import Capture
 from moorage.telemetry.capture import RECORD_BYTES
@@ -261,6 +262,7 @@ async def test_bodies_are_not_copied(tmp_path: Path, store: FailingStore) -> Non
     inputs = payload(b"x" * 1_000_000)
     recorder.offer(EP, "v1", inputs, inputs, at=1.0)
     (waiting,) = recorder._queue
+    assert isinstance(waiting, Captured)
     assert waiting.inputs is inputs
 
 

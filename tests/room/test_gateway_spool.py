@@ -1,11 +1,15 @@
 """The spool: files of dead gateways are taken over, torn lines are not delivered, the bound is that of all together."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.support.objects import ring_in
 
 from moorage.base.ids import SystemIds
 from moorage.gateway.capture.spool import BLOCK_BYTES, WRITE_BYTES, Finished, Spool, Target, read_finished
+from moorage.kms.faults import InvalidCiphertext
+from moorage.kms.records import Home
 
 TARGET = Target("1", "b", "k/ä")
 
@@ -15,7 +19,7 @@ def breathe(_: int) -> None:
 
 
 def make(folder: Path, limit: int = 10**9) -> Spool:
-    return Spool(folder / "spool", SystemIds(), limit)
+    return Spool(folder / "spool", SystemIds(), limit, ring_in(folder))
 
 
 def write(spool: Spool, *lines: bytes) -> Path:
@@ -94,3 +98,49 @@ def test_the_bound_is_that_of_all_gateways_together(tmp_path: Path) -> None:
     one.remove(next((tmp_path / "spool").rglob("*.jsonl")))
     assert one.has_room(limit)
     assert repr(one) == f"<Spool: 0 of {limit} bytes>"
+
+
+def sealed_file(tmp_path: Path, *lines: bytes) -> Path:
+    key = ring_in(tmp_path).create_key(Home("1", "us-east-1"))
+    file = make(tmp_path).create(replace(TARGET, region="us-east-1", kms_key=key.key_id), 0.0)
+    for line in lines:
+        file.append([line], breathe)
+        file.flush()
+    file.close()
+    return file.path
+
+
+def opened(tmp_path: Path, path: Path) -> bytes:
+    found = read_finished(path)
+    assert found is not None
+    with path.open("rb") as file:
+        return b"".join(make(tmp_path).content(found, file))
+
+
+def test_what_has_a_key_does_not_lie_there_in_plain_text(tmp_path: Path) -> None:
+    path = sealed_file(tmp_path, b"one secret\n", b"two ", b"secrets\n", b"torn")
+    assert b"secret" not in path.read_bytes()
+    assert opened(tmp_path, path) == b"one secret\ntwo secrets\n"
+
+
+def test_a_writer_that_was_killed_leaves_what_was_whole(tmp_path: Path) -> None:
+    whole = sealed_file(tmp_path, b"one\n", b"two\n").read_bytes()
+    path = next((tmp_path / "spool").rglob("*.jsonl"))
+    one = len(whole) - (4 + 4 + 16)
+    header = whole.index(b"\n") + 1
+    for length, kept in ((len(whole), b"one\ntwo\n"), (len(whole) - 1, b"one\n"), (one, b"one\n"), (one - 1, b"")):
+        path.write_bytes(whole[:length])
+        assert opened(tmp_path, path) == kept
+    path.write_bytes(whole[: header + 7])
+    assert opened(tmp_path, path) == b""
+    path.write_bytes(whole[:header])
+    assert read_finished(path) is None
+
+
+def test_a_changed_piece_is_not_delivered(tmp_path: Path) -> None:
+    path = sealed_file(tmp_path, b"one\n")
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InvalidCiphertext):
+        opened(tmp_path, path)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.support.engines import OBEDIENT, is_living, until
+from tests.support.engines import OBEDIENT, is_living, printed, until
 from tests.support.node import ControlEnd, call, make_spec, node
 
 from moorage.engine.contract import Failure, InstanceState
@@ -45,7 +45,7 @@ async def test_instance_comes_to_ready_with_pid_and_address(control: ControlEnd)
     assert report.address is not None
     assert Path(report.address.removeprefix("unix:")).is_socket()
     assert report.resolved_images[0].startswith("683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-scikit-learn@")
-    assert "loaded" in Path(report.log_path).read_text(encoding="utf-8")
+    await until(lambda: "loaded" in printed(Path(report.log_path)), "it is in the log")
 
 
 async def test_code_submitted_beside_the_artefact_is_what_runs(control: ControlEnd) -> None:
@@ -54,7 +54,7 @@ async def test_code_submitted_beside_the_artefact_is_what_runs(control: ControlE
     (submitted / "own.py").write_text(OBEDIENT.replace("loaded", "loaded what was sent"), encoding="utf-8")
     await control.launch("i-1", SAGEMAKER_PROGRAM="own.py", SAGEMAKER_SUBMIT_DIRECTORY="s3://models/sent")
     report = await control.comes_to("i-1", READY)
-    assert "loaded what was sent" in Path(report.log_path).read_text(encoding="utf-8")
+    await until(lambda: "loaded what was sent" in printed(Path(report.log_path)), "it is in the log")
 
 
 async def test_code_that_was_not_submitted_fails_with_its_place(control: ControlEnd) -> None:
@@ -123,7 +123,7 @@ async def test_model_that_ignores_sigterm_is_killed_after_the_grace(control: Con
     control.model("deaf", DEAF)
     await control.launch("i-1", model="deaf")
     starting = await control.comes_to("i-1", InstanceState.STARTING)
-    await until(lambda: "not listening" in Path(starting.log_path).read_text(encoding="utf-8"), "the model hangs")
+    await until(lambda: "not listening" in printed(Path(starting.log_path)), "the model hangs")
     await until(lambda: control.reports["i-1"][-1].pid is not None, "its process id is reported")
     pid = control.reports["i-1"][-1].pid or 0
     await control.order("stop", "i-1")
@@ -184,7 +184,7 @@ async def test_requirements_are_installed_and_what_pip_says_is_in_the_log(contro
     control.model("more", OBEDIENT, requirements="more\n")
     await control.launch("i-1", model="more")
     report = await control.comes_to("i-1", READY)
-    assert "pip says a word" in Path(report.log_path).read_text(encoding="utf-8")
+    await until(lambda: "pip says a word" in printed(Path(report.log_path)), "it is in the log")
 
 
 async def test_requirements_that_cannot_be_installed_fail_the_start(control: ControlEnd) -> None:

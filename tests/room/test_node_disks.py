@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.engines import OBEDIENT, OneKey, until
+from tests.support.engines import OBEDIENT, OneKey, printed, until
 from tests.support.machine import MACHINE
 from tests.support.node import IMAGE, QUICK, ControlEnd, call, make_spec, node
 from tests.support.objects import store_in
@@ -88,7 +88,7 @@ class Scene:
         return found
 
     def log(self, name: str) -> str:
-        return Path(self.control.reports[name][-1].log_path).read_text(encoding="utf-8")
+        return printed(Path(self.control.reports[name][-1].log_path))
 
     @property
     def left(self) -> list[str]:
@@ -132,6 +132,7 @@ async def sandbox(tmp_path: Path) -> AsyncIterator[Scene]:
 async def test_promised_disk_is_there_and_goes_with_the_instance(sandbox: Scene) -> None:
     await sandbox.launch("i-1", OBEDIENT + "\nimport shutil; print(shutil.disk_usage('/tmp').total)\n", volume_gib=3)
     await sandbox.control.comes_to("i-1", READY)
+    await until(lambda: "\n" in sandbox.log("i-1"), "it says how large its disk is")
     assert 0.98 * 3 * 2**30 < int(sandbox.log("i-1").splitlines()[0]) <= 3 * 2**30
     await sandbox.control.order("stop", "i-1")
     await sandbox.control.comes_to("i-1", STOPPED)
@@ -216,6 +217,19 @@ async def test_model_of_an_encrypted_instance_is_nowhere_in_plain(tmp_path: Path
 
 
 @needs_encryption
+async def test_download_that_is_broken_off_leaves_nothing_in_plain(tmp_path: Path) -> None:
+    store = EndlessStore()
+    artifacts = Artifacts(store, tmp_path / "models", Limits(), SystemClock())
+    async with node("sandbox", tmp_path, artifacts=artifacts) as socket, call(socket, tmp_path / "models") as control:
+        await control.ask_for(replace(make_spec("i-1"), kms_key="alias/mine"))
+        await until(lambda: store.given > 0, "the download runs")
+        await control.order("stop", "i-1")
+        await control.comes_to("i-1", STOPPED)
+        await until(lambda: store.closed == 1, "the download is ended")
+        await until(lambda: not list((tmp_path / "volumes").iterdir()), "its volume is gone")
+
+
+@needs_encryption
 async def test_unknown_key_fails_the_instance_by_its_name(sandbox: Scene) -> None:
     await sandbox.launch("i-1", kms_key=NO_KEY)
     report = await sandbox.control.comes_to("i-1", FAILED)
@@ -240,7 +254,7 @@ async def test_core_of_a_crash_comes_to_its_place_and_the_log_says_so(any_engine
     await reader.close()
     assert head == b"\x7fELF"
     await until(lambda: any_engine.left == [], "its volume is gone")
-    assert f"(SIGSEGV): s3://dumps/{key}\n" in any_engine.log("i-1")
+    await until(lambda: f"(SIGSEGV): s3://dumps/{key}\n" in any_engine.log("i-1"), "the log says where")
 
 
 @needs_cores
@@ -264,8 +278,11 @@ async def test_crash_loop_leaves_no_more_dumps_than_are_allowed(tmp_path: Path) 
             await made.control.comes_to(name, FAILED)
             await until(lambda: made.left == [], "its volume is gone")
         assert len(await made.keys()) == 3
-        assert made.log("i-1").count("this instance has left 2 (MOORAGE_CORE_DUMPS_PER_INSTANCE)") == 1
-        assert made.log("i-3").count("this variant has left 3 within an hour (MOORAGE_CORE_DUMPS_PER_HOUR)") == 3
+        for name, said, times in (
+            ("i-1", "this instance has left 2 (MOORAGE_CORE_DUMPS_PER_INSTANCE)", 1),
+            ("i-3", "this variant has left 3 within an hour (MOORAGE_CORE_DUMPS_PER_HOUR)", 3),
+        ):
+            await until(lambda name=name, said=said, times=times: made.log(name).count(said) == times, said)  # type: ignore[misc]
 
 
 @needs_cores
@@ -273,7 +290,7 @@ async def test_missing_bucket_is_said_and_harms_nothing(any_engine: Scene) -> No
     await any_engine.launch("i-1", CRASHES_WHILE_LOADING, core_dumps=CoreDumps("s3://nowhere"))
     await any_engine.control.comes_to("i-1", FAILED)
     await until(lambda: any_engine.left == [], "its volume is gone")
-    assert "could not be put at s3://nowhere/ep/v1/i-1/core." in any_engine.log("i-1")
+    await until(lambda: "could not be put at s3://nowhere/ep/v1/i-1/core." in any_engine.log("i-1"), "it is said")
 
 
 @needs_cores
@@ -326,7 +343,7 @@ async def test_core_is_encrypted_with_the_key_that_the_configuration_names(tmp_p
         await made.launch("i-2", CRASHES_WHILE_LOADING, core_dumps=CoreDumps("s3://dumps", NO_KEY))
         await made.control.comes_to("i-2", FAILED)
         await until(lambda: made.left == [], "its volume is gone")
-        assert "could not be put at s3://dumps/ep/v1/i-2/core" in made.log("i-2")
+        await until(lambda: "could not be put at s3://dumps/ep/v1/i-2/core" in made.log("i-2"), "it is said")
     assert kept is not None
     assert kept.key == key.arn
 
@@ -339,6 +356,7 @@ class EndlessStore:
 
     def __init__(self) -> None:
         self.closed = 0
+        self.given = 0
 
     async def open(self, bucket: str, key: str) -> "EndlessReader":
         return EndlessReader(ObjectInfo(bucket, key, 2**40, "e", 0.0, Description(), None), self)
@@ -351,6 +369,7 @@ class EndlessReader:
 
     async def chunks(self, _start: int = 0, _end: int | None = None) -> AsyncIterator[bytes]:
         while True:
+            self.store.given += 1
             yield b"x"
             await asyncio.sleep(0.01)
 
@@ -371,6 +390,35 @@ async def test_slow_object_store_is_given_up_in_the_time_that_the_variant_says(t
 
 
 # --- what is left on the machine's disk
+
+
+async def test_volume_that_cannot_be_made_harms_only_who_needs_it(tmp_path: Path) -> None:
+    async with scene("process", tmp_path) as made:
+        await made.launch("i-1")
+        await made.control.comes_to("i-1", READY)
+        (tmp_path / "volumes" / "i-2").touch()
+        await made.launch("i-2", core_dumps=DUMPS)
+        report = await made.control.comes_to("i-2", FAILED)
+        assert report.failure is Failure.CAPACITY
+        assert report.message == "The volume of the instance could not be made on this machine: File exists."
+        await made.launch("i-3")
+        await made.control.comes_to("i-3", READY)
+        assert made.control.reports["i-1"][-1].state is READY
+
+
+async def test_models_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    await store.create_bucket("dumps", account="000000000000", region="us-east-1")
+    await store.put("dumps", "model.tar.gz", _once(_archive(b"", b"")))
+    (tmp_path / "cache").touch()
+    artifacts = Artifacts(store, tmp_path / "cache", Limits(), SystemClock())
+    async with node("process", tmp_path, artifacts=artifacts) as socket, call(socket, tmp_path / "models") as control:
+        container = replace(PRIMARY, model_data_url="s3://dumps/model.tar.gz")
+        await control.ask_for(replace(make_spec("i-1"), containers=(container,)))
+        report = await control.comes_to("i-1", FAILED)
+    assert report.failure is Failure.ARTIFACT
+    assert report.message.startswith("The model data at s3://dumps/model.tar.gz could not be stored: ")
+    store.close()
 
 
 async def test_room_is_made_by_unused_models_when_the_disk_runs_short(tmp_path: Path) -> None:

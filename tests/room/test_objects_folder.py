@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from tests.support.objects import store_in
 
+from moorage.kms.faults import InvalidCiphertext
 from moorage.objects.database import UnusableStore
 from moorage.objects.folder import FolderStore
+from moorage.objects.store import Encryption
 
 MIB = 2**20
 
@@ -22,7 +24,9 @@ from pathlib import Path
 from moorage.base.clock import SystemClock
 from moorage.base.ids import SystemIds
 from moorage.kms.ring import KeyRing
+from moorage.kms.faults import InvalidCiphertext
 from moorage.objects.folder import FolderStore
+from moorage.objects.store import Encryption
 
 async def body(name):
     yield name.encode() * 20_000
@@ -119,6 +123,40 @@ async def test_a_folder_of_a_newer_version_is_refused(store: FolderStore, tmp_pa
     with pytest.raises(UnusableStore, match="version 99"):
         await newer.head("b", "k")
     newer.close()
+
+
+async def test_the_folder_of_an_older_version_goes_on(store: FolderStore, tmp_path: Path) -> None:
+    await store.put("b", "k", body(b"kept"))
+    store.close()
+    with sqlite3.connect(tmp_path / "objects" / "index.db") as connection:
+        for table in ("objects", "uploads"):
+            connection.execute(f"ALTER TABLE {table} DROP COLUMN encryption")
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    newer = store_in(tmp_path)
+    encryption = Encryption("arn:aws:kms:us-east-1:000000000001:alias/aws/s3")
+    await newer.put("b", "new", body(b"secret"), encryption=encryption)
+    read = []
+    for key in ("k", "new"):
+        reader = await newer.open("b", key)
+        read.append(b"".join([piece async for piece in reader.chunks()]))
+        await reader.close()
+    newer.close()
+    assert read == [b"kept", b"secret"]
+
+
+async def test_an_object_cannot_be_given_the_data_key_of_another(store: FolderStore, tmp_path: Path) -> None:
+    encryption = Encryption("arn:aws:kms:us-east-1:000000000001:alias/aws/s3")
+    for key in ("one", "two"):
+        await store.put("b", key, body(b"secret"), encryption=encryption)
+    with sqlite3.connect(tmp_path / "objects" / "index.db") as connection:
+        connection.execute(
+            "UPDATE objects SET (encryption, blob) = (SELECT encryption, blob FROM objects WHERE key = 'one') "
+            "WHERE key = 'two'"
+        )
+    connection.close()
+    with pytest.raises(InvalidCiphertext):
+        await store.open("b", "two")
 
 
 @pytest.fixture

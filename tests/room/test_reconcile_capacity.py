@@ -229,10 +229,11 @@ def test_people_are_told_who_waits_for_what(tmp_path: Path) -> None:
     async def scene(world: ControlWorld) -> None:
         await create(world, "one", 3)
         await world.pass_time(5.0)
-        assert await notices(world, "one") == [
+        (told,) = await notices(world, "one")
+        assert told == (
             "1 instance(s) of the variant v wait for room: each needs ml.m5.large (2 vCPUs, 8 GiB of memory). "
             "This machine has 4 vCPUs, 16 GiB of memory, with what others use of it."
-        ]
+        )
         await world.until_status("Failed", "one", seconds=400.0)
 
     play_strictly(tmp_path, scene)
@@ -263,6 +264,21 @@ def test_people_are_told_once_of_drivers_for_gpus_that_are_not_there(tmp_path: P
         await until_count(world, "one", 1)
         told = f"InferenceAmiVersion {image} of the variant v sets nothing: this machine has no GPU."
         assert (await notices(world, "one")).count(told) == 1
+
+    play(tmp_path, scene)
+
+
+def test_people_are_told_of_a_driver_that_is_older_than_was_asked_for(tmp_path: Path) -> None:
+    async def scene(world: ControlWorld) -> None:
+        world.node.machine, world.node.gpu_driver = {"vcpus": 64, "memory_mib": 2**18, "gpus": 4}, "535.161.08"
+        await world.node.restart()
+        await create(world, "new", kind="ml.g4dn.xlarge", InferenceAmiVersion="al2-ami-sagemaker-inference-gpu-3-1")
+        await create(world, "old", kind="ml.g4dn.xlarge", InferenceAmiVersion="al2-ami-sagemaker-inference-gpu-2")
+        await world.until_status("InService", "new")
+        await world.until_status("InService", "old")
+        (told,) = await notices(world, "new")
+        assert "stands for NVIDIA driver 550 and CUDA 12.4, and this machine has driver 535.161.08" in told
+        assert await notices(world, "old") == []
 
     play(tmp_path, scene)
 

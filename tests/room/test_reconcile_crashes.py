@@ -227,7 +227,7 @@ def test_failed_update_survives_a_kill_at_every_point(tmp_path: Path) -> None:
 
 
 async def waiting_life(world: ControlWorld) -> None:
-    """On a full machine: an endpoint waits, another loses an instance and keeps its room, gives it up, and is followed."""
+    """On a full machine: one waits, another loses an instance and keeps its room, then goes, and is followed."""
     world.killer.armed = True
     await capacity.create(world, "ep", 2)
     await world.until_status("InService")

@@ -50,8 +50,8 @@ async def until_count(world: ControlWorld, name: str, count: int, seconds: float
     """Wait until an endpoint has so many instances in service, and no others."""
 
     async def done() -> bool:
-        (variant,) = (await describe(world, name)).get("ProductionVariants") or ({},)
-        return variant.get("CurrentInstanceCount") == count and len(alive(world, name)) == count
+        serving = sum(v["CurrentInstanceCount"] for v in (await describe(world, name)).get("ProductionVariants", ()))
+        return [serving, len(alive(world, name))] == [count, count]
 
     await world.until(done, seconds)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.support.engines import DEADLINE_SECONDS
+from tests.support.engines import DEADLINE_SECONDS, printed
 from tests.support.images import Image
 
 from moorage.base.clock import SystemClock
@@ -23,6 +23,9 @@ from moorage.engine.exit import Exit
 from moorage.engine.launch import Container, ImageEngine, ImageLaunch
 from moorage.engine.ping import NoAnswer, ping
 from moorage.engine.variables import HOSTNAME
+from moorage.logs.names import Place
+from moorage.logs.pump import ContainerLog, Pump
+from moorage.logs.writer import Bounds
 
 STARTS_WITHIN_SECONDS = 60.0
 
@@ -36,7 +39,8 @@ class Running:
 
     @property
     def log(self) -> str:
-        return self.launch.log.read_text(encoding="utf-8")
+        assert isinstance(self.launch.log, ContainerLog)
+        return printed(self.launch.log.folder)
 
     async def is_ready(self) -> "Running":
         """Wait for the first 200 of ``/ping``."""
@@ -71,9 +75,12 @@ class Running:
         return answer.partition(b"\r\n\r\n")[2]
 
     async def end(self) -> Exit:
-        """Wait until it has ended."""
+        """Wait until it has ended, and its log is complete."""
         async with asyncio.timeout(STARTS_WITHIN_SECONDS):
-            return await asyncio.shield(self.container.ended)
+            end = await asyncio.shield(self.container.ended)
+        assert isinstance(self.launch.log, ContainerLog)
+        await asyncio.to_thread(self.launch.log.finish)
+        return end
 
 
 async def connect(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -93,6 +100,7 @@ class ImageBench:
     folder: Path
     sockets: Path
     engine: ImageEngine
+    pump: Pump = field(default_factory=lambda: Pump(Bounds(2**20, 2), SystemClock()))
     count: int = 0
     started: list[Running] = field(default_factory=list)
 
@@ -115,7 +123,7 @@ class ImageBench:
             "vcpus": 1,
             "hostname": HOSTNAME,
             "socket": self.sockets / f"{name}.sock",
-            "log": self.folder / "logs" / f"{name}.log",
+            "log": ContainerLog(self.pump, Place(self.folder / "logs" / "group", name)),
         }
         return ImageLaunch(instance_id=name, image=image, variables=variables, **{**defaults, **parts})
 
@@ -159,6 +167,7 @@ async def docker_bench(daemon: Daemon, folder: Path, **parts: Any) -> AsyncItera
                 await running.container.kill()
                 await running.end()
         await engine.close()
+        made.pump.close()
         shutil.rmtree(sockets)
 
 

@@ -25,6 +25,10 @@ from moorage.engine.variables import make_variables
 from moorage.engine.volumes import Volumes, Wanted
 from moorage.engine.zygote import Zygotes
 from moorage.kms.faults import KeyUnusable
+from moorage.logs.names import Place
+from moorage.logs.pump import ContainerLog, Pump
+from moorage.logs.reader import StreamReader
+from moorage.logs.writer import Bounds
 from moorage.serving.isolation import adopt_orphans
 
 DEADLINE_SECONDS = 20.0
@@ -70,6 +74,14 @@ async def until(condition: Callable[[], bool], what: str) -> None:
         raise AssertionError(f"did not happen in {DEADLINE_SECONDS:g} s: {what}") from None
 
 
+def printed(folder: Path) -> str:
+    """Give what a container has printed, without the times."""
+    reader = StreamReader(folder)
+    lines = [event.message.decode() + "\n" for event in reader.forward(reader.start, reader.end)]
+    unfinished = reader.unfinished()
+    return "".join(lines) + (unfinished.message.decode() if unfinished else "")
+
+
 @dataclass
 class Instance:
     """A started container."""
@@ -82,8 +94,14 @@ class Instance:
         return self.running.pid
 
     @property
+    def folder(self) -> Path:
+        """Where its log is kept."""
+        assert isinstance(self.launch.log, ContainerLog)
+        return self.launch.log.folder
+
+    @property
     def log(self) -> str:
-        return self.launch.log.read_text(encoding="utf-8")
+        return printed(self.folder)
 
     async def is_ready(self) -> "Instance":
         assert await ping(f"unix:{self.launch.socket}", DEADLINE_SECONDS) == 200, self.log
@@ -119,8 +137,11 @@ class Instance:
         await self.running.kill()
 
     async def end(self) -> Exit:
-        """Wait until it has ended."""
-        return await asyncio.wait_for(asyncio.shield(self.running.ended), DEADLINE_SECONDS)
+        """Wait until it has ended, and its log is complete."""
+        end = await asyncio.wait_for(asyncio.shield(self.running.ended), DEADLINE_SECONDS)
+        assert isinstance(self.launch.log, ContainerLog)
+        await asyncio.to_thread(self.launch.log.finish)
+        return end
 
 
 @dataclass(frozen=True)
@@ -162,6 +183,7 @@ class Bench:
     zygotes: Zygotes
     launcher: Launcher
     volumes: Volumes
+    pump: Pump
     count: int = 0
     instances: list[Instance] = field(default_factory=list)
 
@@ -199,7 +221,7 @@ class Bench:
             memory_bytes=memory_mib * 2**20,
             vcpus=vcpus,
             socket=self.sockets / f"{name}.sock",
-            log=self.folder / "logs" / f"{name}.log",
+            log=ContainerLog(self.pump, Place(self.folder / "logs" / "group", name)),
             volume=disk,
             core_bytes=core_bytes,
             isolated=isolated,
@@ -247,7 +269,8 @@ async def bench(
     sockets = Path(tempfile.mkdtemp(prefix="moorage-"))
     volumes = Volumes(folder / "volumes", OneKey())
     volumes.prepare()
-    made = Bench(folder, sockets, engine, cgroups, zygotes, Launcher(engine, cgroups, zygotes), volumes)
+    pump = Pump(Bounds(2**20, 2), SystemClock())
+    made = Bench(folder, sockets, engine, cgroups, zygotes, Launcher(engine, cgroups, zygotes), volumes, pump)
     try:
         yield made
     finally:
@@ -257,6 +280,7 @@ async def bench(
                 await instance.end()
         await made.launcher.close()
         volumes.close()
+        pump.close()
         shutil.rmtree(sockets)
 
 

@@ -41,12 +41,17 @@ CAROL = Credential(
                         "Condition": {"StringLike": {"s3:prefix": "${aws:username}/*"}},
                     },
                     {"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": "arn:aws:iam::*:role/reader"},
+                    {
+                        "Effect": "Allow",
+                        "Action": ["logs:GetLogEvents", "logs:FilterLogEvents"],
+                        "Resource": "arn:aws:logs:*:*:log-group:/aws/sagemaker/Endpoints/wine:*",
+                    },
                 ],
             }
         ),
     ),
 )
-"""Of Alice's account; may use her own folder of the bucket ``shared``, and assume one role."""
+"""Of Alice's account; may use her own folder of the bucket ``shared``, assume one role, and read one log group."""
 
 DORA = Credential(
     "AKIADORA0000000000D",
@@ -159,21 +164,21 @@ class Neighbours:
 
     def s3(self, key: Credential = ALICE, *, region: str = "us-east-1", **options: Any) -> Any:
         """Make an S3 client as a user does."""
-        return boto3.client(
-            "s3",
-            endpoint_url=self.url,
-            region_name=region,
-            aws_access_key_id=key.access_key_id,
-            aws_secret_access_key=key.secret_access_key,
-            config=Config(**{"retries": {"total_max_attempts": 1}, **options}),
-        )
+        return self._client("s3", key, region, options)
 
     def sts(self, key: Credential = ALICE, **options: Any) -> Any:
         """Make an STS client as a user does."""
+        return self._client("sts", key, "us-east-1", options)
+
+    def logs(self, key: Credential = ALICE, *, region: str = "us-east-1", **options: Any) -> Any:
+        """Make a client of CloudWatch Logs as a user does."""
+        return self._client("logs", key, region, options)
+
+    def _client(self, service: str, key: Credential, region: str, options: dict[str, Any]) -> Any:
         return boto3.client(
-            "sts",
+            service,
             endpoint_url=self.url,
-            region_name="us-east-1",
+            region_name=region,
             aws_access_key_id=key.access_key_id,
             aws_secret_access_key=key.secret_access_key,
             config=Config(**{"retries": {"total_max_attempts": 1}, **options}),

@@ -5,7 +5,6 @@ import shutil
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -23,7 +22,6 @@ from moorage.engine.contract import ContainerSpec, InstanceReport, InstanceSpec,
 from moorage.engine.environments import Environment, EnvironmentFailure
 from moorage.engine.images import BuiltinImage
 from moorage.engine.launch import Progress
-from moorage.engine.logs import say
 from moorage.engine.promises import NOTHING_REFUSED, Refusals
 from moorage.engine.volumes import why_not_bounded
 from moorage.node.agent import Agent
@@ -171,7 +169,7 @@ async def node(
 ) -> AsyncIterator[Path]:
     """Have a node agent in this process; gives its socket."""
     async with bench(engine, folder) as made:
-        places = Places(made.sockets, folder / "logs")
+        places = Places(made.sockets, folder / "logs", made.pump)
         clock = SystemClock()
         store = store_in(folder)
         volumes = made.volumes
@@ -184,7 +182,7 @@ async def node(
         agent = Agent(reports, lambda spec: Life(spec, places.log(spec), around))
         server = await link.listen(made.sockets / "node.sock", agent.serve)
         tasks = Tasks()
-        tasks.start("leftovers", disks.leave_leftovers(leftovers, lambda spec: partial(say, places.log(spec))))
+        tasks.start("leftovers", disks.leave_leftovers(leftovers, lambda spec: places.log(spec).add))
         try:
             yield made.sockets / "node.sock"
         finally:

@@ -8,10 +8,14 @@ from moorage.kms.ring import KeyRing
 from moorage.objects.folder import FolderStore
 
 
+def ring_in(data_dir: Path, clock: Clock | None = None) -> KeyRing:
+    """Open the key ring of a data folder."""
+    return KeyRing(data_dir / "kms", clock or SystemClock(), SystemIds())
+
+
 def store_in(data_dir: Path, clock: Clock | None = None) -> FolderStore:
     """Open the object store of a data folder, with the key ring beside it."""
-    clock, ids = clock or SystemClock(), SystemIds()
-    return FolderStore(data_dir / "objects", clock, ids, KeyRing(data_dir / "kms", clock, ids))
+    return FolderStore(data_dir / "objects", clock or SystemClock(), SystemIds(), ring_in(data_dir, clock))
 
 
 def kept_bytes(data_dir: Path) -> bytes:

@@ -54,8 +54,8 @@ def _tun_for_all() -> list[str]:
     return ["--dev-bind", str(node), str(device)]
 
 
-def run_again_as_ordinary_user(file: str, home: Path, *needed: Path, files: Mapping[Path, Path] | None = None) -> None:
-    """Run a file of tests as an ordinary user whose home is a new folder; fails when one of them fails.
+def run_again_as_ordinary_user(file: str, home: Path, *needed: Path, files: Mapping[Path, Path] | None = None) -> str:
+    """Run a file of tests as an ordinary user whose home is a new folder; fails when one of them fails, gives the rest.
 
     ``files``: folders, and where that user gets a copy of them.
     """
@@ -70,6 +70,7 @@ def run_again_as_ordinary_user(file: str, home: Path, *needed: Path, files: Mapp
     ]
     said = subprocess.run(command, capture_output=True, text=True, check=False, cwd=TESTS.parent)
     assert said.returncode == 0, said.stdout + said.stderr
+    return said.stdout
 
 
 def _closed_parents(path: Path) -> list[Path]:

@@ -113,6 +113,19 @@ class Limits:
 
     access_log_files: int = 5
     """Full access logs that are kept beside the present one."""
+
+    instance_log_bytes: int = 20 * 2**20
+    """Size at which a file of an instance's log is full and another is begun."""
+
+    instance_log_files: int = 5
+    """Full files that are kept beside the present one, of each instance."""
+
+    logs_kept_seconds: float = 2_592_000.0
+    """Age at which a file of a log that nobody writes to is removed (30 days)."""
+
+    logs_total_bytes: int = 10 * 2**30
+    """All logs of instances together; when it is more, the oldest files are removed."""
+
     shadow_invocations: int = 64
     """Copies in flight to the shadow variant of one endpoint, in one gateway; what is above is not copied."""
 

@@ -53,6 +53,11 @@ class Client:
         headers = [("content-type", "application/x-amz-json-1.1"), ("x-amz-target", f"SageMaker.{operation}")]
         return self._json("POST", "/", headers, json.dumps(members).encode())
 
+    def kms(self, operation: str, **members: Any) -> dict[str, Any]:
+        """Call an operation of the KMS API."""
+        headers = [("content-type", "application/x-amz-json-1.1"), ("x-amz-target", f"TrentService.{operation}")]
+        return self._json("POST", "/", headers, json.dumps(members).encode(), service="kms")
+
     def own(
         self, method: str, path: str, members: Mapping[str, Any] | None = None, *, query: str = ""
     ) -> dict[str, Any]:
@@ -85,10 +90,16 @@ class Client:
             size = path.stat().st_size
             self._send("PUT", f"/{bucket}/{quote(key)}", [], file, size=size, sha256=sha256, service="s3")
 
-    def _json(
-        self, method: str, path: str, headers: list[tuple[str, str]], body: bytes, query: str = ""
+    def _json(  # noqa: PLR0913, PLR0917 - what a request consists of
+        self,
+        method: str,
+        path: str,
+        headers: list[tuple[str, str]],
+        body: bytes,
+        query: str = "",
+        service: str = "sagemaker",
     ) -> dict[str, Any]:
-        answer = self._send(method, path, headers, body, query=query)
+        answer = self._send(method, path, headers, body, query=query, service=service)
         found: dict[str, Any] = json.loads(answer.body) if answer.body else {}
         return found
 

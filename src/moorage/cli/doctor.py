@@ -8,6 +8,7 @@ import ssl
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -22,6 +23,7 @@ from moorage.cli.events import webhook_trouble
 from moorage.cli.present import size, table
 from moorage.cli.server import Server, data_dir_option, find_server, output_option
 from moorage.cli.up import make_settings
+from moorage.kms import cipher
 
 if TYPE_CHECKING:
     from moorage.engine.machine import Machine
@@ -70,9 +72,10 @@ def doctor(data_dir: Path | None, output: str) -> None:
         data_folder_check(settings.data_dir),
         disk_check(settings.data_dir),
         port_check(settings, server),
+        encryption_check(),
         *certificate_checks(server),
         *webhook_checks(server),
-        *machine_checks(machine, server.description["engine"] if server else settings.engine),
+        *machine_checks(machine, server.description["engine"] if server else settings.engine, settings.data_dir),
     ]
     if output == "json":
         click.echo(json.dumps([asdict(check) for check in checks], indent=2))
@@ -123,6 +126,14 @@ def disk_check(folder: Path) -> Check:
             "disk", "limited", f"{size(free)} free", f"Make room: {size(_LEAST_DISK_BYTES)} is little already."
         )
     return Check("disk", "ok", f"{size(free)} free")
+
+
+def encryption_check() -> Check:
+    """Look whether data can be encrypted with keys of KMS."""
+    if not cipher.available():
+        advice = "For KmsKeyId, the KMS API and server-side encryption: pip install 'moorage[kms]'"
+        return Check("encryption", "limited", "the library cryptography is not installed", advice)
+    return Check("encryption", "ok", f"AES-256-GCM by cryptography {metadata.version('cryptography')}")
 
 
 def port_check(settings: Settings, server: Server | None) -> Check:
@@ -180,7 +191,7 @@ def webhook_checks(server: Server | None) -> Iterator[Check]:
         yield Check("webhook", "ok", f"{webhook['origin']}, {webhook['waiting']} events wait")
 
 
-def machine_checks(machine: "Machine", wanted: str) -> Iterator[Check]:
+def machine_checks(machine: "Machine", wanted: str, data_dir: Path) -> Iterator[Check]:
     """Give the engine's tier and the promises that hold with it; ``wanted``: the engine that is set."""
     from moorage.engine.machine import ENGINES, Need  # noqa: PLC0415 - the other commands start without the engine
     from moorage.engine.promises import PROMISES, judge  # noqa: PLC0415
@@ -190,7 +201,7 @@ def machine_checks(machine: "Machine", wanted: str) -> Iterator[Check]:
     daemon = str(machine.docker or f"no, because {machine.lacks.get(Need.DOCKER)}")
     yield Check("docker", "ok" if machine.docker else "broken" if wanted == "docker" else "limited", daemon)
     if machine.docker is None and engine != "process":
-        fault = try_rooms()
+        fault = try_rooms(_existing(data_dir))
         found = f"cannot be run: {fault}" if fault else "unpacked, and run in the sandbox"
         yield Check("images without Docker", "limited" if fault else "ok", found, _IMAGES_ADVICE if fault else "")
     if engine == "sandbox" and machine.sandbox_fault:

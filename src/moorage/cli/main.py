@@ -16,9 +16,11 @@ _COMMANDS = {
     "top": "Show requests per second, latencies and errors of each variant, live.",
     "events": "Show what has happened to endpoints, and follow it.",
     "logs": "Print the logs of an endpoint's instances.",
+    "exec": "Open a shell in an instance, or run a command there.",
     "ps": "List Moorage's processes and instances, with their memory.",
     "keys": "Make, list and delete access keys.",
     "reservations": "Keep capacity for variants that name it.",
+    "kms": "Make and disable the keys that data is encrypted with.",
     "images": "Look after the environments of built-in images.",
     "doctor": "Say what works on this machine, and what to do about the rest.",
 }

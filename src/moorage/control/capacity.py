@@ -44,6 +44,8 @@ class Capacity:
     memory_mib: int | None = None
     gpus: int | None = None
     """What to go by instead of what was found."""
+    gpu_driver: Callable[[], str] = str
+    """What the node agent has found of the GPUs' driver: its version, or empty."""
 
     @property
     def machine(self) -> Resources | None:
@@ -108,7 +110,9 @@ def read_reservations(connection: Connection) -> list[Reserved]:
     ]
 
 
-def capacity_of(settings: Settings, measured: Callable[[], Resources | None]) -> Capacity:
+def capacity_of(
+    settings: Settings, measured: Callable[[], Resources | None], gpu_driver: Callable[[], str]
+) -> Capacity:
     """Make what the settings say of capacity."""
     return Capacity(
         measured,
@@ -116,4 +120,5 @@ def capacity_of(settings: Settings, measured: Callable[[], Resources | None]) ->
         vcpus=settings.node_vcpus,
         memory_mib=settings.node_memory_mib,
         gpus=settings.node_gpus,
+        gpu_driver=gpu_driver,
     )

@@ -38,35 +38,31 @@ class Decision:
 
 def decide(plan: Plan, endpoint: EndpointRecord, recorded: Sequence[InstanceRecord], now: float, ids: Ids) -> Decision:
     """Make the instances that a plan adds; those that replace lost ones have their turn in the queue for room."""
+    if plan.endpoint is None:
+        return Decision(endpoint, recorded, plan, (), now)
     turns: dict[Place, list[float]] = defaultdict(list)
     for instance in recorded:
         if instance.instance_id in plan.forget and instance.retired_at is None:
             turns[place_of(instance)].append(instance.claimed_at)
-    added = []
-    for place in plan.add:
-        mine = turns[place]
-        added.append(
-            InstanceRecord(
-                instance_id=ids.instance_id(),
-                account=endpoint.account,
-                region=endpoint.region,
-                endpoint=endpoint.name,
-                variant=place.variant,
-                created_at=now,
-                fleet=place.fleet,
-                claimed_at=mine.pop(0) if mine else now,
-            )
-        )
-    if plan.endpoint is None:
-        return Decision(endpoint, recorded, plan, (), now)
-    after = plan.endpoint
-    return Decision(endpoint, recorded, plan, [_with_claim(after, instance) for instance in added], now)
+    added = [_make(plan.endpoint, place, turns[place], now, ids) for place in plan.add]
+    return Decision(endpoint, recorded, plan, added, now)
 
 
-def _with_claim(endpoint: EndpointRecord, instance: InstanceRecord) -> InstanceRecord:
-    variant = variant_of(endpoint, instance)
+def _make(endpoint: EndpointRecord, place: Place, turns: list[float], now: float, ids: Ids) -> InstanceRecord:
+    """Make an instance that waits for its place; it takes the first of the turns that were left by others."""
+    made = InstanceRecord(
+        instance_id=ids.instance_id(),
+        account=endpoint.account,
+        region=endpoint.region,
+        endpoint=endpoint.name,
+        variant=place.variant,
+        created_at=now,
+        fleet=place.fleet,
+        claimed_at=turns.pop(0) if turns else now,
+    )
+    variant = variant_of(endpoint, made)
     reservation = (variant.reservation or {}).get("MlReservationArn")
-    return replace(instance, waits_for=types_of(variant), reservation=reservation)
+    return replace(made, waits_for=types_of(variant), reservation=reservation)
 
 
 def record(connection: Connection, decision: Decision, capacity: Capacity, recorder: Recorder) -> None:
@@ -85,7 +81,8 @@ def record(connection: Connection, decision: Decision, capacity: Capacity, recor
     else:
         # Also when nothing of it has changed: the plan was made for this revision and no other.
         endpoints.change(connection, plan.endpoint)
-        recorder.tell(connection, endpoint.key, _machine_notices(decision, plan.endpoint, capacity))
+        machine = _machine_notices(decision, plan.endpoint, capacity)
+        recorder.tell(connection, endpoint.key, (*plan.notices, *machine))
     if in_turn:
         given = settle(connection, capacity, recorder)
         recorder.tell(connection, endpoint.key, _waiting_notices(decision, given, capacity))
@@ -126,7 +123,7 @@ def _machine_notices(decision: Decision, endpoint: EndpointRecord, capacity: Cap
     for instance in new.values():
         variant = variant_of(endpoint, instance)
         if machine is not None and variant.machine_image is not None:
-            yield from notices.machine_image(variant.name, variant.machine_image, machine)
+            yield from notices.machine_image(variant.name, variant.machine_image, machine, capacity.gpu_driver())
 
 
 def _waiting_notices(decision: Decision, given: Sequence[Given], capacity: Capacity) -> Iterable[str]:

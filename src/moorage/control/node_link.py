@@ -37,6 +37,7 @@ class NodeLink:
         self._known = False
         self._runs_images = True
         self._machine: Resources | None = None
+        self._gpu_driver = ""
         self._refuses: Mapping[str, str] = {}
         self._told: set[tuple[str, str]] = set()
         self._wake: Wake = lambda _keys: None
@@ -64,6 +65,11 @@ class NodeLink:
     def machine(self) -> Resources | None:
         """What the machine has; None as long as the node agent has not said."""
         return self._machine
+
+    @property
+    def gpu_driver(self) -> str:
+        """Version of the driver of the machine's GPUs; empty: there is none, or nothing was said."""
+        return self._gpu_driver
 
     @property
     def refuses(self) -> Mapping[str, str]:
@@ -110,7 +116,7 @@ class NodeLink:
         if message["complete"]:
             self._reports = {}
             self._runs_images = bool(message.get("runs_images"))
-            self._machine = Resources(**message["machine"]) if message.get("machine") else None
+            self._machine, self._gpu_driver = _machine_of(message)
             self._refuses = message.get("refuses") or {}
         for report in reports:
             self._reports.setdefault(_key_of(report), {})[report.instance_id] = report
@@ -149,6 +155,15 @@ class NodeLink:
         except (LinkClosed, TimeoutError):
             log.warning("the node agent did not take %s; it will be told again", message["op"])
             await link.close()
+
+
+def _machine_of(message: Message) -> tuple[Resources | None, str]:
+    """Read what a complete report says of the machine: what it has, and the version of its GPUs' driver."""
+    machine = message.get("machine")
+    if not machine:
+        return None, ""
+    has = Resources(machine["vcpus"], machine["memory_mib"], gpus=machine["gpus"])
+    return has, machine.get("gpu_driver", "")
 
 
 def _key_of(report: InstanceReport) -> EndpointKey:

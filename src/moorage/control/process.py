@@ -25,6 +25,7 @@ from moorage.control.capacity import capacity_of
 from moorage.control.events import EventFeed, Recorder
 from moorage.control.exchange import Desk
 from moorage.control.keyring import Keyring
+from moorage.control.kms_keys import key_finder
 from moorage.control.ledger import Ledger
 from moorage.control.metrics_pages import Traffic, ready_instances
 from moorage.control.node_link import NodeLink
@@ -34,6 +35,7 @@ from moorage.control.planning.observed import Patience
 from moorage.control.publish import Publisher
 from moorage.control.reconcile import Reconciler, World
 from moorage.engine import images
+from moorage.kms.ring import open_ring
 from moorage.objects.faults import NoSuchBucket, NoSuchKey, UnusableUri
 from moorage.objects.folder import open_store
 from moorage.objects.store import ObjectStore, parse_s3_uri
@@ -69,7 +71,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         await keyring.load()
         ledger = await _open_ledger(settings, store, publisher, clock)
         node = NodeLink(lambda: connect(settings.run_dir / "node.sock"), clock)
-        capacity = capacity_of(settings, lambda: node.machine)
+        capacity = capacity_of(settings, lambda: node.machine, lambda: node.gpu_driver)
         recorder = Recorder(node, publisher, clock, ids, _retention(settings))
         store.call_witness(recorder.witness)
         world = World(
@@ -100,6 +102,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             lambda account, uri: has_object(objects, account, uri),
             capacity,
             settings.quotas,
+            key_finder(open_ring(settings, clock, ids)),
         )
         feed = EventFeed(store, clock, await _start_courier(settings, store, clock, tasks))
         about = {"version": __version__, "region": settings.region, "account": settings.account}

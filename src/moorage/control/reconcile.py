@@ -4,9 +4,10 @@ One worker per endpoint, so that two passes of one endpoint never overlap; it en
 for. Woken by the change feed of the store, by reports of the node agent, by answers of gateways and by the plan's
 own wake time; why it was woken does not matter, each pass looks at everything. The order of acting is
 
-    record ─► publish ─► launch, stop, forget
+    record ─► launch ─► publish ─► stop, forget
 
-so that whatever exists was recorded first, and nothing is stopped that a gateway still sends to.
+so that whatever exists was recorded first, what takes longest begins soonest, and nothing is stopped that a gateway
+still sends to.
 """
 
 import asyncio
@@ -207,10 +208,10 @@ async def _act(
     elif any(instance.waits_for for instance in recorded):
         # Others may have gone by now, or the machine be another: who waits asks again.
         await world.store.transact(lambda c: decided.settle(c, world.capacity, world.recorder))
-    await world.publisher.publish_route(endpoint.key, made.route, tagged)
     if made.endpoint is not None:
         for instance in made.launch:
             await world.node.launch(make_spec(made.endpoint, instance, world.patience))
+    await world.publisher.publish_route(endpoint.key, made.route, tagged)
     for instance_id in made.stop:
         await world.node.stop(instance_id)
     for instance_id in made.forget:

@@ -17,6 +17,7 @@ from moorage.base.clock import Clock
 from moorage.base.settings import Limits
 from moorage.engine.archive import ArchiveLimits, ArchiveRefused, extract
 from moorage.engine.built_folder import build_once, lay_over, remove_tree, set_aside
+from moorage.kms.faults import KeyUnusable
 from moorage.objects.faults import NoSuchBucket, NoSuchKey, UnusableUri
 from moorage.objects.store import ObjectReader, parse_s3_uri
 
@@ -77,6 +78,8 @@ class Artifacts:
             raise ArtifactFailure(f"There is no model data at {url}: {fault.message}") from fault
         except ServiceError as fault:
             raise ArtifactFailure(f"The object store refused the model data at {url}: {fault.message}") from fault
+        except KeyUnusable as fault:
+            raise ArtifactFailure(f"The model data at {url} cannot be decrypted: {fault}") from fault
         except ArchiveRefused as fault:
             raise ArtifactFailure(f"{fault} ({url})") from fault
         except OSError as fault:

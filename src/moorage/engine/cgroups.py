@@ -95,7 +95,7 @@ def parse_mounts(text: str) -> dict[str, Path]:
 
 
 def parse_own_groups(text: str) -> dict[str, str]:
-    """Read the group of this process in each hierarchy; version 2 is under the empty name."""
+    """Read the group of a process in each hierarchy; version 2 is under the empty name."""
     found: dict[str, str] = {}
     for line in text.splitlines():
         _number, controllers, group = line.split(":", 2)
@@ -168,6 +168,20 @@ class Cgroups:
         group.make(limits)
         return group
 
+    def hasten(self) -> None:
+        """Let the kernel do now what it will wait for at the next ``join``; blocks for that time.
+
+        The first move of a process between groups after a quiet while waits for all processors to have come by
+        (rcu_sync, 5 to 15 ms); those soon after it do not. So this moves this process to where it is already.
+        """
+        mounts = parse_mounts(Path("/proc/self/mounts").read_text(encoding="utf-8"))
+        own = parse_own_groups(Path("/proc/self/cgroup").read_text(encoding="utf-8"))
+        for controller in self._hierarchies.version1 or ([""] if self._hierarchies.version2 else []):
+            path = mounts[controller] / own.get(controller, "/").lstrip("/") / "cgroup.procs"
+            with contextlib.suppress(OSError):
+                path.write_text(str(os.getpid()), encoding="ascii")
+            return
+
     def remove_leftovers(self) -> None:
         """Kill and remove what a node agent that was killed has left."""
         names = {group.name for folder in self._hierarchies.folders for group in folder.iterdir() if group.is_dir()}
@@ -194,6 +208,19 @@ def remove_groups(run_dir: Path) -> None:
         groups = groups_of(run_dir)
         groups.remove_leftovers()
         groups.close()
+
+
+def open_groups_of(pid: int, proc: Path = Path("/proc")) -> list[int]:
+    """Open the groups of a process, as far as they can be written: a ``0`` written there puts the writer into one."""
+    mounts = parse_mounts((proc / "self" / "mounts").read_text(encoding="utf-8"))
+    theirs = parse_own_groups((proc / str(pid) / "cgroup").read_text(encoding="utf-8"))
+    opened = []
+    for controller, root in mounts.items():
+        if controller in theirs:
+            path = root / theirs[controller].lstrip("/") / "cgroup.procs"
+            with contextlib.suppress(OSError):
+                opened.append(os.open(path, os.O_WRONLY | os.O_CLOEXEC))
+    return opened
 
 
 class Cgroup:

@@ -9,7 +9,7 @@ The node agent listens at ``run_dir/node.sock`` (``base.link``). The control pla
 The node agent answers each call with everything it knows, and from then on with each change:
 
     {"op": "report", "complete": true, "instances": [InstanceReport, ...],
-     "machine": {"vcpus": 4, "memory_mib": 16000, "gpus": 0},      what the machine has for instances
+     "machine": {"vcpus": 4, "memory_mib": 16000, "gpus": 1, "gpu_driver": "550.54"},    what there is for instances
      "refuses": {"VolumeSizeInGB": "why, and what to do"},         members of the API that no engine here keeps
      "runs_images": true}                                          an engine here runs images that are not built in
     {"op": "report", "complete": false, "instances": [InstanceReport, ...]}

@@ -17,6 +17,13 @@ from moorage.engine.exit import Exit
 Progress = Callable[[str], None]
 
 
+class Log(Protocol):
+    """Where what a container prints goes (``logs.pump.ContainerLog``)."""
+
+    def open(self) -> int:
+        """Give a descriptor to write to, which whoever calls closes; blocks, raises OSError."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
     """One container, all of whose parts are there."""
@@ -29,11 +36,14 @@ class Launch:
     vcpus: float
     socket: Path
     """Where the instance will answer, or be dialled."""
-    log: Path
+    log: Log
     isolated: bool = False
     """No network."""
     volume: Path | None = None
-    """Folder of this machine that is the instance's disk: all that it may write is there. None: memory."""
+    """Folder of this machine that is the instance's disk: all that it may write is there. None: memory.
+
+    ``volumes.Volume`` says what is in it already; an engine may add folders of its own.
+    """
     core_bytes: int = 0
     """Largest core file that a crash may leave in the working folder, which is in the volume; 0: none."""
 
@@ -108,6 +118,9 @@ class Engine(Protocol):
 
     def order(self, launch: ServingLaunch, *, bounded: bool) -> dict[str, Any]:
         """Give the zygote's order to fork this instance; ``bounded``: a control group limits its memory."""
+
+    def open_volume(self, launch: ServingLaunch) -> int | None:
+        """Open the instance's disk for the order, which whoever calls closes; None: the order needs none."""
 
     def release(self, instance_id: str) -> None:
         """Take back what an instance that has ended had."""

@@ -16,7 +16,6 @@ from moorage.engine import trees
 from moorage.engine.cgroups import Cgroup, Cgroups, GroupLimits
 from moorage.engine.exit import Exit
 from moorage.engine.launch import Engine, LaunchFailed, ServingLaunch
-from moorage.engine.logs import open_log
 from moorage.engine.zygote import ZygoteGone, Zygotes
 
 log = logging.getLogger(__name__)
@@ -106,6 +105,7 @@ class Launcher:
             group = await asyncio.to_thread(self._cgroups.make, launch.instance_id, limits)
         except OSError as fault:
             raise LaunchFailed(f"the limits of the instance could not be set: {fault}") from fault
+        self._tasks.start("hasten control groups", asyncio.to_thread(self._cgroups.hasten))
         try:
             pid, gate = await self._fork(launch)
         except BaseException:
@@ -128,7 +128,7 @@ class Launcher:
         bounded = "memory" in self._cgroups.controllers
         try:
             order = await asyncio.to_thread(self._engine.order, launch, bounded=bounded)
-            output = await asyncio.to_thread(open_log, launch.log)
+            output = await asyncio.to_thread(launch.log.open)
         except OSError as fault:
             raise LaunchFailed(f"the instance could not be prepared: {fault}") from fault
         try:
@@ -148,14 +148,18 @@ class Launcher:
     ) -> tuple[int, int]:
         # A gate for each attempt: what an attempt forked that failed finds its own closed, and ends.
         reader, gate = os.pipe()
+        volume = None
         try:
-            descriptors = (listener, output, reader)
+            volume = await asyncio.to_thread(self._engine.open_volume, launch)
+            descriptors = (listener, output, reader, *(() if volume is None else (volume,)))
             return await self._zygotes.fork(launch.environment, launch.threads, order, descriptors), gate
         except BaseException:
             os.close(gate)
             raise
         finally:
             os.close(reader)
+            if volume is not None:
+                os.close(volume)
 
     async def _watch(self, launch: ServingLaunch, running: Running, group: Cgroup) -> None:
         end = await running.wait()

@@ -49,6 +49,8 @@ class Machine:
     """The Docker daemon that answers."""
     gpus: int = 0
     """NVIDIA's, as their driver lists them."""
+    gpu_driver: str = ""
+    """Version of that driver; empty: there is none."""
 
     @property
     def engine(self) -> str:

@@ -37,6 +37,10 @@ _READY_SECONDS = 5.0
 _PAUSE_SECONDS = 0.005
 _END_SECONDS = 5.0
 
+_RESOLVER = "192.0.0.53"
+"""Where pasta itself takes questions for names and asks this machine's resolver, whoever that is. Of a block that is
+nobody's (RFC 6890)."""
+
 _OPTIONS = (
     "--foreground", "--quiet", "--config-net", "--no-map-gw",
     # No port of the namespace is the machine's, and none of the machine's is the namespace's.
@@ -51,7 +55,7 @@ _OWN_TUN = (
 """Root's way to be an ordinary user who may make a network device, wherever the machine lets only root do that."""
 
 _RESOLVER_FILES = ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf")
-"""The second has what a local stub, which is out of reach, asks itself."""
+"""The second has what a local stub asks itself."""
 
 
 class NetworkUnavailable(Exception):
@@ -180,15 +184,26 @@ class SharedNetwork:
         self._current.close()
 
 
-def resolver_settings() -> str | None:
-    """Give the text of a ``resolv.conf`` that works in such a network; None: no name server here is within reach."""
+def resolver_settings() -> str:
+    """Give the text of a ``resolv.conf`` that works in such a network.
+
+    It names the machine's own name servers where they are within reach, because those are asked by TCP too, and pasta
+    where they are not. Never both: pasta takes the answers of the first for answers to what it was asked itself.
+    """
+    servers, others = _find_resolver()
+    return "\n".join([*others, *(f"nameserver {server}" for server in servers or [_RESOLVER]), ""])
+
+
+def _find_resolver() -> tuple[list[str], list[str]]:
+    """Give the machine's name servers that are within reach, and what else their file says."""
+    others: list[str] = []
     for path in _RESOLVER_FILES:
         with contextlib.suppress(OSError):
             text = Path(path).read_text(encoding="utf-8")
-            if reachable := _reachable_servers(text):
-                others = [line for line in text.splitlines() if line.split()[:1] not in (["nameserver"], [])]
-                return "\n".join([*others, *(f"nameserver {server}" for server in reachable), ""])
-    return None
+            others = [line for line in text.splitlines() if line.split()[:1] not in (["nameserver"], [])]
+            if servers := _reachable_servers(text):
+                return servers, others
+    return [], others
 
 
 def _reachable_servers(text: str) -> list[str]:
@@ -205,7 +220,9 @@ def _is_local(server: str) -> bool:
 
 
 def _start_pasta(pasta: str, said: IO[bytes], *, as_root: bool) -> "subprocess.Popen[bytes]":
-    command: Sequence[str] = [pasta, *_OPTIONS, "--", "cat"]
+    servers, _others = _find_resolver()
+    forward = () if servers else ("--dns-forward", _RESOLVER)
+    command: Sequence[str] = [pasta, *_OPTIONS, *forward, "--", "cat"]
     if as_root:
         command = ["unshare", "--mount", "sh", "-c", _OWN_TUN, "sh", *command]
     return subprocess.Popen(

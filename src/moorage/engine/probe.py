@@ -1,13 +1,15 @@
 """What this machine can do for instances, found by trying: for ``moorage doctor``, the banner and the node agent."""
 
+import functools
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from moorage.base.clock import SystemClock
@@ -20,20 +22,29 @@ from moorage.engine.sandbox import Sandbox
 from moorage.serving import seccomp
 
 _CHECK_SECONDS = 20
+_NO_FILTER = "this kernel or processor has no filter of system calls"
 
 
 class EngineUnavailable(Exception):
     """The engine that was asked for does not work here; the text is for people."""
 
 
-def probe(*, network: bool = True) -> Machine:
-    """Try what works here; blocks for about a tenth of a second, and for another one if the network is tried too."""
+EVERYTHING: frozenset[Need] = frozenset(Need)
+
+
+def probe(tried: frozenset[Need] = EVERYTHING) -> Machine:
+    """Try what works here; blocks for as long as that takes: all of it about a third of a second.
+
+    What is not ``tried`` is taken to be there.
+    """
     uid = os.getuid()
     bubblewrap = shutil.which("bwrap")
-    docker, fault = _find_docker()
-    lacks = {need: why for need, why in _find_lacks(bubblewrap, as_root=uid == 0, network=network) if why}
+    docker, fault = _find_docker() if Need.DOCKER in tried else (None, "")
+    lacks = {need: why for need, trial in _trials(bubblewrap, uid).items() if need in tried and (why := trial())}
+    if Need.DOCKER in tried:
+        lacks.update(judge_docker(docker, fault, as_root=uid == 0))
     return Machine(
-        lacks={**lacks, **judge_docker(docker, fault, as_root=uid == 0)},
+        lacks=lacks,
         bubblewrap=_version(bubblewrap) if bubblewrap else None,
         uid=uid,
         python=platform.python_version(),
@@ -41,24 +52,31 @@ def probe(*, network: bool = True) -> Machine:
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         docker=docker,
         gpus=count_gpus(),
+        gpu_driver=read_gpu_driver(),
     )
 
 
-def _find_lacks(bubblewrap: str | None, *, as_root: bool, network: bool) -> Iterator[tuple[Need, str]]:
-    """Try each thing; gives why it is not to be had, empty when it is."""
-    yield Need.SANDBOX, _try_sandbox(bubblewrap, as_root=as_root) if bubblewrap else "bubblewrap is not installed"
-    yield Need.ROOT, "" if as_root else "Moorage runs as an ordinary user"
-    yield Need.ORDINARY_USER, "Moorage runs as root, whose files are an instance's too" if as_root else ""
-    controllers = _try_cgroups()
-    for name, need in GROUP_NEEDS.items():
-        yield need, "" if name in controllers else f"the control group for {name} cannot be written"
-    yield Need.ANY_GROUP, "" if controllers else "control groups cannot be written"
-    yield Need.OUTSIDE_NETWORK, _try_network(as_root=as_root) if network else ""
-    yield Need.CALL_FILTER, "" if seccomp.is_available() else "this kernel or processor has no filter of system calls"
-    yield Need.CORE_FILES, cores.why_not_found()
-    unencrypted = volumes.why_not_encrypted()
-    yield Need.VOLUME, unencrypted and volumes.why_not_bounded()
-    yield Need.ENCRYPTION, unencrypted
+def _trials(bubblewrap: str | None, uid: int) -> dict[Need, Callable[[], str]]:
+    """Give what tries each thing and says why it is not to be had, empty when it is."""
+    as_root = uid == 0
+    controllers = functools.cache(_try_cgroups)
+    unencrypted = functools.cache(volumes.why_not_encrypted)
+
+    def try_group(name: str) -> str:
+        return "" if name in controllers() else f"the control group for {name} cannot be written"
+
+    return {
+        Need.SANDBOX: lambda: _try_sandbox(bubblewrap, as_root=as_root),
+        Need.ROOT: lambda: "" if as_root else "Moorage runs as an ordinary user",
+        Need.ORDINARY_USER: lambda: "Moorage runs as root, whose files are an instance's too" if as_root else "",
+        **{need: functools.partial(try_group, name) for name, need in GROUP_NEEDS.items()},
+        Need.ANY_GROUP: lambda: "" if controllers() else "control groups cannot be written",
+        Need.OUTSIDE_NETWORK: lambda: _try_network(as_root=as_root),
+        Need.CALL_FILTER: lambda: "" if seccomp.is_available() else _NO_FILTER,
+        Need.CORE_FILES: cores.why_not_found,
+        Need.VOLUME: lambda: unencrypted() and volumes.why_not_bounded(),
+        Need.ENCRYPTION: unencrypted,
+    }
 
 
 def judge_docker(daemon: Daemon | None, fault: str, *, as_root: bool) -> dict[Need, str]:
@@ -75,6 +93,12 @@ def judge_docker(daemon: Daemon | None, fault: str, *, as_root: bool) -> dict[Ne
 def count_gpus(drivers: Path = Path("/proc/driver/nvidia/gpus")) -> int:
     """Count the GPUs that NVIDIA's driver has found."""
     return sum(1 for _ in drivers.iterdir()) if drivers.is_dir() else 0
+
+
+def read_gpu_driver(version: Path = Path("/proc/driver/nvidia/version")) -> str:
+    """Read the version of NVIDIA's driver: the first number of several parts in what the kernel module says."""
+    found = re.search(r"\b\d+\.\d+(\.\d+)*", version.read_text()) if version.is_file() else None
+    return found[0] if found else ""
 
 
 def choose_engine(wanted: str, machine: Machine) -> str:
@@ -138,8 +162,10 @@ def _version(bubblewrap: str) -> str:
     return said.stdout.strip().removeprefix("bubblewrap").strip() or "unknown"
 
 
-def _try_sandbox(bubblewrap: str, *, as_root: bool) -> str:
+def _try_sandbox(bubblewrap: str | None, *, as_root: bool) -> str:
     """Do all that an instance does before its model's code runs; gives what went wrong, empty when nothing did."""
+    if bubblewrap is None:
+        return "bubblewrap is not installed"
     with tempfile.TemporaryDirectory(prefix="moorage-probe-") as folder:
         sandbox = Sandbox(
             bubblewrap,

@@ -57,6 +57,10 @@ class PlainProcess:
             "filtered": seccomp.is_available(),
         }
 
+    def open_volume(self, _launch: ServingLaunch) -> int | None:
+        """Give nothing: instances see the machine's folders as they are."""
+        return None
+
     def release(self, instance_id: str) -> None:
         """Remove the instance's empty model folder."""
         shutil.rmtree(self._scratch / instance_id, ignore_errors=True)

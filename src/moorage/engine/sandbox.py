@@ -1,9 +1,10 @@
 """The ``sandbox`` engine: what bubblewrap lets a zygote see, and what an instance makes of that for itself.
 
 Two steps, because a fork is fast and bubblewrap's start is not. Bubblewrap gives the zygote a view of the machine in
-which there is nothing of Moorage but the extracted models and the instances' volumes, in folders that each instance
-covers or takes away before it gives up its privileges (``serving/isolation.py``). Started by root, an instance becomes
-a user that nobody else is; started by an ordinary user it stays that user, in a user namespace without capabilities.
+which there is nothing of Moorage but the extracted models and, for an ordinary user, the instances' volumes, in folders
+that each instance covers before it gives up its privileges (``serving/isolation.py``). Started by root, an instance
+becomes a user that nobody else is, and is handed its volume; started by an ordinary user it stays that user, in a user
+namespace without capabilities.
 
 An isolated instance has a network of its own with nothing but a loopback. The others share one from which the outside
 is reached and this machine is not (``network.py``), or, where that cannot be had, the machine's own.
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
+from moorage.engine import mounts
 from moorage.engine.environments import Environment
 from moorage.engine.launch import ServingLaunch
 from moorage.engine.network import resolver_settings
@@ -99,9 +101,8 @@ class Sandbox:
             (self._scratch / name).write_text(text, encoding="utf-8")
         resolver = self._scratch / _RESOLVER
         resolver.unlink(missing_ok=True)
-        servers = None if self._network is None else resolver_settings()
-        if servers is not None:
-            resolver.write_text(servers, encoding="utf-8")
+        if self._network is not None:
+            resolver.write_text(resolver_settings(), encoding="utf-8")
 
     def zygote_command(self, environment: Environment) -> list[str]:
         """Give the command of an environment's zygote, without its arguments; looks at the machine's folders."""
@@ -125,8 +126,7 @@ class Sandbox:
 
     def order(self, launch: ServingLaunch, *, bounded: bool) -> dict[str, Any]:
         """Give the zygote's order to fork this instance; ``bounded``: a control group limits its memory."""
-        model = None if launch.model is None else self._seen(launch.model)
-        volume = None if launch.volume is None else self._seen(launch.volume)
+        model, volume = self._seen_model(launch), self._seen_volume(launch)
         uid = self._uids.take(launch.instance_id) if self._uids else None
         folders = (launch.environment.python.parent.parent, *launch.environment.folders)
         return {
@@ -147,18 +147,27 @@ class Sandbox:
         if self._uids:
             self._uids.give_back(instance_id)
 
-    def _seen(self, path: Path) -> str:
-        """Say where a zygote sees a model or a volume."""
-        if path.is_relative_to(self._volumes):
-            return f"{_VOLUMES}/{path.relative_to(self._volumes)}"
-        return f"{_MODELS}/{path.relative_to(self._models)}"
+    def open_volume(self, launch: ServingLaunch) -> int | None:
+        """Open an instance's volume, so that it can mount it; an ordinary user's instances see theirs already."""
+        return mounts.clone(launch.volume) if launch.volume is not None and self._as_root else None
+
+    def _seen_volume(self, launch: ServingLaunch) -> str | None:
+        if launch.volume is None:
+            return None
+        return _VOLUMES if self._as_root else f"{_VOLUMES}/{launch.volume.relative_to(self._volumes)}"
+
+    def _seen_model(self, launch: ServingLaunch) -> str | None:
+        if launch.model is None:
+            return None
+        if launch.volume is not None and launch.model.is_relative_to(launch.volume):
+            return f"{self._seen_volume(launch)}/{launch.model.relative_to(launch.volume)}"
+        return f"{_MODELS}/{launch.model.relative_to(self._models)}"
 
     def _view(
         self, model: str | None, folders: Iterable[Path], *, memory_bytes: int, uid: int | None, isolated: bool
     ) -> dict[str, Any]:
         return {
-            "hidden": [_MODELS],
-            "removed": [_VOLUMES],
+            "hidden": [_MODELS, _VOLUMES],
             "kept": [str(folder) for folder in folders if folder.is_relative_to("/tmp")],  # noqa: S108
             "model": model,
             "temporary_bytes": memory_bytes // 2,
@@ -181,8 +190,8 @@ class Sandbox:
             *make_settings_arguments(self._scratch),
             *(("--ro-bind", str(resolver), "/etc/resolv.conf") if resolver.exists() else ()),
             *make_bind_arguments(binds),
-            *("--bind", str(self._volumes), _VOLUMES),
-            *make_folder_arguments([MODEL_FOLDER, GROUPS_FOLDER], known=("/sys", "/sys/devices")),
+            *make_folder_arguments([MODEL_FOLDER, GROUPS_FOLDER, _VOLUMES], known=("/sys", "/sys/devices")),
+            *(() if self._as_root else ("--bind", str(self._volumes), _VOLUMES)),
             *("--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/"),
             "--",
         ]

@@ -10,15 +10,13 @@ A file system of its own is root's to make. Without a size a volume is just the 
 can have too; then nothing bounds it but the machine's disk. The file is sparse: volumes together may promise more than
 the machine has. Removing an encrypted volume removes the sealed key first: what is left on the machine's disk of
 the image cannot be read by anybody.
-
-The folder of all volumes is a shared mount, so that a view of the machine that was made before a volume, as a zygote's
-is, sees it too (mount_namespaces(7), "shared subtrees").
 """
 
 import contextlib
 import errno
 import fcntl
 import os
+import secrets
 import shutil
 import subprocess
 import tempfile
@@ -27,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from moorage.base.files import write_whole
 from moorage.engine import fscrypt, mounts
 from moorage.engine.built_folder import remove_tree
 from moorage.kms.faults import KeyUnusable
@@ -46,6 +45,8 @@ _OPTIONS = "noinit_itable,discard"
 """Or a thread of the kernel would fill the sparse file with empty tables; what is deleted gives its room back."""
 
 _SHUT_DOWN, _WITHOUT_FLUSH = 0x8004587D, 2
+_ASIDE = "~"
+"""Behind the name of an instance of an earlier run."""
 _PROBE_BYTES = 16 * 2**20
 
 
@@ -133,18 +134,22 @@ class Volumes:
         """Of the keys that are in the kernel."""
 
     def prepare(self) -> None:
-        """Unmount what a killed node agent has left, and make the folder. Raises OSError."""
+        """Make the folder; unmount what a killed node agent has left, and put it aside. Raises OSError.
+
+        Its instances are started anew under the same names, and are not to wait until what was left is gone.
+        """
         mounts.unmount_below(self._folder)
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with contextlib.suppress(PermissionError):  # an ordinary user's volumes are folders
-            mounts.share(self._folder)
+        for name in self.names():
+            if _ASIDE not in name:
+                (self._folder / name).rename(self._folder / f"{name}{_ASIDE}{secrets.token_hex(4)}")
 
     def close(self) -> None:
         """Unmount everything."""
         mounts.unmount_below(self._folder)
 
     def names(self) -> list[str]:
-        """Name the instances that have a volume here."""
+        """Name the volumes that are here: by their instances; what was put aside by a name of its own."""
         return sorted(path.name for path in self._folder.iterdir()) if self._folder.is_dir() else []
 
     def has(self, name: str) -> bool:
@@ -167,7 +172,7 @@ class Volumes:
             if wanted.size_bytes is not None:
                 self._make_disk(name, wanted.size_bytes, wanted.key)
             volume = _lay_out(place / "disk" / "data")
-            (place / "note").write_bytes(wanted.note)
+            write_whole(place / "note", wanted.note, durable=False)
         except BaseException:
             self.remove(name)
             raise
@@ -309,4 +314,4 @@ def _stop_writing(disk: Path) -> None:
 
 
 def _context(name: str) -> dict[str, str]:
-    return {"moorage:instance": name}
+    return {"moorage:instance": name.partition(_ASIDE)[0]}

@@ -23,6 +23,7 @@ class Owner(Enum):
 _BY_SERVICE = {
     "sagemaker": Owner.CONTROL,
     "kms": Owner.NEIGHBOURS,
+    "logs": Owner.NEIGHBOURS,
     "s3": Owner.NEIGHBOURS,
     "sts": Owner.NEIGHBOURS,
 }

@@ -7,6 +7,7 @@ servers (uvicorn and Node 5 s).
 """
 
 import asyncio
+import os
 import select
 import sys
 from collections import deque
@@ -49,12 +50,14 @@ class UpstreamConnection:
         self._pool = pool
         self._transport: asyncio.Transport | None = None
         self._poll = select.poll()
+        self._descriptor = -1
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """(asyncio) The socket is connected."""
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
-        self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+        self._descriptor = transport.get_extra_info("socket").fileno()
+        self._poll.register(self._descriptor, select.POLLIN)
 
     def data_received(self, data: bytes) -> None:
         """(asyncio) The other side has sent something."""
@@ -90,6 +93,21 @@ class UpstreamConnection:
         """Send a request that is one piece."""
         if self._transport is not None:
             self._transport.write(request)
+
+    def send_now(self, request: bytes) -> None:
+        """Send a request that is one piece at once, and not when the event loop has done its turn.
+
+        Nothing may wait to be sent before it.
+        """
+        transport = self._transport
+        if transport is None:
+            return
+        try:
+            sent = os.write(self._descriptor, request)
+        except OSError:  # the socket is full, or broken: the transport waits, or finds it out
+            sent = 0
+        if sent < len(request):
+            transport.write(request[sent:])
 
     def pause_reading(self) -> None:
         """Leave what comes in the socket for now."""

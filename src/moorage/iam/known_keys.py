@@ -46,7 +46,7 @@ _KNOWN = frozenset(
     }
 )
 _FAMILIES = ("aws:requesttag/", "aws:resourcetag/", "kms:encryptioncontext:", "sagemaker:resourcetag/")
-_OWN_SERVICES = frozenset({"aws", "kms", "s3", "sagemaker", "sts"})
+_OWN_SERVICES = frozenset({"aws", "kms", "logs", "s3", "sagemaker", "sts"})
 
 
 def is_missing(key: str) -> bool:

@@ -17,16 +17,19 @@ SALT_BYTES = 16
 
 def available() -> bool:
     """Say whether there is a library to encrypt with, without loading it."""
-    return importlib.util.find_spec("cryptography") is not None
+    try:
+        return importlib.util.find_spec("cryptography") is not None
+    except ModuleNotFoundError:
+        return False
 
 
-def seal(key: bytes, nonce: bytes, content: bytes, context: bytes) -> bytes:
+def seal(key: bytes, nonce: bytes, content: bytes | memoryview, context: bytes) -> bytes:
     """Encrypt; the tag stands at the end. A nonce must never be used twice with one key."""
     sealed: bytes = _aead()(key).encrypt(nonce, content, context)
     return sealed
 
 
-def unseal(key: bytes, nonce: bytes, sealed: bytes, context: bytes) -> bytes:
+def unseal(key: bytes, nonce: bytes, sealed: bytes | memoryview, context: bytes) -> bytes:
     """Decrypt; raises InvalidCiphertext when anything is not what ``seal`` was given."""
     aead = _aead()
     try:

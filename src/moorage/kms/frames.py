@@ -27,27 +27,27 @@ class FrameSealer:
         self._key = cipher.derive(data_key, salt)
         self._head = salt
         """What must stand before the frames and has not been given yet."""
-        self._pending = bytearray()
+        self._pending = b""
         self._number = 0
 
     def feed(self, content: bytes) -> bytes:
         """Take further content; gives the frames that are full. The last one waits until ``finish``."""
-        self._pending += content
+        content = self._pending + content if self._pending else content
+        view, end = memoryview(content), max(0, len(content) - 1) // FRAME_BYTES * FRAME_BYTES
         frames = [self._take_head()]
-        while len(self._pending) > FRAME_BYTES:
-            frames.append(self._frame(bytes(self._pending[:FRAME_BYTES]), last=False))
-            del self._pending[:FRAME_BYTES]
+        frames += [self._frame(view[start : start + FRAME_BYTES], last=False) for start in range(0, end, FRAME_BYTES)]
+        self._pending = bytes(view[end:])
         return b"".join(frames)
 
     def finish(self) -> bytes:
         """Give the last frame."""
-        return self._take_head() + self._frame(bytes(self._pending), last=True)
+        return self._take_head() + self._frame(memoryview(self._pending), last=True)
 
     def _take_head(self) -> bytes:
         head, self._head = self._head, b""
         return head
 
-    def _frame(self, content: bytes, *, last: bool) -> bytes:
+    def _frame(self, content: memoryview, *, last: bool) -> bytes:
         sealed = cipher.seal(self._key, _nonce(self._number, last=last), content, b"")
         self._number += 1
         return sealed
@@ -71,15 +71,16 @@ class FrameOpener:
         """Decrypt the piece of content whose ``span`` this is; raises InvalidCiphertext."""
         first = start // FRAME_BYTES
         content = b"".join(self._frames(sealed, first))
-        skipped = start - first * FRAME_BYTES
-        if len(content) < end - first * FRAME_BYTES:
+        begin = first * FRAME_BYTES
+        if len(content) < end - begin:
             raise InvalidCiphertext("The encrypted content is shorter than it was.")
-        return content[skipped : end - first * FRAME_BYTES]
+        return content[start - begin : end - begin]
 
     def _frames(self, sealed: bytes, first: int) -> Iterator[bytes]:
+        view = memoryview(sealed)
         for number, at in enumerate(range(0, len(sealed), _SEALED_BYTES), start=first):
             nonce = _nonce(number, last=number == self._last)
-            yield cipher.unseal(self._key, nonce, sealed[at : at + _SEALED_BYTES], b"")
+            yield cipher.unseal(self._key, nonce, view[at : at + _SEALED_BYTES], b"")
 
 
 HEAD_BYTES = cipher.SALT_BYTES

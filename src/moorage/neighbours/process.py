@@ -14,6 +14,7 @@ from moorage.kms.ring import open_ring
 from moorage.neighbours.front import Front
 from moorage.neighbours.keys import AccessKeys
 from moorage.neighbours.kms.app import kms_app
+from moorage.neighbours.logs.app import logs_app
 from moorage.neighbours.s3.app import S3App
 from moorage.neighbours.sts.app import StsApp
 from moorage.objects.folder import FolderStore, open_store
@@ -41,12 +42,13 @@ async def serve(settings: Settings, listener: socket.socket, stop: asyncio.Event
     ids = SystemIds()
     tasks = Tasks()
     keys = AccessKeys(settings, clock)
-    store = open_store(settings, clock, ids)
+    store, ring = open_store(settings, clock, ids), open_ring(settings, clock, ids)
     app = Front(
         {
-            "s3": S3App(store, keys, clock, ids, region=settings.region),
+            "s3": S3App(store, ring, keys, clock, ids, region=settings.region),
             "sts": StsApp(keys, clock, ids),
-            "kms": kms_app(open_ring(settings, clock, ids), keys, clock, ids),
+            "kms": kms_app(ring, keys, clock, ids),
+            "logs": logs_app(settings, keys, clock, ids),
         }
     )
     try:

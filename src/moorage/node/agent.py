@@ -7,6 +7,7 @@ from collections.abc import Callable
 from moorage.base.link import Link, LinkClosed, Message
 from moorage.base.tasks import Tasks
 from moorage.engine.contract import ENDED, InstanceSpec
+from moorage.node.entrances import Entrance, Wanted, choose
 from moorage.node.life import Life
 from moorage.node.reports import Reports
 
@@ -52,6 +53,10 @@ class Agent:
         report = self._reports.get(instance_id)
         if report is not None and report.state in ENDED:
             self._reports.forget(instance_id)
+
+    def find_entrance(self, wanted: Wanted) -> Entrance:
+        """Say where a shell is to be opened; raises NoShell."""
+        return choose(wanted, [life.candidate for life, _living in self._lives.values()])
 
     async def serve(self, link: Link) -> None:
         """Speak with one control plane until either side ends it."""

@@ -81,28 +81,33 @@ class Disks:
         """Put the core files of an instance's other processes into their bucket while it lives on, for ever."""
         while True:
             await self._clock.sleep_until(self._clock.monotonic() + _LOOK_SECONDS)
-            await self._gather(spec, say, ended=False)
+            await self._gather(spec.instance_id, spec, say, ended=False)
 
     async def leave(self, spec: InstanceSpec, say: Say) -> None:
         """Take back the disk of an instance that has ended, once the core files are off it."""
         if making := self._making.pop(spec.instance_id, None):
             await asyncio.wait([making])
-        if not await asyncio.to_thread(self._volumes.has, spec.instance_id):
-            return
-        await self._gather(spec, say, ended=True)
-        self._dumps.forget(spec)
-        try:
-            await asyncio.to_thread(self._volumes.remove, spec.instance_id)
-        except OSError as fault:
-            log.error("the volume of %s could not be removed: %s", spec.instance_id, fault)
+        if await asyncio.to_thread(self._volumes.has, spec.instance_id):
+            await self._leave(spec.instance_id, spec, say)
 
-    async def _gather(self, spec: InstanceSpec, say: Say, *, ended: bool) -> None:
+    async def _leave(self, name: str, spec: InstanceSpec, say: Say) -> None:
+        await self._gather(name, spec, say, ended=True)
+        self._dumps.forget(spec)
+        await self._remove(name)
+
+    async def _remove(self, name: str) -> None:
+        try:
+            await asyncio.to_thread(self._volumes.remove, name)
+        except OSError as fault:
+            log.error("the volume of %s could not be removed: %s", name, fault)
+
+    async def _gather(self, name: str, spec: InstanceSpec, say: Say, *, ended: bool) -> None:
         try:
             if spec.core_dumps is not None:
-                volume = await asyncio.to_thread(self._volumes.open, spec.instance_id)
+                volume = await asyncio.to_thread(self._volumes.open, name)
                 await self._dumps.gather(spec, volume, say, ended=ended)
         except (OSError, VolumeRefused) as fault:
-            log.error("the core dumps of %s could not be put away: %s", spec.instance_id, fault)
+            log.error("the core dumps of %s could not be put away: %s", name, fault)
 
     async def leave_leftovers(self, names: list[str], say: Callable[[InstanceSpec], Say]) -> None:
         """Take back the disks that a killed node agent has left."""
@@ -110,7 +115,7 @@ class Disks:
             note = await asyncio.to_thread(self._volumes.note, name)
             if note:
                 spec = InstanceSpec.from_message(json.loads(note))
-                await self.leave(spec, say(spec))
-            else:  # it was killed while it made it
-                await asyncio.to_thread(self._volumes.remove, name)
-            log.info("the volume that %s has left was removed", name)
+                await self._leave(name, spec, say(spec))
+            else:  # the agent was killed while it made or removed it
+                await self._remove(name)
+            log.info("the volume %s of an earlier run was removed", name)

@@ -5,11 +5,11 @@ each wait. While the process is being forked nothing interrupts it: milliseconds
 """
 
 import asyncio
+import contextlib
 import logging
 import os
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Protocol
 
 from moorage.base.clock import Clock
@@ -17,11 +17,13 @@ from moorage.base.settings import Limits
 from moorage.base.tasks import Tasks
 from moorage.engine.contract import ENDED, Failure, InstanceReport, InstanceSpec, InstanceState
 from moorage.engine.exit import Exit
-from moorage.engine.launch import Container, Launch, LaunchFailed, Progress
-from moorage.engine.logs import open_log, read_tail, say
+from moorage.engine.launch import Container, Launch, LaunchFailed, Progress, ServingLaunch
+from moorage.engine.logs import TAIL_BYTES, TAIL_LINES
 from moorage.engine.ping import NoAnswer, ping
 from moorage.engine.promises import NOTHING_REFUSED, Refusals
+from moorage.logs.pump import ContainerLog
 from moorage.node.disks import Disks
+from moorage.node.entrances import Candidate
 from moorage.node.outcome import Ended, Outcome, judge
 from moorage.node.preparation import CannotPrepare, Preparation, refuse_unkept
 from moorage.node.reports import Reports
@@ -65,7 +67,7 @@ class Surroundings:
 class Life:
     """The life of one instance; ``run`` is all of it."""
 
-    def __init__(self, spec: InstanceSpec, log: Path, around: Surroundings) -> None:
+    def __init__(self, spec: InstanceSpec, log: ContainerLog, around: Surroundings) -> None:
         self._spec = spec
         self._log = log
         self._preparation = around.preparation
@@ -78,17 +80,23 @@ class Life:
         self._stop = asyncio.Event()
         self._tasks = Tasks()
         self._last_ping = "no answer yet"
+        self._variables: Mapping[str, str] | None = None
         self._report = InstanceReport(
             instance_id=spec.instance_id,
             endpoint=spec.endpoint,
             variant=spec.variant,
             state=InstanceState.PREPARING,
             since=around.clock.now(),
-            log_path=str(log),
+            log_path=str(log.folder),
             account=spec.account,
             region=spec.region,
         )
         self._reports.put(self._report)
+
+    @property
+    def candidate(self) -> Candidate:
+        """What a shell would find here."""
+        return Candidate(self._spec, self._report, self._variables)
 
     def stop(self) -> None:
         """Begin the end: SIGTERM, after the grace SIGKILL."""
@@ -105,7 +113,8 @@ class Life:
             outcome = Outcome(InstanceState.FAILED, Failure.START, f"Moorage could not run it: {fault}")
         finally:
             await self._tasks.close()
-        tail = "" if outcome.state is InstanceState.STOPPED else await asyncio.to_thread(read_tail, self._log)
+            await asyncio.to_thread(self._log.finish)
+        tail = "" if outcome.state is InstanceState.STOPPED else await asyncio.to_thread(self._tail)
         container = self._spec.containers[0].name if self._spec.containers else None
         self._change(
             outcome.state,
@@ -117,6 +126,7 @@ class Life:
             address=None,
         )
         await self._disks.leave(self._spec, self._say)
+        await asyncio.to_thread(self._log.finish)  # what was said of its disk
         self._preparation.release(self._spec)
 
     async def _live(self) -> Outcome:
@@ -127,13 +137,18 @@ class Life:
         launch = preparing.result()
         if isinstance(launch, CannotPrepare):
             return Outcome(InstanceState.FAILED, launch.failure, str(launch))
+        if isinstance(launch, ServingLaunch):  # forked, not executed: the kernel knows the zygote's
+            self._variables = launch.variables
         self._change(InstanceState.STARTING, message="")
         container = await self._launcher.launch(launch)
         self._change(InstanceState.STARTING, pid=container.pid, address=container.address)
         return await self._run_container(container)
 
+    def _tail(self) -> str:
+        return self._log.tail(TAIL_LINES, TAIL_BYTES)
+
     async def _prepare(self) -> Launch | CannotPrepare:
-        descriptor = await asyncio.to_thread(open_log, self._log)
+        descriptor = await asyncio.to_thread(self._log.open)
         try:
             refuse_unkept(self._spec, self._refusals)
             launch, resolved = await self._preparation.prepare(self._spec, self._progress, self._installs(descriptor))
@@ -149,16 +164,18 @@ class Life:
 
     def _installs(self, descriptor: int) -> Progress:
         """Tell what pip says of a model's requirements also to the container's log, where AWS's container has it."""
+        os.set_blocking(descriptor, False)
 
         def tell(line: str) -> None:
-            os.write(descriptor, f"{line}\n".encode(errors="replace"))
+            with contextlib.suppress(BlockingIOError):  # a disk that does not keep up must not hold this loop
+                os.write(descriptor, f"{line}\n".encode(errors="replace"))
             self._progress(line)
 
         return tell
 
     def _say(self, line: str) -> None:
         """Add a line to the container's log; blocks."""
-        say(self._log, line)
+        self._log.say(line)
 
     async def _run_container(self, container: Container) -> Outcome:
         address = container.address

@@ -1,9 +1,10 @@
 """What an instance needs before it can start: an environment, the model, variables, a place for its log."""
 
 import asyncio
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from moorage.aws.instance_types import InstanceType, instance_type
 from moorage.engine import images
@@ -12,10 +13,14 @@ from moorage.engine.contract import ContainerSpec, Failure, InstanceSpec
 from moorage.engine.environments import Environment, EnvironmentFailure
 from moorage.engine.images import BuiltinImage
 from moorage.engine.launch import ImageEngine, ImageFailure, ImageLaunch, Launch, Progress, ServingLaunch
-from moorage.engine.logs import log_path
 from moorage.engine.promises import Refusals, asked_for
 from moorage.engine.variables import HOSTNAME, container_variables, count_threads, make_variables
 from moorage.engine.volumes import Volume
+from moorage.logs.names import place_of
+from moorage.logs.pump import ContainerLog, Pump
+
+One = TypeVar("One")
+Other = TypeVar("Other")
 
 
 class CannotPrepare(Exception):
@@ -68,14 +73,16 @@ class Places:
 
     sockets: Path
     logs: Path
+    pump: Pump
 
     def socket(self, spec: InstanceSpec) -> Path:
         """Say where an instance answers."""
         return self.sockets / f"{spec.instance_id}.sock"
 
-    def log(self, spec: InstanceSpec) -> Path:
-        """Say where an instance's log is."""
-        return log_path(self.logs, spec.endpoint, spec.variant, spec.instance_id)
+    def log(self, spec: InstanceSpec) -> ContainerLog:
+        """Give the log of an instance's container."""
+        stream = f"{spec.variant}/{spec.instance_id}"
+        return ContainerLog(self.pump, place_of(self.logs, spec.account, spec.region, spec.endpoint, stream))
 
 
 class Preparation:
@@ -138,7 +145,7 @@ class Preparation:
     ) -> ServingLaunch:
         resources = resources_of(spec)
         memory_bytes = resources.memory_mib * 2**20
-        environment, (volume, model) = await asyncio.gather(
+        environment, (volume, model) = await _both(
             self._environments.ensure(image, progress),
             self._disk_and_model(spec, container, memory_bytes, progress),
         )
@@ -169,7 +176,7 @@ class Preparation:
             raise ImageFailure(f"Requested image {container.image} not found.")
         resources = resources_of(spec)
         memory_bytes = resources.memory_mib * 2**20
-        resolved, (volume, model) = await asyncio.gather(
+        resolved, (volume, model) = await _both(
             engine.ensure(container.resolved_image or container.image, progress),
             self._disk_and_model(spec, container, memory_bytes, progress),
         )
@@ -200,7 +207,7 @@ class Preparation:
         """Get the instance's disk and, meanwhile, its model; one that is to be encrypted lies on that disk only."""
         making = self._disks.make(spec, memory_bytes)
         if spec.kms_key is None:
-            volume, model = await asyncio.gather(making, self._model(spec, container, self._artifacts, progress))
+            volume, model = await _both(making, self._model(spec, container, self._artifacts, progress))
         elif (volume := await making) is None:
             raise CannotPrepare(Failure.UNSUPPORTED, f"The model data cannot be encrypted with {spec.kms_key} here.")
         else:
@@ -241,6 +248,16 @@ def refuse_unkept(spec: InstanceSpec, refusals: Refusals) -> None:
     for member in asked_for(spec):
         if member in refused:
             raise CannotPrepare(Failure.UNSUPPORTED, f"{member}: {refused[member]}")
+
+
+async def _both(one: Coroutine[Any, Any, One], other: Coroutine[Any, Any, Other]) -> tuple[One, Other]:
+    """Wait for both; when one fails, the other is ended before that is told: it must not write to what is then gone."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            both = group.create_task(one), group.create_task(other)
+    except BaseExceptionGroup as faults:
+        raise faults.exceptions[0] from None
+    return both[0].result(), both[1].result()
 
 
 def only_container(spec: InstanceSpec) -> ContainerSpec:

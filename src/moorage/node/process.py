@@ -10,7 +10,7 @@ from moorage.base.clock import Clock, SystemClock
 from moorage.base.ids import SystemIds
 from moorage.base.link import Message
 from moorage.base.process import run_process
-from moorage.base.settings import Settings
+from moorage.base.settings import Limits, Settings
 from moorage.base.tasks import Tasks
 from moorage.engine import promises
 from moorage.engine.artifacts import Artifacts
@@ -22,10 +22,9 @@ from moorage.engine.environments import Environments
 from moorage.engine.installer import Installer
 from moorage.engine.launch import Container, Engine, ImageEngine, LaunchFailed, ServingLaunch
 from moorage.engine.launcher import Launcher
-from moorage.engine.logs import say
 from moorage.engine.machine import Machine, Need
 from moorage.engine.network import NetworkUnavailable, SharedNetwork
-from moorage.engine.probe import EngineUnavailable, choose_engine, choose_image_engine, probe
+from moorage.engine.probe import EVERYTHING, EngineUnavailable, choose_engine, choose_image_engine, probe
 from moorage.engine.process import PlainProcess
 from moorage.engine.promises import Refusals
 from moorage.engine.rootfs.engine import make_unpacked_images
@@ -34,13 +33,18 @@ from moorage.engine.sandbox import Sandbox, Shared
 from moorage.engine.volumes import Volumes, volumes_folder
 from moorage.engine.zygote import Zygotes
 from moorage.kms.ring import open_ring
+from moorage.logs.pump import Pump
+from moorage.logs.sweep import finish_leftovers, sweep
+from moorage.logs.writer import Bounds
 from moorage.node.agent import Agent
 from moorage.node.disks import Disks
 from moorage.node.dumps import Dumps
 from moorage.node.engines import Engines
+from moorage.node.entrances import Entrance, Wanted
 from moorage.node.life import Life, Surroundings
 from moorage.node.preparation import Places, Preparation
 from moorage.node.reports import Reports
+from moorage.node.shells import Shells
 from moorage.node.upkeep import keep_house
 from moorage.objects.folder import open_store
 from moorage.serving.isolation import adopt_orphans
@@ -49,6 +53,9 @@ log = logging.getLogger(__name__)
 
 _SCRATCH = "sandbox"
 """Folder of ``run_dir`` for the few files of ``/etc`` that instances see instead of the machine's."""
+
+_SWEEP_SECONDS = 60.0
+"""Between two looks at how old and how large the logs are."""
 
 _AFTER_GRACE_SECONDS = 5.0
 """For the kernel and the cleaning up, after the last SIGKILL of a stop."""
@@ -62,13 +69,15 @@ def run(settings: Settings) -> None:
 async def _run(settings: Settings, clock: SystemClock, stop: asyncio.Event) -> None:
     # The middle process of a fork ends at once; its orphan, the instance, is to be ours (serving/zygote.py).
     adopt_orphans()
-    machine = await asyncio.to_thread(partial(probe, network=False))
-    places = Places(settings.run_dir / "i", settings.data_dir / "logs")
+    machine = await asyncio.to_thread(probe, EVERYTHING - {Need.OUTSIDE_NETWORK})
+    limits = settings.limits
+    pump = Pump(Bounds(limits.instance_log_bytes, limits.instance_log_files), clock)
+    places = Places(settings.run_dir / "i", settings.data_dir / "logs", pump)
     cgroups = await asyncio.to_thread(_clean, settings, places)
-    volumes = Volumes(volumes_folder(settings.data_dir), open_ring(settings, clock, SystemIds()))
-    await asyncio.to_thread(volumes.prepare)
-    leftovers = await asyncio.to_thread(volumes.names)
     image_engine = await _make_image_engine(settings, machine, cgroups, clock)
+    volumes = Volumes(volumes_folder(settings.data_dir), open_ring(settings, clock, SystemIds()))
+    await asyncio.to_thread(volumes.prepare)  # once nothing of an earlier run uses them, containers included
+    leftovers = await asyncio.to_thread(volumes.names)
     network = await _make_network(settings, machine, clock)
     engines = Engines(await _make_launcher(settings, machine, cgroups, clock, network), image_engine)
     refusals = _judge(settings, machine, image_engine)
@@ -98,11 +107,14 @@ async def _run(settings: Settings, clock: SystemClock, stop: asyncio.Event) -> N
     agent = Agent(reports, make_life)
     server = await link.listen(settings.run_dir / "node.sock", agent.serve)
     tasks = Tasks()
-    tasks.start("leftover volumes", disks.leave_leftovers(leftovers, lambda spec: partial(say, places.log(spec))))
+    tasks.start("leftover volumes", disks.leave_leftovers(leftovers, lambda spec: places.log(spec).add))
     tasks.start("upkeep", keep_house(artifacts, settings.data_dir, settings.limits, clock))
+    tasks.start("sweep logs", _sweep_logs(places, limits, clock))
     if network is not None:
         tasks.start("keep the network of instances", network.keep())
+    shells = _open_shells(settings, agent)
     await stop.wait()
+    shells.close()
     await agent.close(settings.limits.stop_grace_seconds + _AFTER_GRACE_SECONDS)
     server.close()
     await tasks.close()
@@ -110,12 +122,49 @@ async def _run(settings: Settings, clock: SystemClock, stop: asyncio.Event) -> N
     await asyncio.to_thread(volumes.close)
     if network is not None:
         await asyncio.to_thread(network.close)
+    await asyncio.to_thread(pump.close)
     store.close()
+
+
+async def _sweep_logs(places: Places, limits: Limits, clock: Clock) -> None:
+    """Keep the logs within their bounds, for ever."""
+    await asyncio.to_thread(finish_leftovers, places.logs, places.pump.living)
+    while True:
+        removed = await asyncio.to_thread(
+            sweep,
+            places.logs,
+            places.pump.living,
+            now=clock.now(),
+            kept_seconds=limits.logs_kept_seconds,
+            most_bytes=limits.logs_total_bytes,
+        )
+        if removed:
+            log.info("removed %d files of logs that were too old, or too much", removed)
+        await clock.sleep_until(clock.monotonic() + _SWEEP_SECONDS)
+
+
+def _open_shells(settings: Settings, agent: Agent) -> Shells:
+    """Let ``moorage exec`` in; what a request leads to is looked up in the event loop, whose the agent is."""
+    loop = asyncio.get_running_loop()
+
+    async def find(wanted: Wanted) -> Entrance:
+        return agent.find_entrance(wanted)
+
+    shells = Shells(
+        settings.run_dir / "shell.sock", lambda wanted: asyncio.run_coroutine_threadsafe(find(wanted), loop).result()
+    )
+    shells.start()
+    return shells
 
 
 def resources(machine: Machine) -> Message:
     """Say what a machine has for instances."""
-    return {"vcpus": machine.cpus, "memory_mib": machine.memory_bytes // 2**20, "gpus": machine.gpus}
+    return {
+        "vcpus": machine.cpus,
+        "memory_mib": machine.memory_bytes // 2**20,
+        "gpus": machine.gpus,
+        "gpu_driver": machine.gpu_driver,
+    }
 
 
 def _clean(settings: Settings, places: Places) -> Cgroups:
@@ -179,7 +228,7 @@ async def _make_image_engine(
         return docker
     if chosen is None:
         return None
-    if reason := await asyncio.to_thread(try_rooms):
+    if reason := await asyncio.to_thread(try_rooms, settings.data_dir):
         log.warning("images that are not built in cannot be run without Docker here: %s", reason)
         return None
     log.info("images that are not built in are run by the engine sandbox")

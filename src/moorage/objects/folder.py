@@ -101,12 +101,13 @@ class FolderStore:
         check: BodyCheck = accept,
         checksum: str | None = None,
         condition: Condition = ALWAYS,
+        etag: str | None = None,
         encryption: Encryption | None = None,
     ) -> ObjectInfo:
         """Keep an object, in place of what the key had; see ObjectStore."""
         await self.bucket(bucket)  # before a gigabyte is read for nothing
         kept, data_key = await self._begin(encryption, bucket, key)
-        wanted = {"md5", *digests} | ({checksum} if checksum else set())
+        wanted = {*digests, *([checksum] if checksum else []), *([] if etag else ["md5"])}
         blob = await self._workshop.receive(body, wanted, data_key)
         try:
             values = blob.digests()
@@ -115,7 +116,7 @@ class FolderStore:
                 bucket=bucket,
                 key=key,
                 size=blob.size,
-                etag=etag_of(values["md5"], kept),
+                etag=etag or etag_of(values["md5"], kept),
                 modified_at=self._clock.now(),
                 description=description,
                 checksum=Checksum(checksum, base64.b64encode(values[checksum]).decode()) if checksum else None,

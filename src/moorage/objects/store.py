@@ -249,14 +249,15 @@ class ObjectStore(Protocol):
         check: BodyCheck = accept,
         checksum: str | None = None,
         condition: Condition = ALWAYS,
+        etag: str | None = None,
         encryption: Encryption | None = None,
     ) -> ObjectInfo:
         """Keep an object, in place of what the key had.
 
         ``check`` is given the md5 and the further ``digests`` asked for. ``checksum`` names the digest that is kept
-        with the object. With an ``encryption`` it is written to the disk encrypted, and its ETag, when KMS was chosen,
-        is no digest. Raises NoSuchBucket, PreconditionFailed, KeyUnusable, and what ``body`` and ``check`` raise;
-        nothing has changed then.
+        with the object. An ``etag`` that is given stands for the md5, which then is not made. With an ``encryption`` it
+        is written to the disk encrypted, and its ETag, when KMS was chosen, is no digest. Raises NoSuchBucket,
+        PreconditionFailed, KeyUnusable, and what ``body`` and ``check`` raise; nothing has changed then.
         """
 
     async def head(self, bucket: str, key: str) -> ObjectInfo:

@@ -67,6 +67,8 @@ class Capture:
     outputs: bool
     csv_types: tuple[str, ...] = ()
     json_types: tuple[str, ...] = ()
+    kms_key: str | None = None
+    """Key that the records are encrypted with, as the configuration names it; None: they are not."""
 
 
 @dataclass(frozen=True, slots=True)

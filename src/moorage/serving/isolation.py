@@ -39,7 +39,7 @@ _CLONE_NEWPID = 0x20000000
 _CLONE_NEWNET = 0x40000000
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1, 2, 4, 8
 _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 32, 4096, 16384, 1 << 18
-_MNT_DETACH = 2
+_MOVE_MOUNT, _MOVE_MOUNT_F_EMPTY_PATH, _AT_FDCWD = 429, 4, -100
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NAME = 1, 4, 15
 _PR_CAPBSET_DROP, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 24, 36, 38
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
@@ -57,9 +57,7 @@ class View:
     """What an instance sees that the zygote does not, and the other way round."""
 
     hidden: tuple[str, ...]
-    """Folders of the zygote's view to be covered: all models, one of which is this instance's."""
-    removed: tuple[str, ...]
-    """Folders to be taken away with what is mounted in them: all volumes. Covered, they could not be unmounted."""
+    """Folders of the zygote's view to be covered: all models and volumes, of which one may be this instance's."""
     kept: tuple[str, ...]
     """Folders below ``/tmp`` that stay visible in the private ``/tmp``: parts of the environment."""
     model: str | None
@@ -80,8 +78,7 @@ class View:
     @classmethod
     def from_message(cls, message: Mapping[str, Any]) -> "View":
         """Read the JSON form."""
-        lists = {name: tuple(message[name]) for name in ("hidden", "removed", "kept")}
-        return cls(**{**message, **lists})
+        return cls(**{**message, "hidden": tuple(message["hidden"]), "kept": tuple(message["kept"])})
 
 
 def separate(*, isolated: bool) -> None:
@@ -93,23 +90,26 @@ def separate(*, isolated: bool) -> None:
     _call("unshare", ctypes.c_int(_CLONE_NEWNS | _CLONE_NEWPID | _CLONE_NEWIPC | _CLONE_NEWUTS | network))
 
 
-def build_view(view: View) -> None:
-    """Make this process's file system: its own ``/proc``, ``/tmp`` and ``/dev/shm``, one model, nothing of others."""
+def build_view(view: View, volume: int | None = None) -> None:
+    """Make this process's file system: its own ``/proc``, ``/tmp`` and ``/dev/shm``, one model, nothing of others.
+
+    ``volume`` is a mount of the instance's disk, to be put where ``view`` says that it is.
+    """
     _mount(None, "/", None, _MS_REC | _MS_PRIVATE)
+    if volume is not None and view.volume is not None:
+        _attach(volume, view.volume)
     _show_model(view)
-    for folder in view.hidden:
-        _mount("none", folder, "tmpfs", _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, "size=4k,mode=0")
     _private_folder("/dev/shm", view.temporary_bytes)  # noqa: S108 - the private one
     _mount("devpts", "/dev/pts", "devpts", _MS_NOSUID | _MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620")
     _private_temporary_folder(view)
-    for folder in view.removed:
-        _call("umount2", folder.encode(), ctypes.c_int(_MNT_DETACH))
+    for folder in view.hidden:
+        _mount("none", folder, "tmpfs", _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, "size=4k,mode=0")
     _name_the_user(os.getuid() if view.uid is None else view.uid)
     _mount("proc", "/proc", "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
     name = view.hostname.encode()
     _call("sethostname", name, ctypes.c_size_t(len(name)))
     if view.isolated:
-        _raise_loopback()
+        raise_loopback()
 
 
 def show_groups(groups: Mapping[str, str]) -> None:
@@ -137,16 +137,27 @@ def _mount_groups(groups: Mapping[str, str]) -> None:
 def give_up_privileges(uid: int | None) -> None:
     """Become the user (None: stay the one), without capabilities and without a way to get any back."""
     _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, must=False)
-    for capability in range(_MOST_CAPABILITIES):
-        _prctl(_PR_CAPBSET_DROP, capability, must=False)
+    drop_capabilities_but(0)
     if uid is not None:
         os.setgroups([])
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
     _drop_capabilities()
-    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    refuse_new_privileges()
     # A change of user makes /proc/self root's. Nobody else has this user id, so giving it back opens nothing.
     _prctl(_PR_SET_DUMPABLE, 1)
+
+
+def drop_capabilities_but(kept: int) -> None:
+    """Bound what this process and its children can ever have to some capabilities, given as bits."""
+    for capability in range(_MOST_CAPABILITIES):
+        if not kept >> capability & 1:
+            _prctl(_PR_CAPBSET_DROP, capability, must=False)
+
+
+def refuse_new_privileges() -> None:
+    """Let no program that is run give more privileges than there are (setuid bits, file capabilities)."""
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
 def die_with_parent() -> None:
@@ -220,7 +231,8 @@ def _name_the_user(uid: int) -> None:
         unnamed.unlink()
 
 
-def _raise_loopback() -> None:
+def raise_loopback() -> None:
+    """Let ``lo`` of this network namespace work."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         asked = fcntl.ioctl(any_socket, _SIOCGIFFLAGS, struct.pack(_INTERFACE_REQUEST, b"lo", 0))
         name, flags = struct.unpack(_INTERFACE_REQUEST, asked)
@@ -244,6 +256,12 @@ def _mount(source: str | None, target: str, kind: str | None, flags: int, option
     source_, target_, kind_, options_ = (ctypes.c_char_p(argument) for argument in arguments)
     if _libc.mount(source_, target_, kind_, ctypes.c_ulong(flags), options_) != 0:
         raise _last_error(f"mount {source} at {target}")
+
+
+def _attach(descriptor: int, target: str) -> None:
+    nothing, place = ctypes.c_char_p(b""), ctypes.c_char_p(target.encode())
+    if _libc.syscall(_MOVE_MOUNT, descriptor, nothing, _AT_FDCWD, place, _MOVE_MOUNT_F_EMPTY_PATH) != 0:
+        raise _last_error(f"move_mount to {target}")
 
 
 def _call(name: str, *arguments: Any) -> None:

@@ -2,7 +2,8 @@
 
 It talks with the node agent over the socket that it inherits (``SOCK_SEQPACKET``: one message, one answer). It says
 ``{"ready": true}`` when it is warm. Then each order is a JSON object with three descriptors (``SCM_RIGHTS``): the
-instance's listening socket, its log, and its gate; the answer is the new process's id, or an error in words.
+instance's listening socket, its log, and its gate; and a fourth, its disk, if that is to be mounted. The answer is the
+new process's id, or an error in words.
 
 The instance is born as the child of a middle process that ends at once. So the node agent, which adopts orphans,
 becomes its parent, hears of its end from the kernel, and a zygote that dies harms no instance. The instance waits at
@@ -13,6 +14,7 @@ death kill it (before, its parent was another), and a gate that is closed by the
 import contextlib
 import gc
 import importlib
+import io
 import json
 import os
 import select
@@ -31,6 +33,7 @@ from .isolation import MODEL_FOLDER, View
 MESSAGE_BYTES = 256 * 1024
 """Larger than any order: a user's environment variables have at most 32 KB (data-plane.md section 7.2)."""
 
+_MOST_DESCRIPTORS = 4
 _SETUP_FAILED = 70
 _STANDARD_STREAMS = 3
 
@@ -60,6 +63,17 @@ class Order:
         return cls(**{**message, "view": None if view is None else View.from_message(view)})
 
 
+@dataclass(frozen=True)
+class Given:
+    """The descriptors that come with an order."""
+
+    listener: int
+    log: int
+    gate: int
+    volume: int | None
+    """A mount of the instance's disk that is nowhere yet (open_tree(2)); None: it has none, or sees it already."""
+
+
 def main(arguments: Sequence[str]) -> None:
     """Serve the node agent at the inherited socket, or with ``check`` say whether the sandbox can be had here."""
     isolation.die_with_parent()
@@ -76,7 +90,7 @@ def main(arguments: Sequence[str]) -> None:
     gc.freeze()
     channel.send(b'{"ready": true}')
     while True:
-        message, descriptors, _flags, _address = socket.recv_fds(channel, MESSAGE_BYTES, 3)
+        message, descriptors, _flags, _address = socket.recv_fds(channel, MESSAGE_BYTES, _MOST_DESCRIPTORS)
         if not message:
             return
         channel.send(json.dumps(_answer(message, descriptors)).encode())
@@ -84,8 +98,9 @@ def main(arguments: Sequence[str]) -> None:
 
 def _answer(message: bytes, descriptors: Sequence[int]) -> dict[str, Any]:
     try:
-        listener, log, gate = descriptors
-        return {"pid": _fork_instance(Order.from_message(json.loads(message)), listener, log, gate)}
+        listener, log, gate, *volume = descriptors
+        given = Given(listener, log, gate, volume[0] if volume else None)
+        return {"pid": _fork_instance(Order.from_message(json.loads(message)), given)}
     except (OSError, ValueError, TypeError, KeyError) as fault:
         return {"error": str(fault)}
     finally:
@@ -93,12 +108,12 @@ def _answer(message: bytes, descriptors: Sequence[int]) -> dict[str, Any]:
             os.close(descriptor)
 
 
-def _fork_instance(order: Order, listener: int, log: int, gate: int) -> int:
+def _fork_instance(order: Order, given: Given) -> int:
     """Fork an instance by way of a middle process; gives its process id, raises OSError."""
     reader, writer = os.pipe()
     middle = os.fork()
     if middle == 0:
-        _be_the_middle(order, (listener, log, gate), writer)
+        _be_the_middle(order, given, writer)
     os.close(writer)
     with os.fdopen(reader, "rb") as answers:
         said = answers.readline()
@@ -108,7 +123,7 @@ def _fork_instance(order: Order, listener: int, log: int, gate: int) -> int:
     return int(said)
 
 
-def _be_the_middle(order: Order, descriptors: tuple[int, int, int], writer: int) -> NoReturn:
+def _be_the_middle(order: Order, given: Given, writer: int) -> NoReturn:
     try:
         if order.view is not None:
             isolation.separate(isolated=order.view.isolated)
@@ -120,20 +135,20 @@ def _be_the_middle(order: Order, descriptors: tuple[int, int, int], writer: int)
         os.write(writer, f"{fault}\n".encode())
         os._exit(1)
     if child == 0:
-        _be_the_instance(order, *descriptors)
+        _be_the_instance(order, given)
     os.write(writer, f"{child}\n".encode())
     os._exit(0)
 
 
-def _be_the_instance(order: Order, listener: int, log: int, gate: int) -> NoReturn:
+def _be_the_instance(order: Order, given: Given) -> NoReturn:
     code = _SETUP_FAILED
     try:
-        _take_streams(log)
+        _take_streams(given.log)
         if order.view is not None:
-            isolation.build_view(order.view)
-        _pass(gate, order)
-        _forget_the_zygote(order, keep=listener)
-        code = _run(listener, order.model_dir)
+            isolation.build_view(order.view, given.volume)
+        _pass(given.gate, order)
+        _forget_the_zygote(order, keep=given.listener)
+        code = _run(given.listener, order.model_dir)
     except BaseException:  # noqa: BLE001 - the last frame of this process: whatever it is, the log gets it
         traceback.print_exc()
     with contextlib.suppress(OSError, ValueError):
@@ -143,13 +158,21 @@ def _be_the_instance(order: Order, listener: int, log: int, gate: int) -> NoRetu
 
 
 def _take_streams(log: int) -> None:
+    """Print to the log, which may be a pipe; the zygote's own streams stay for what took hold of them in an import."""
     os.setsid()
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]  # TextIO
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]  # TextIO
+    # New objects, because the zygote's know that one can seek in its file: in a pipe ``reconfigure`` would fail.
+    sys.stdout = sys.__stdout__ = _stream(1)  # type: ignore[misc]  # the true one
+    sys.stderr = sys.__stderr__ = _stream(2)  # type: ignore[misc]
+
+
+def _stream(descriptor: int) -> io.TextIOWrapper:
+    return open(descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
 def _pass(gate: int, order: Order) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from moorage.base.settings import Settings
 from moorage.control import process as control
+from moorage.engine.machine import Need
 from moorage.engine.probe import choose_engine, probe
 from moorage.gateway import process as gateway
 from moorage.gateway.certificate import Certificate
@@ -39,5 +40,5 @@ def make_roles(settings: Settings, listeners: Sequence[socket.socket], certifica
 
 def tier(settings: Settings) -> str:
     """Say which engine runs instances here; raises EngineUnavailable when the one that was asked for does not work."""
-    serving = choose_engine(settings.engine, probe(network=False))
+    serving = choose_engine(settings.engine, probe(frozenset({Need.SANDBOX, Need.DOCKER})))
     return settings.engine if settings.engine == "docker" else serving

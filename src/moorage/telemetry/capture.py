@@ -19,7 +19,8 @@ import orjson
 RECORD_BYTES = 10_000_000
 """Largest sum of the bodies of one record; a larger one is not recorded (data-plane.md section 5.7)."""
 
-_MOST_STARTS = 64
+_MOST_FRAMES = 64
+_END_OF_BASE64 = b',"encoding":"BASE64"}'
 
 PIECE_BYTES = 49_152
 """Largest run of a body that is encoded at once."""
@@ -36,12 +37,13 @@ class Encoding(StrEnum):
 class Encodings:
     """Which content types are written as text."""
 
-    __slots__ = ("_csv", "_json", "_starts")
+    __slots__ = ("_csv", "_inputs", "_json", "_outputs")
 
     def __init__(self, csv_types: Iterable[str], json_types: Iterable[str]) -> None:
         self._csv = frozenset(map(str.lower, csv_types))
         self._json = frozenset(map(str.lower, json_types))
-        self._starts: dict[tuple[bytes, str | None], tuple[bytes, Encoding]] = {}
+        self._inputs: dict[str | None, Frame] = {}
+        self._outputs: dict[str | None, Frame] = {}
 
     def of(self, content_type: str | None) -> Encoding:
         """Give the encoding of a body by its Content-Type; parameters and case do not matter."""
@@ -52,16 +54,34 @@ class Encodings:
             return Encoding.CSV
         return Encoding.JSON if media_type in self._json else Encoding.BASE64
 
-    def start_of(self, mode: bytes, content_type: str | None) -> tuple[bytes, Encoding]:
-        """Give what stands before the body of a side of a record, and its encoding; worked out once for each type."""
-        found = self._starts.get((mode, content_type))
-        if found is None:
-            seen = b"" if content_type is None else b'"observedContentType":%b,' % orjson.dumps(content_type)
-            found = (b'{%b"mode":"%b","data":' % (seen, mode), self.of(content_type))
-            if len(self._starts) >= _MOST_STARTS:
-                self._starts.clear()
-            self._starts[mode, content_type] = found
-        return found
+    def of_input(self, content_type: str | None) -> "Frame":
+        """Give what stands around the body of a request; worked out once for each type."""
+        found = self._inputs.get(content_type)
+        return found if found is not None else self._learn(self._inputs, "Input", content_type)
+
+    def of_output(self, content_type: str | None) -> "Frame":
+        """Give what stands around the body of an answer."""
+        found = self._outputs.get(content_type)
+        return found if found is not None else self._learn(self._outputs, "Output", content_type)
+
+    def _learn(self, frames: "dict[str | None, Frame]", side: str, content_type: str | None) -> "Frame":
+        if len(frames) >= _MOST_FRAMES:
+            frames.clear()
+        made = frames[content_type] = Frame(side, content_type, self.of(content_type))
+        return made
+
+
+class Frame:
+    """What stands around the body in a side of a record."""
+
+    __slots__ = ("end", "is_text", "start")
+
+    def __init__(self, side: str, content_type: str | None, encoding: Encoding) -> None:
+        seen = b"" if content_type is None else b'"observedContentType":%b,' % orjson.dumps(content_type)
+        self.start = b'"endpoint%b":{%b"mode":"%b","data":' % (side.encode(), seen, side.upper().encode())
+        self.end = b',"encoding":"%b"}' % encoding.encode()
+        self.is_text = encoding is not Encoding.BASE64
+        """Whether the body is written as it is, if it is UTF-8."""
 
 
 class Payload:
@@ -110,66 +130,90 @@ def object_key(prefix: str, endpoint: str, variant: str, at: float, file_id: str
     return f"{prefix}/{endpoint}/{variant}/{name}" if prefix else f"{endpoint}/{variant}/{name}"
 
 
-def _metadata(record: Record) -> bytes:
-    at = _to_the_second(int(record.at))
-    if record.custom_attributes is None and record.inference_id is None:
-        return b'{"eventId":"%b","inferenceTime":"%b"}' % (record.event_id.encode(), at.encode())
-    metadata: dict[str, object] = {"eventId": record.event_id}
-    if record.custom_attributes is not None:
-        metadata["customAttributes"] = [record.custom_attributes]
-    if record.inference_id is not None:
-        metadata["inferenceId"] = record.inference_id
-    metadata["inferenceTime"] = at
+def encode_small(record: Record, encodings: Encodings) -> bytes:
+    """Give the line of a record in one piece: what ``encode_record`` gives in many when the bodies are large."""
+    return encode_line(
+        record.event_id,
+        record.at,
+        record.inputs,
+        record.outputs,
+        record.custom_attributes,
+        record.inference_id,
+        encodings,
+    )
+
+
+def encode_line(  # noqa: PLR0913, PLR0917 - a record that is made without an object for it, thousands of times a second
+    event_id: str,
+    at: float,
+    inputs: Payload | None,
+    outputs: Payload | None,
+    custom_attributes: str | None,
+    inference_id: str | None,
+    encodings: Encodings,
+) -> bytes:
+    """Give the line of a record with small bodies; the parameters are the fields of ``Record``."""
+    input_side = output_side = b""
+    if inputs is not None:
+        if inputs.written is None:
+            inputs.written = _side(inputs, encodings.of_input(inputs.content_type))
+        input_side = inputs.written
+    if outputs is not None:
+        output_side = _side(outputs, encodings.of_output(outputs.content_type))
+    return b'{"captureData":{%b%b%b},"eventMetadata":%b,"eventVersion":"0"}\n' % (
+        input_side,
+        b"," if input_side and output_side else b"",
+        output_side,
+        _metadata(event_id, at, custom_attributes, inference_id),
+    )
+
+
+def _metadata(event_id: str, at: float, custom_attributes: str | None, inference_id: str | None) -> bytes:
+    second = _to_the_second(int(at))
+    if custom_attributes is None and inference_id is None:
+        return b'{"eventId":"%b","inferenceTime":"%b"}' % (event_id.encode(), second)
+    metadata: dict[str, object] = {"eventId": event_id}
+    if custom_attributes is not None:
+        metadata["customAttributes"] = [custom_attributes]
+    if inference_id is not None:
+        metadata["inferenceId"] = inference_id
+    metadata["inferenceTime"] = second.decode()
     return orjson.dumps(metadata)
 
 
 @lru_cache(maxsize=16)
-def _to_the_second(at: int) -> str:
-    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}"
+def _to_the_second(at: int) -> bytes:
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}".encode()
 
 
-def encode_small(record: Record, encodings: Encodings) -> bytes:
-    """Give the line of a record in one piece: what ``encode_record`` gives in many when the bodies are large."""
-    data = b""
-    if record.inputs is not None:
-        if record.inputs.written is None:
-            record.inputs.written = _side(b"INPUT", record.inputs, encodings)
-        data = b'"endpointInput":' + record.inputs.written
-    if record.outputs is not None:
-        output = b'"endpointOutput":' + _side(b"OUTPUT", record.outputs, encodings)
-        data = output if record.inputs is None else data + b"," + output
-    return b'{"captureData":{%b},"eventMetadata":%b,"eventVersion":"0"}\n' % (data, _metadata(record))
-
-
-def _side(mode: bytes, payload: Payload, encodings: Encodings) -> bytes:
+def _side(payload: Payload, frame: Frame) -> bytes:
     body = payload.chunks[0] if len(payload.chunks) == 1 else b"".join(payload.chunks)
-    start, encoding = encodings.start_of(mode, payload.content_type)
-    if encoding is not Encoding.BASE64:
+    if frame.is_text:
         try:
-            return b'%b%b,"encoding":"%b"}' % (start, orjson.dumps(body.decode()), encoding.encode())
+            return b"%b%b%b" % (frame.start, orjson.dumps(body.decode()), frame.end)
         except UnicodeDecodeError:
             pass
-    return b'%b"%b","encoding":"BASE64"}' % (start, b2a_base64(body, newline=False))
+    return b'%b"%b"%b' % (frame.start, b2a_base64(body, newline=False), _END_OF_BASE64)
 
 
 def _encode_in_pieces(record: Record, encodings: Encodings) -> Iterator[bytes]:
     yield b'{"captureData":{'
-    if record.inputs is not None:
-        yield b'"endpointInput":'
-        yield from _side_in_pieces(b"INPUT", record.inputs, encodings)
-    if record.outputs is not None:
-        yield b'"endpointOutput":' if record.inputs is None else b',"endpointOutput":'
-        yield from _side_in_pieces(b"OUTPUT", record.outputs, encodings)
-    yield b'},"eventMetadata":%b,"eventVersion":"0"}\n' % _metadata(record)
+    inputs, outputs = record.inputs, record.outputs
+    if inputs is not None:
+        yield from _side_in_pieces(inputs, encodings.of_input(inputs.content_type))
+    if inputs is not None and outputs is not None:
+        yield b","
+    if outputs is not None:
+        yield from _side_in_pieces(outputs, encodings.of_output(outputs.content_type))
+    metadata = _metadata(record.event_id, record.at, record.custom_attributes, record.inference_id)
+    yield b'},"eventMetadata":%b,"eventVersion":"0"}\n' % metadata
 
 
-def _side_in_pieces(mode: bytes, payload: Payload, encodings: Encodings) -> Iterator[bytes]:
-    start, encoding = encodings.start_of(mode, payload.content_type)
-    if encoding is not Encoding.BASE64 and not (yield from _is_text(payload.chunks)):
-        encoding = Encoding.BASE64
-    yield start + b'"'
-    yield from _in_base64(payload.chunks) if encoding is Encoding.BASE64 else _escaped(payload.chunks)
-    yield b'","encoding":"%b"}' % encoding.encode()
+def _side_in_pieces(payload: Payload, frame: Frame) -> Iterator[bytes]:
+    is_text = frame.is_text and (yield from _is_text(payload.chunks))
+    yield frame.start + b'"'
+    yield from _escaped(payload.chunks) if is_text else _in_base64(payload.chunks)
+    yield b'"' + (frame.end if is_text else _END_OF_BASE64)
 
 
 def _is_text(chunks: Sequence[bytes]) -> Generator[bytes, None, bool]:

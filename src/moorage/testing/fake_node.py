@@ -45,6 +45,8 @@ class FakeNode:
         self._links: set[Link] = set()
         self._reports: dict[str, InstanceReport] = {}
         self._known: dict[str, Script] = {}
+        self.gpu_driver = ""
+        """Version of the driver that it says its GPUs have."""
         self.machine: dict[str, float] = {"vcpus": 4, "memory_mib": 16_384, "gpus": 0}
         """What it says that the machine has."""
         self.refuses: dict[str, str] = {}
@@ -71,7 +73,7 @@ class FakeNode:
         self._links.add(link)
         try:
             everything = [report.to_message() for report in self._reports.values()]
-            about = {"machine": self.machine, "refuses": self.refuses}
+            about = {"machine": {**self.machine, "gpu_driver": self.gpu_driver}, "refuses": self.refuses}
             await link.send({"op": "report", "complete": True, "instances": everything, **about})
             async for message in link.messages():
                 await self._hear(message)

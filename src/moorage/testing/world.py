@@ -122,7 +122,7 @@ class ControlWorld:
         self.violations: list[str] = []
         self.quotas: dict[str, int] = {}
         """Limits of instances, by AWS's names."""
-        self.capacity = Capacity(lambda: self.link.machine, strict=strict)
+        self.capacity = Capacity(lambda: self.link.machine, strict=strict, gpu_driver=lambda: self.link.gpu_driver)
         self._folder = folder
         self._others = Tasks()
         self._saved = orjson.dumps(Snapshot(0).to_message())

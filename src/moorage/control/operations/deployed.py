@@ -139,7 +139,8 @@ def check_promises(connection: Connection, call: Call, config: Members) -> None:
     names = variants.models_of(config)
     models = {name: find_document(connection, call.resource(Kind.MODEL, name)).members for name in names}
     check(promises.rules_for(call.services.node.refuses, models), config)
-    find_key(call, config.get("KmsKeyId"))
+    for encrypted in (config, config.get("DataCaptureConfig", {})):
+        find_key(call, encrypted.get("KmsKeyId"))
     for variant in variants.variants_of(config):
         _core_dumps(call, variant.get("CoreDumpConfig"))
         _reservation(connection, call, variant)

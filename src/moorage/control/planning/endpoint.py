@@ -42,6 +42,8 @@ class Plan:
     """Retired instances that no gateway uses any more."""
     forget: tuple[str, ...] = ()
     """Instances that have ended: delete the record."""
+    notices: tuple[str, ...] = ()
+    """What to tell people, as events; recorded with the rest."""
     wake_at: float | None = None
     """When to look again if nothing happens before."""
 
@@ -75,6 +77,7 @@ def plan(
         launch=tuple(draft.launch),
         stop=stop,
         forget=forget,
+        notices=tuple(draft.notices),
         wake_at=min(draft.wake, default=None),
     )
 

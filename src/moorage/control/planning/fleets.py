@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from moorage.control.planning import notices
 from moorage.control.planning.failures import NO_CAPACITY, crash_loop_reason, failure_reason, no_room_reason
 from moorage.control.planning.observed import Observed, Patience
 from moorage.control.planning.pools import pool_of, pools_of, rank_of, with_containers
@@ -86,6 +87,8 @@ class Draft:
     retire: list[str] = field(default_factory=list)
     launch: list[InstanceRecord] = field(default_factory=list)
     wake: list[float] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+    """What people are to be told."""
 
     def fleets(self, variants: Sequence[DeployedVariant], number: int) -> list[Fleet]:
         """Sort the instances of variants of one generation."""
@@ -195,7 +198,10 @@ def _count_setbacks(variant: DeployedVariant, fleet: Fleet, draft: Draft) -> Dep
     now, patience = draft.now, draft.patience
     if fleet.lost:
         setbacks = variant.setbacks + 1
-        return replace(variant, setbacks=setbacks, launch_not_before=now + patience.delay_after(setbacks))
+        delay = patience.delay_after(setbacks)
+        if setbacks in {1, patience.setbacks}:  # an event each time would drive all others out of the journal
+            draft.notices.append(notices.lost(variant.name, fleet.lost[0][1].message, setbacks, delay))
+        return replace(variant, setbacks=setbacks, launch_not_before=now + delay)
     if variant.setbacks and len(fleet.ready) >= variant.desired_count:
         calm_at = max((report.since for report in fleet.ready), default=now) + patience.calm_seconds
         if now >= calm_at:

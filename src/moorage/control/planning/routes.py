@@ -114,6 +114,7 @@ def _capture(config: Mapping[str, Any] | None) -> Capture | None:
         outputs=not modes.isdisjoint({"Output", "InputAndOutput"}),
         csv_types=tuple(types.get("CsvContentTypes", ())),
         json_types=tuple(types.get("JsonContentTypes", ())),
+        kms_key=config.get("KmsKeyId"),
     )
 
 

@@ -85,7 +85,7 @@ def _capture(config: Mapping[str, Any], route: Endpoint | None) -> dict[str, Any
         "CaptureStatus": "Started" if started else "Stopped",
         "CurrentSamplingPercentage": config["InitialSamplingPercentage"],
         "DestinationS3Uri": config["DestinationS3Uri"],
-        "KmsKeyId": "",  # required by the model, also where nothing is encrypted
+        "KmsKeyId": config.get("KmsKeyId", ""),  # required by the model, also where nothing is encrypted
     }
 
 

@@ -47,6 +47,7 @@ _BUILT = {
         "DestinationS3Uri": ...,
         "CaptureOptions": ...,
         "CaptureContentTypeHeader": ...,
+        "KmsKeyId": ...,
     },
     "KmsKeyId": ...,
     "EnableNetworkIsolation": ...,

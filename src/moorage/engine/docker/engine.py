@@ -35,7 +35,6 @@ from moorage.engine.docker.images import Images
 from moorage.engine.docker.network import Network
 from moorage.engine.docker.output import write_output
 from moorage.engine.launch import ImageLaunch, LaunchFailed, Progress
-from moorage.engine.logs import open_log
 
 log = logging.getLogger(__name__)
 
@@ -220,7 +219,7 @@ class DockerEngine:
         descriptor = -1
         query = {"stream": "1", "stdout": "1", "stderr": "1"}
         try:
-            descriptor = await asyncio.to_thread(open_log, launch.log)
+            descriptor = await asyncio.to_thread(launch.log.open)
             async with self._api.stream("POST", f"{path}/attach", query=query) as pieces:
                 attached.set_result(None)
                 await write_output(pieces, descriptor)
@@ -294,7 +293,7 @@ def _is_about_gpus(text: str) -> bool:
 def _say(launch: ImageLaunch, line: str) -> None:
     """Tell the users of an instance something in its log."""
     log.warning("%s: %s", launch.instance_id, line)
-    descriptor = open_log(launch.log)
+    descriptor = launch.log.open()
     try:
         os.write(descriptor, f"{line}\n".encode())
     finally:

@@ -19,7 +19,6 @@ from moorage.engine.credentials import config_file
 from moorage.engine.dial import Dialler
 from moorage.engine.launch import ImageLaunch, LaunchFailed, Progress
 from moorage.engine.launcher import PROCESSES_OF_ONE, Running
-from moorage.engine.logs import open_log
 from moorage.engine.network import NetworkUnavailable
 from moorage.engine.registry.client import RegistryClient
 from moorage.engine.rootfs.maker import Maker
@@ -41,6 +40,7 @@ _STAGE = "stage"
 """Folder of ``run_dir`` that containers' mounts are made over; nobody but they sees them."""
 
 _CLEANING_SECONDS = 5.0
+_NO_GPUS = "the engine sandbox hands none on to images. Docker with NVIDIA's runtime does."
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -93,11 +93,6 @@ class UnpackedImages:
 
     async def launch(self, launch: ImageLaunch) -> Running:
         """Start a container; the image's program runs when this returns. Raises LaunchFailed."""
-        if launch.gpus:
-            raise LaunchFailed(
-                f"{launch.image} cannot be given GPUs by the engine sandbox: run it by Docker, or on an instance type "
-                "without accelerators."
-            )
         async with AsyncExitStack() as around:
             try:
                 running = await self._start(launch, around)
@@ -121,7 +116,9 @@ class UnpackedImages:
             cgroups=self._cgroups,
             resolver="" if launch.isolated else await asyncio.to_thread(resolver_file),
         )
-        output = await asyncio.to_thread(open_log, launch.log)
+        output = await asyncio.to_thread(launch.log.open)
+        if launch.gpus:
+            os.write(output, f"This container runs without a GPU: {_NO_GPUS}\n".encode())
         reader, gate = os.pipe()
         try:
             try:

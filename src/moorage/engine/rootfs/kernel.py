@@ -5,9 +5,7 @@ Numbers from 424 on are the same on all architectures. Every call raises OSError
 
 import contextlib
 import ctypes
-import fcntl
 import os
-import socket
 import struct
 
 CLONE_NEWNS = 0x00020000
@@ -36,7 +34,6 @@ _MOST_CAPABILITIES = 64
 
 _TRIES = 1000
 
-_SIOCSIFFLAGS, _IFF_UP = 0x8914, 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -101,12 +98,6 @@ def open_in_root(root: int, path: str, flags: int, mode: int = 0) -> int:
         with contextlib.suppress(BlockingIOError):  # somebody renamed something just now, and the path has a ``..``
             return _syscall(f"openat2 {path!r}", _SYS_OPENAT2, root, name, how, len(how))
     raise BlockingIOError(f"{path!r} could not be opened")
-
-
-def raise_loopback() -> None:
-    """Let ``lo`` of this network namespace work."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sh", b"lo", _IFF_UP))
 
 
 def forbid_new_privileges() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 from dataclasses import asdict
+from pathlib import Path
 
 from moorage.engine.programs import program
 from moorage.engine.rootfs.room import Order
@@ -53,11 +54,14 @@ class Maker:
             self._process = None
 
 
-def try_rooms() -> str:
-    """Make a container of nothing, as far as to its gate; gives why that cannot be done, empty when it can. Blocks."""
+def try_rooms(images: Path) -> str:
+    """Make a container of nothing, as far as to its gate; gives why that cannot be done, empty when it can. Blocks.
+
+    ``images``: a folder of the file system that images are unpacked on.
+    """
     try:
         said = subprocess.run(
-            program(_ROOM, "check"),
+            program(_ROOM, "check", images),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=_CHECK_SECONDS,

@@ -110,7 +110,7 @@ class Mounts:
 def run(arguments: Sequence[str]) -> None:
     """Serve the node agent at the inherited socket, or with ``check`` say what hinders a container here."""
     if arguments[0] == "check":
-        check()
+        check(arguments[1])
     else:
         serve(socket.socket(fileno=int(arguments[0])))
 
@@ -156,9 +156,12 @@ def _be_the_maker(message: bytes, log: int, gate: int, writer: int) -> NoReturn:
     os._exit(0)
 
 
-def check() -> None:
-    """Make a container of nothing, as far as to its gate; says on standard output why that cannot be done."""
-    with tempfile.TemporaryDirectory(prefix="moorage-probe-") as folder:
+def check(images: str) -> None:
+    """Make a container of nothing, as far as to its gate; says on standard output why that cannot be done.
+
+    ``images``: a folder of the file system that images are unpacked on.
+    """
+    with tempfile.TemporaryDirectory(prefix=".moorage-probe-", dir=images) as folder:
         Path(folder).chmod(0o755)
         layer, stage = Path(folder, "layer"), Path(folder, "stage")
         layer.mkdir()
@@ -354,7 +357,7 @@ def _build_view(order: Order, mounts: Mounts) -> None:
     Path("/tmp").chmod(0o1777)  # noqa: S108
     for path, text in order.files.items():
         _write_file(path, text)
-    kernel.raise_loopback()
+    isolation.raise_loopback()
     network_rules.refuse_link_local()
     socket.sethostname(order.hostname)
 

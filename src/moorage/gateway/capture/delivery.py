@@ -11,13 +11,14 @@ a wrong destination must not take the room of the right ones.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 from moorage.base.clock import Clock
 from moorage.gateway.capture.spool import BLOCK_BYTES, Finished, Spool, Target, read_finished
+from moorage.kms.faults import KeyUnusable
 from moorage.objects.faults import NoSuchBucket
 from moorage.objects.store import ObjectStore
 
@@ -29,7 +30,6 @@ GIVE_UP_SECONDS = 86_400.0
 ADOPT_SECONDS = 60.0
 """Between two looks for what dead gateways have left."""
 
-READ_BYTES = 262_144
 LOOK_SECONDS = 1.0
 """Between two looks whether something is due, at most."""
 
@@ -43,6 +43,15 @@ class Refused(Exception):
 def delay_after(failures: int) -> float:
     """Give the seconds between the last of so many failures in a row and the next attempt."""
     return min(FIRST_DELAY_SECONDS * 2.0 ** min(failures - 1, 32), LONGEST_DELAY_SECONDS)
+
+
+def etag_of(path: Path) -> str:
+    """Give the ETag of the object that a file becomes: its name, which no other file has, in the form of S3's.
+
+    The MD5 of all that is captured would take as long as to write it. A number behind a dash tells clients that an ETag
+    is none: so are those of what was uploaded in parts.
+    """
+    return f"{path.stem.replace('-', '')}-1"
 
 
 @dataclass(eq=False, slots=True)
@@ -194,7 +203,16 @@ class Delivery:
             raise Refused(f"it does not belong to account {target.account}")
         file = await _open(finished.path)
         try:
-            await self._store.put(target.bucket, target.key, _read(file, finished.start, finished.end))
+            body = _read(self._spool.content(finished, file))
+            first = await anext(body, None)
+            if first is not None:  # there is a whole record in it
+                await self._store.put(
+                    target.bucket,
+                    target.key,
+                    _joined(first, body),
+                    etag=etag_of(finished.path),
+                    encryption=target.encryption,
+                )
         finally:
             file.close()
 
@@ -218,20 +236,19 @@ class Delivery:
         if not old and not (refused and not self._spool.has_room(BLOCK_BYTES)):
             return False
         self.counts.given_up += 1
-        self.counts.records_given_up += await _count_records(finished)
+        self.counts.records_given_up += await self._count_records(finished)
         log.warning("captured data for s3://%s/%s is given up", finished.target.bucket, finished.target.key)
         return True
 
-
-async def _count_records(finished: Finished) -> int:
-    try:
-        file = await _open(finished.path)
+    async def _count_records(self, finished: Finished) -> int:
         try:
-            return sum([piece.count(b"\n") async for piece in _read(file, finished.start, finished.end)])
-        finally:
-            file.close()
-    except OSError:  # it cannot be read any more, so nobody knows
-        return 0
+            file = await _open(finished.path)
+            try:
+                return sum([piece.count(b"\n") async for piece in _read(self._spool.content(finished, file))])
+            finally:
+                file.close()
+        except (OSError, KeyUnusable):  # it cannot be read any more, so nobody knows
+            return 0
 
 
 async def _open(path: Path) -> BinaryIO:
@@ -243,11 +260,13 @@ async def _open(path: Path) -> BinaryIO:
         raise
 
 
-async def _read(file: BinaryIO, start: int, end: int) -> AsyncIterator[bytes]:
-    await asyncio.to_thread(file.seek, start)
-    while start < end:
-        piece = await asyncio.to_thread(file.read, min(READ_BYTES, end - start))
-        if not piece:
-            raise OSError("the file has become shorter")
-        start += len(piece)
+async def _read(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """Have pieces read in threads."""
+    while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+        yield piece
+
+
+async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for piece in rest:
         yield piece

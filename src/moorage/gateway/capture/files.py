@@ -12,14 +12,11 @@ from pathlib import Path
 
 from moorage.base.ids import Ids
 from moorage.base.settings import Limits
-from moorage.gateway.capture.spool import Spool, SpoolFile, Target
+from moorage.gateway.capture.spool import Spool, SpoolFile, Target, UnusableTarget
 from moorage.objects.faults import UnusableUri
 from moorage.objects.store import parse_s3_uri
 from moorage.routing.snapshot import Capture, Endpoint
-from moorage.telemetry.capture import Encodings, Payload, Record, encode_record, encode_small, object_key
-
-SMALL_BYTES = 16_384
-"""Records up to this size are work for so short a time that nobody needs a rest in between."""
+from moorage.telemetry.capture import Encodings, Payload, Record, encode_record, object_key
 
 MOST_OPEN = 256
 """Open files; for one more the oldest is closed early."""
@@ -30,22 +27,31 @@ PAUSE_SECONDS = 1.0
 log = logging.getLogger(__name__)
 
 
-class Captured:
-    """An invocation as it waits for the recorder's thread."""
+class Waiting:
+    """What waits for the recorder's thread."""
 
-    __slots__ = (
-        "at",
-        "capture",
-        "custom_attributes",
-        "endpoint",
-        "inference_id",
-        "inputs",
-        "outputs",
-        "size",
-        "variant",
-    )
+    __slots__ = ("at", "capture", "endpoint", "records", "size", "variant")
 
-    def __init__(  # noqa: PLR0913, PLR0917 - one for each captured invocation
+    def __init__(  # noqa: PLR0913, PLR0917 - where it goes, and how much it is
+        self, endpoint: Endpoint, capture: Capture, variant: str, at: float, records: int, size: int
+    ) -> None:
+        self.endpoint = endpoint
+        self.capture = capture
+        """The endpoint's."""
+        self.variant = variant
+        self.at = at
+        """Of the first record, in seconds since the epoch."""
+        self.records = records
+        self.size = size
+        """What it holds in memory."""
+
+
+class Captured(Waiting):
+    """An invocation whose line is still to be made."""
+
+    __slots__ = ("custom_attributes", "inference_id", "inputs", "outputs")
+
+    def __init__(  # noqa: PLR0913, PLR0917 - what a record is made of
         self,
         endpoint: Endpoint,
         capture: Capture,
@@ -57,17 +63,31 @@ class Captured:
         inference_id: str | None,
         size: int,
     ) -> None:
-        self.endpoint = endpoint
-        self.capture = capture
-        """The endpoint's."""
-        self.variant = variant
-        self.at = at
+        super().__init__(endpoint, capture, variant, at, 1, size)
         self.inputs = inputs
         self.outputs = outputs
         self.custom_attributes = custom_attributes
         self.inference_id = inference_id
-        self.size = size
-        """What it holds in memory."""
+
+
+class Lines(Waiting):
+    """Invocations of one variant that are lines already."""
+
+    __slots__ = ("lines",)
+
+    def __init__(  # noqa: PLR0913, PLR0917 - where they go, and how much they are
+        self, endpoint: Endpoint, capture: Capture, variant: str, at: float, lines: list[bytes], size: int
+    ) -> None:
+        super().__init__(endpoint, capture, variant, at, len(lines), size)
+        self.lines = lines
+
+    def split(self, records: int) -> "tuple[Lines, Lines]":
+        """Give the first so many, and the rest."""
+        size = self.size * records // self.records
+        return (
+            Lines(self.endpoint, self.capture, self.variant, self.at, self.lines[:records], size),
+            Lines(self.endpoint, self.capture, self.variant, self.at, self.lines[records:], self.size - size),
+        )
 
 
 @dataclass(eq=False, slots=True)
@@ -79,7 +99,7 @@ class FileCounts:
     dropped_disk: int = 0
     """The disk refused."""
     dropped_destination: int = 0
-    """The configuration's destination is not of the form ``s3://bucket/prefix``."""
+    """The configuration's destination is not of the form ``s3://bucket/prefix``, or its key cannot be used."""
 
 
 @dataclass(eq=False, slots=True)
@@ -102,43 +122,49 @@ class CaptureFiles:
         self._limits = limits
         self._finished = finished
         self._open: dict[_Key, _Open] = {}
-        self._last: dict[str, tuple[Endpoint, _Key, _Open]] = {}
-        """By variant, because working out what a configuration is equal to takes long."""
         self._paused_until = 0.0
 
     def __repr__(self) -> str:
         return f"<CaptureFiles: {len(self._open)} open, {self.counts}>"
 
-    def add(self, captured: Captured, now: float, breathe: Callable[[int], None]) -> None:
-        """Write a record, or count why not; ``now`` is ``clock.monotonic()``."""
+    def add(self, waiting: Waiting, now: float, breathe: Callable[[int], None]) -> None:
+        """Write records, or count why not; ``now`` is ``clock.monotonic()``."""
         counts = self.counts
         if now < self._paused_until:
-            counts.dropped_disk += 1
+            counts.dropped_disk += waiting.records
             return
-        if not self._spool.has_room(captured.size):
-            counts.dropped_spool_full += 1
+        if not self._spool.has_room(waiting.size):
+            counts.dropped_spool_full += waiting.records
             return
         try:
-            key, opened = self._find(captured, now)
-        except UnusableUri:
-            counts.dropped_destination += 1
+            key, opened = self._find(waiting, now)
+        except (UnusableUri, UnusableTarget):
+            counts.dropped_destination += waiting.records
             return
         except OSError as fault:
-            counts.dropped_disk += 1
+            counts.dropped_disk += waiting.records
             self._refused(fault, now)
             return
-        file = opened.file
+        room = self._limits.capture_file_records - opened.file.records
+        if isinstance(waiting, Lines) and waiting.records > room:
+            for part in waiting.split(room):
+                self.add(part, now, breathe)
+        else:
+            self._write(waiting, key, opened, now, breathe)
+
+    def _write(self, waiting: Waiting, key: _Key, opened: _Open, now: float, breathe: Callable[[int], None]) -> None:
+        file, counts = opened.file, self.counts
         size = file.size
         try:
-            if captured.size <= SMALL_BYTES:
-                file.append_line(encode_small(self._record(captured), opened.encodings))
-            else:
-                file.append(encode_record(self._record(captured), opened.encodings), breathe)
+            if isinstance(waiting, Lines):
+                file.append_lines(waiting.lines)
+            elif isinstance(waiting, Captured):
+                file.append(encode_record(self._record(waiting), opened.encodings), breathe)
         except OSError as fault:
-            counts.dropped_disk += 1
+            counts.dropped_disk += waiting.records
             self._broken(key, fault, now)
             return
-        counts.recorded += 1
+        counts.recorded += waiting.records
         self._spool.note(file.size - size)
         if file.size >= self._limits.capture_file_bytes or file.records >= self._limits.capture_file_records:
             self._close(key, now)
@@ -164,25 +190,19 @@ class CaptureFiles:
         for key in list(self._open):
             self._close(key, now)
 
-    def _find(self, captured: Captured, now: float) -> tuple[_Key, _Open]:
-        """Find or begin the file of a record: most often that of the last one of this variant."""
-        last = self._last.get(captured.variant)
-        if last is not None and last[0] is captured.endpoint and self._open.get(last[1]) is last[2]:
-            return last[1], last[2]
-        key = (captured.endpoint.arn, captured.variant, captured.capture)
-        opened = self._open.get(key) or self._begin(key, captured, now)
-        if len(self._last) >= MOST_OPEN:
-            self._last.clear()
-        self._last[captured.variant] = (captured.endpoint, key, opened)
-        return key, opened
+    def _find(self, waiting: Waiting, now: float) -> tuple[_Key, _Open]:
+        """Find or begin the file of what waits."""
+        key = (waiting.endpoint.arn, waiting.variant, waiting.capture)
+        return key, self._open.get(key) or self._begin(key, waiting, now)
 
-    def _begin(self, key: _Key, captured: Captured, now: float) -> _Open:
+    def _begin(self, key: _Key, first: Waiting, now: float) -> _Open:
         if len(self._open) >= MOST_OPEN:
             self._close(min(self._open, key=lambda one: self._open[one].file.opened_at), now)
-        capture = captured.capture
+        capture = first.capture
         bucket, prefix = parse_s3_uri(capture.destination)
-        name = object_key(prefix, captured.endpoint.name, captured.variant, captured.at, self._ids.request_id())
-        file = self._spool.create(Target(captured.endpoint.account, bucket, name), now)
+        endpoint = first.endpoint
+        name = object_key(prefix, endpoint.name, first.variant, first.at, self._ids.request_id())
+        file = self._spool.create(Target(endpoint.account, bucket, name, endpoint.region, capture.kms_key), now)
         opened = self._open[key] = _Open(file, Encodings(capture.csv_types, capture.json_types))
         return opened
 

@@ -1,8 +1,9 @@
 """Records a sample of the invocations (data capture; data-plane.md section 5), beside them and never in their way.
 
-The event loop does no more than append to a queue: references to the bodies that are in memory anyway, bounded in
-number and bytes; what does not fit is dropped and counted. A thread makes lines of them and appends those to files
-(``files``, ``spool``), ``delivery`` brings the finished files into their buckets.
+Invocations with small bodies are made lines of at once (``sheets``); of those with larger ones the event loop keeps
+references to the bodies that are in memory anyway. Both wait for a thread, bounded in number and bytes; what does not
+fit is dropped and counted. The thread makes lines of the large ones and appends all to files (``files``, ``spool``),
+``delivery`` brings the finished files into their buckets.
 
 Thread and loop share the interpreter's lock, and a thread that computes gives it up only after 5 ms when asked. So
 this one works in slices of a tenth of a millisecond or two and rests in between: that is what an invocation can be
@@ -21,8 +22,10 @@ from moorage.base.ids import Ids
 from moorage.base.settings import Settings
 from moorage.base.tasks import Tasks
 from moorage.gateway.capture.delivery import Delivery
-from moorage.gateway.capture.files import Captured, CaptureFiles
+from moorage.gateway.capture.files import Captured, CaptureFiles, Lines, Waiting
+from moorage.gateway.capture.sheets import SMALL_BYTES, Sheets
 from moorage.gateway.capture.spool import Spool, Target
+from moorage.kms.ring import open_ring
 from moorage.objects.store import ObjectStore
 from moorage.routing.decide import Routing
 from moorage.routing.snapshot import Capture, Endpoint
@@ -35,11 +38,9 @@ RECORD_OVERHEAD_BYTES = 1_000
 """What a waiting record holds beside its bodies, about."""
 
 HURRY_BYTES = 1_048_576
-HURRY_RECORDS = 500
 """From so much on that waits, the thread is woken before its time."""
 
 SLICE_BYTES = 65_536
-SLICE_RECORDS = 64
 REST_SECONDS = 0.0002
 LEAST_FLUSH_SECONDS = 0.05
 
@@ -64,19 +65,19 @@ class Recorder:
     def __init__(  # noqa: PLR0913 - where everything comes from
         self, settings: Settings, clock: Clock, chance: Chance, ids: Ids, store: ObjectStore, *, event_ids: Ids
     ) -> None:
-        """``event_ids`` are asked by the thread alone, once for each record."""
+        """``event_ids`` are asked by the event loop alone, once for each small record."""
         limits = settings.limits
         self.offered = 0
         """Invocations that were sampled and came here."""
         self.dropped_queue_full = 0
         self.dropped_too_large = 0
-        self.dropped_failed = 0
-        """Could not be made a record of; the log says why."""
+        self._failed_in_loop = self._failed_in_thread = 0
         self._clock = clock
         self._chance = chance
-        self._queue: deque[Captured] = deque()
-        self._bytes_in = 0
-        self._bytes_out = 0
+        self._queue: deque[Waiting] = deque()
+        self._sheets = Sheets(event_ids, limits, self._queue_lines)
+        self._records_in = self._records_out = 0
+        self._bytes_in = self._bytes_out = 0
         self._flush_seconds = max(limits.capture_flush_seconds, LEAST_FLUSH_SECONDS)
         self._live: frozenset[tuple[str, Capture]] = frozenset()
         self._seen_live = self._live
@@ -86,9 +87,11 @@ class Recorder:
         self._stopping = False
         self._writer: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._handing_over: asyncio.TimerHandle | None = None
         self._delivering: asyncio.Task[None] | None = None
-        self._spool = Spool(settings.data_dir / "spool" / "capture", ids, limits.capture_spool_bytes)
-        self._files = CaptureFiles(self._spool, event_ids, limits, self._finished)
+        ring = open_ring(settings, clock, ids)
+        self._spool = Spool(settings.data_dir / "spool" / "capture", ids, limits.capture_spool_bytes, ring)
+        self._files = CaptureFiles(self._spool, ids, limits, self._finished)
         self._delivery = Delivery(self._spool, store, clock)
         self._measured_at: float | None = None
         self._told_at = 0.0
@@ -97,7 +100,7 @@ class Recorder:
 
     def __repr__(self) -> str:
         return (
-            f"<Recorder: {len(self._queue)} waiting, {self._bytes_in - self._bytes_out} bytes, "
+            f"<Recorder: {self._records_in - self._records_out} waiting, {self._bytes_in - self._bytes_out} bytes, "
             f"{self.offered} offered, {self._files.counts.recorded} recorded, {self.dropped} dropped>"
         )
 
@@ -111,7 +114,9 @@ class Recorder:
     def samples(self, endpoint: Endpoint) -> bool:
         """Decide whether an invocation of an endpoint is recorded, its shadow copy with it: before it is forwarded."""
         capture = endpoint.capture
-        return capture is not None and self._chance.random() * 100.0 < capture.percentage
+        if capture is None:
+            return False
+        return capture.percentage >= 100.0 or self._chance.random() * 100.0 < capture.percentage
 
     def offer(  # noqa: PLR0913 - what a record is made of
         self,
@@ -138,18 +143,31 @@ class Recorder:
         if size > RECORD_BYTES:
             self.dropped_too_large += 1
             return
-        size += RECORD_OVERHEAD_BYTES
-        waiting = len(self._queue)
-        waiting_bytes = self._bytes_in - self._bytes_out + size
-        if waiting >= QUEUE_RECORDS or waiting_bytes > QUEUE_BYTES or self._stopping:
+        held = size + RECORD_OVERHEAD_BYTES
+        waiting_bytes = self._bytes_in - self._bytes_out + held
+        if self._records_in - self._records_out >= QUEUE_RECORDS or waiting_bytes > QUEUE_BYTES or self._stopping:
             self.dropped_queue_full += 1
             return
-        self._bytes_in += size
-        self._queue.append(
-            Captured(endpoint, capture, variant, at, kept_inputs, kept_outputs, custom_attributes, inference_id, size)
-        )
-        if (waiting >= HURRY_RECORDS or waiting_bytes >= HURRY_BYTES) and not self._wake.is_set():
-            self._wake.set()
+        if size <= SMALL_BYTES:
+            try:
+                held = self._sheets.add(
+                    endpoint, capture, variant, at, kept_inputs, kept_outputs, custom_attributes, inference_id, held
+                )
+            except Exception:
+                self._failed_in_loop += 1
+                log.exception("a captured invocation could not be recorded")
+                return
+            if self._handing_over is None and self._loop is not None:
+                self._handing_over = self._loop.call_later(self._flush_seconds, self._hand_over)
+        else:
+            self._queue.append(
+                Captured(
+                    endpoint, capture, variant, at, kept_inputs, kept_outputs, custom_attributes, inference_id, held
+                )
+            )
+            self._hurry()
+        self._records_in += 1
+        self._bytes_in += held
 
     def miss(self) -> None:
         """Count a sampled invocation whose bodies were too large to be kept for a record."""
@@ -158,6 +176,7 @@ class Recorder:
 
     def apply(self, routing: Routing) -> None:
         """Note a new snapshot: the files of what is no longer captured in the same way are closed soon."""
+        self._sheets.give_all()
         self._live = frozenset(
             (routes.endpoint.arn, routes.endpoint.capture)
             for routes in routing.endpoints.values()
@@ -166,6 +185,11 @@ class Recorder:
         if self._live and self._writer is None and not self._stopping:
             self._writer = threading.Thread(target=self._run, name="recorder", daemon=True)
             self._writer.start()
+
+    @property
+    def dropped_failed(self) -> int:
+        """Count the sampled invocations that could not be made a record of; the log says why."""
+        return self._failed_in_loop + self._failed_in_thread
 
     @property
     def dropped(self) -> int:
@@ -188,7 +212,7 @@ class Recorder:
         return {
             "offered": self.offered,
             "recorded": files.recorded,
-            "waiting": len(self._queue),
+            "waiting": self._records_in - self._records_out,
             "waiting_bytes": self._bytes_in - self._bytes_out,
             "dropped_queue_full": self.dropped_queue_full,
             "dropped_too_large": self.dropped_too_large,
@@ -207,6 +231,9 @@ class Recorder:
 
     async def close(self) -> None:
         """Write what waits, deliver what can be delivered soon, and leave the rest to the next gateway."""
+        if self._handing_over is not None:
+            self._handing_over.cancel()
+        self._sheets.give_all()
         self._stopping = True
         self._wake.set()
         await asyncio.to_thread(self._end_thread)
@@ -219,6 +246,22 @@ class Recorder:
             except TimeoutError:
                 log.warning("%d files of captured data are left to the next gateway", self._delivery.waiting)
         await asyncio.to_thread(self._spool.close)
+
+    def _queue_lines(self, lines: Lines) -> None:
+        """Let the thread write the lines of a sheet."""
+        self._queue.append(lines)
+        self._hurry()
+
+    def _hurry(self) -> None:
+        """Wake the thread before its time when much waits."""
+        if self._bytes_in - self._bytes_out >= HURRY_BYTES and not self._wake.is_set():
+            self._wake.set()
+
+    def _hand_over(self) -> None:
+        """Let the thread write what is on the sheets: it has been in memory for as long as it may."""
+        self._handing_over = None
+        self._sheets.give_all()
+        self._wake.set()
 
     # In the thread
 
@@ -249,20 +292,17 @@ class Recorder:
         clock, queue, files, live = self._clock, self._queue, self._files, self._live
         now = clock.monotonic()
         self._look_around(now)
-        records = 0
         while queue:
-            captured = queue.popleft()
+            waiting = queue.popleft()
             try:
-                files.add(captured, now, self._breathe)
+                files.add(waiting, now, self._breathe)
             except Exception:
-                self.dropped_failed += 1
+                self._failed_in_thread += waiting.records
                 log.exception("a captured invocation could not be recorded")
-            self._bytes_out += captured.size
-            del captured
-            records += 1
-            if records % SLICE_RECORDS == 0:
-                self._take_rest()
-                now = clock.monotonic()
+            self._records_out += waiting.records
+            self._bytes_out += waiting.size
+            del waiting
+            now = clock.monotonic()
         files.flush(now)
         if live is not self._seen_live:
             files.keep_only(live, now)

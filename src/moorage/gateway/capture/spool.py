@@ -8,28 +8,42 @@ The first line of a file says where it goes; the records follow. Lines are appen
 at most its last line torn, and what is behind the last newline is not delivered. Nothing is brought to the disk by
 force: a file outlives its process, not the loss of power.
 
+What is to be encrypted in its bucket is encrypted here too: behind the first line, in which its data key lies sealed,
+each write is a piece of ``kms.journal``.
+
 Everything here blocks and is called in threads, several at once.
 """
 
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import orjson
 
 from moorage.base.data_dir import Lock, try_lock
 from moorage.base.ids import Ids
+from moorage.kms.faults import KeyUnusable
+from moorage.kms.journal import JournalSealer, read_journal
+from moorage.kms.records import Home
+from moorage.kms.ring import KeyRing
+from moorage.objects.store import Encryption
 
 WRITE_BYTES = 65_536
 """What is gathered before it is written."""
+
+READ_BYTES = 262_144
 
 BLOCK_BYTES = 4_096
 """The least that a file takes: otherwise many small ones would be free."""
 
 _SUFFIX = ".jsonl"
+_CONTEXT = {"moorage:spool": "capture"}
+"""Encryption context of the data keys of files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +54,21 @@ class Target:
     """Who must own the bucket."""
     bucket: str
     key: str
+    region: str = ""
+    """Of the endpoint: keys and their aliases are looked up there."""
+    kms_key: str | None = None
+    """Key that it is encrypted with, by its id, alias or ARN, that of a file by its ARN; None: it is not."""
+    sealed: str = ""
+    """The data key of the file in the spool, in base64."""
+
+    @property
+    def encryption(self) -> Encryption | None:
+        """How the object is to be encrypted."""
+        return Encryption(self.kms_key) if self.kms_key is not None else None
+
+
+class UnusableTarget(Exception):
+    """The key that a file is to be encrypted with cannot be used; the text is for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +86,11 @@ class Finished:
 class SpoolFile:
     """A file that is being written. After an OSError it must be closed; what is whole of it will be delivered."""
 
-    def __init__(self, path: Path, target: Target, opened_at: float) -> None:
-        """Make it; ``opened_at`` is ``clock.monotonic()``."""
+    def __init__(self, path: Path, target: Target, opened_at: float, data_key: bytes | None = None) -> None:
+        """Make it; ``opened_at`` is ``clock.monotonic()``. With a data key the records are encrypted."""
+        self._sealer: JournalSealer | None = None
+        self._head = b""
+        """What must stand before the first record and is not written yet."""
         self.path = path
         self.target = target
         self.opened_at = opened_at
@@ -67,7 +99,7 @@ class SpoolFile:
         """Bytes of the records."""
         self.flushed_records = 0
         """Those that the system has, for certain."""
-        self._pending: list[bytes] = [orjson.dumps(asdict(target)) + b"\n"]
+        self._pending: list[bytes] = [_first_line(target)]
         self.header_bytes = len(self._pending[0])
         self._pending_bytes = 0
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -77,6 +109,9 @@ class SpoolFile:
             self.close()
             path.unlink(missing_ok=True)
             raise
+        if data_key is not None:
+            self._sealer = JournalSealer(data_key)
+            self._head = self._sealer.head
 
     def __repr__(self) -> str:
         return f"<SpoolFile: {self.records} records, {self.size} bytes, {self.flushed_records} flushed>"
@@ -92,15 +127,15 @@ class SpoolFile:
             breathe(len(piece))
         self.records += 1
 
-    def append_line(self, line: bytes) -> None:
-        """Add a record that is one small piece. Raises OSError."""
-        size = len(line)
-        self._pending.append(line)
-        self._pending_bytes += size
-        self.size += size
+    def append_lines(self, lines: list[bytes]) -> None:
+        """Add records that are lines already. Raises OSError."""
+        joined = b"".join(lines)
+        self._pending.append(joined)
+        self._pending_bytes += len(joined)
+        self.size += len(joined)
         if self._pending_bytes >= WRITE_BYTES:
             self._write()
-        self.records += 1
+        self.records += len(lines)
 
     def flush(self) -> None:
         """Give the system all that was added. Raises OSError."""
@@ -113,8 +148,11 @@ class SpoolFile:
         os.close(self._descriptor)
 
     def _write(self) -> None:
-        rest = memoryview(b"".join(self._pending))
+        content = self._pending[0] if len(self._pending) == 1 else b"".join(self._pending)
         self._pending, self._pending_bytes = [], 0
+        if self._sealer is not None:
+            content, self._head = self._head + self._sealer.seal(content), b""
+        rest = memoryview(content)
         while rest:
             written = os.write(self._descriptor, rest)
             rest = rest[written:]
@@ -123,9 +161,10 @@ class SpoolFile:
 class Spool:
     """The folder of all gateways of a data folder, and this one's part of it."""
 
-    def __init__(self, folder: Path, ids: Ids, limit_bytes: int) -> None:
+    def __init__(self, folder: Path, ids: Ids, limit_bytes: int, ring: KeyRing) -> None:
         self._folder = folder
         self._ids = ids
+        self._ring = ring
         self._limit_bytes = limit_bytes
         # One writer each, so that nobody has to wait for a lock.
         self._measured_bytes = 0
@@ -148,9 +187,17 @@ class Spool:
         return self.used_bytes + size <= self._limit_bytes
 
     def create(self, target: Target, opened_at: float) -> SpoolFile:
-        """Begin a file. Raises OSError."""
+        """Begin a file. Raises OSError, UnusableTarget."""
         path = self._own_folder() / (self._ids.request_id() + _SUFFIX)
-        file = SpoolFile(path, target, opened_at)
+        data_key = None
+        if target.kms_key is not None:
+            try:
+                made = self._ring.data_key(target.kms_key, _CONTEXT, Home(target.account, target.region))
+            except KeyUnusable as fault:
+                raise UnusableTarget(str(fault)) from fault
+            data_key = made.plaintext
+            target = replace(target, kms_key=made.key.arn, sealed=b64encode(made.sealed).decode())
+        file = SpoolFile(path, target, opened_at, data_key)
         self.note(BLOCK_BYTES + file.header_bytes)
         return file
 
@@ -177,6 +224,15 @@ class Spool:
             if folder != own:
                 adopted += _take_over(folder, own)
         return adopted
+
+    def content(self, finished: Finished, file: BinaryIO) -> Iterator[bytes]:
+        """Give what is to be delivered of a file, in pieces; raises OSError, KeyUnusable."""
+        file.seek(finished.start)
+        if finished.target.kms_key is None:
+            yield from _span(file, finished.end - finished.start)
+        else:
+            data_key = self._ring.open(b64decode(finished.target.sealed), _CONTEXT)
+            yield from _whole_lines(read_journal(data_key, file))
 
     def remove(self, path: Path) -> None:
         """Remove a file that is delivered, or given up; one at a time."""
@@ -211,6 +267,10 @@ class Spool:
             return self._own
 
 
+def _first_line(target: Target) -> bytes:
+    return orjson.dumps({name: value for name, value in asdict(target).items() if value}) + b"\n"
+
+
 def read_finished(path: Path) -> Finished | None:
     """Look what is to be delivered of a file; None when there is no whole record in it."""
     with path.open("rb") as file:
@@ -219,9 +279,31 @@ def read_finished(path: Path) -> Finished | None:
             target = Target(**orjson.loads(first))
         except (ValueError, TypeError):  # torn
             return None
-        end = _last_newline(file.fileno(), os.fstat(file.fileno()).st_size)
+        end = os.fstat(file.fileno()).st_size
+        if target.kms_key is None:
+            end = _last_newline(file.fileno(), end)
         written_at = os.fstat(file.fileno()).st_mtime
     return Finished(path, target, len(first), end, written_at) if end > len(first) else None
+
+
+def _span(file: BinaryIO, size: int) -> Iterator[bytes]:
+    while size:
+        piece = file.read(min(READ_BYTES, size))
+        if not piece:
+            raise OSError("the file has become shorter")
+        size -= len(piece)
+        yield piece
+
+
+def _whole_lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Leave out what is behind the last newline."""
+    kept: list[bytes] = []
+    for piece in pieces:
+        whole, newline, rest = piece.rpartition(b"\n")
+        if newline:
+            yield b"".join([*kept, whole, newline])
+            kept = []
+        kept.append(rest)
 
 
 def _last_newline(descriptor: int, end: int) -> int:

@@ -7,6 +7,7 @@ from typing import Protocol
 from moorage.base.clock import Clock
 from moorage.gateway.capture.recorder import Recorder
 from moorage.gateway.exchange import AnswerHead, Break
+from moorage.gateway.instances import Instances
 from moorage.gateway.shadow.refusals import Refusals
 from moorage.gateway.upstream import UpstreamConnection
 from moorage.routing.decide import make_routes
@@ -137,15 +138,16 @@ class Copy:
         "_common",
         "_content_type",
         "_endpoint",
+        "_head",
+        "_inputs",
         "_record",
-        "_request",
         "_shadowed",
         "_size",
         "_status",
         "_variant",
         "connection",
         "held_bytes",
-        "instance_id",
+        "instance",
         "leaving",
         "started",
     )
@@ -160,7 +162,7 @@ class Copy:
         record: ToRecord | None,
     ) -> None:
         self.started = common.clock.monotonic()
-        self.instance_id = instance.instance_id
+        self.instance = instance
         self.leaving = False
         """Whether the instance has left the snapshot."""
         self.connection: UpstreamConnection | None = None
@@ -170,7 +172,8 @@ class Copy:
         self._shadowed = shadowed
         self._endpoint = shadowed.endpoint
         self._variant = shadowed.variant
-        self._request: list[bytes] | None = [head, *inputs.chunks]
+        self._head = head
+        self._inputs: Payload | None = inputs
         """None from when it is sent, or has ended before."""
         self._record = record
         self._status = 0
@@ -182,7 +185,12 @@ class Copy:
         common.in_flight[self] = None
 
     def __repr__(self) -> str:
-        return f"<Copy to {self.instance_id}: {self.held_bytes} bytes held, status {self._status}>"
+        return f"<Copy to {self.instance.instance_id}: {self.held_bytes} bytes held, status {self._status}>"
+
+    def send(self, instances: Instances) -> None:
+        """Ask for a connection, unless it has ended already."""
+        if self._inputs is not None:
+            instances.borrow(self.instance, self, look=False)
 
     def read_on(self) -> None:
         """Read again after a rest."""
@@ -195,8 +203,8 @@ class Copy:
         The status is what is observed: 0 is no answer, None nothing.
         """
         common, shadowed = self._common, self._shadowed
-        connection, self.connection, self._request = self.connection, None, None
-        self._record, self._chunks = None, []
+        connection, self.connection = self.connection, None
+        self._inputs, self._record, self._chunks = None, None, []
         shadowed.in_flight -= 1
         shadowed.held_bytes -= self.held_bytes
         del common.in_flight[self]
@@ -209,25 +217,25 @@ class Copy:
 
     def upstream_ready(self, connection: UpstreamConnection) -> None:
         """Send the request."""
-        request, self._request = self._request, None
-        if request is None:  # the gateway is being stopped
+        inputs, self._inputs = self._inputs, None
+        if inputs is None:  # the gateway is being stopped
             connection.give_back()
             return
         self.connection = connection
-        self._common.refusals.takes(self.instance_id)
+        self._common.refusals.takes(self.instance.instance_id)
         connection.exchange.begin(self)
         if self.held_bytes <= JOINED_BYTES:
-            connection.send_whole(b"".join(request))
+            connection.send_now(self._head + b"".join(inputs.chunks))
         else:
-            connection.send(request)
+            connection.send([self._head, *inputs.chunks])
 
     def upstream_refused(self, reason: str) -> None:  # noqa: ARG002 - nobody is told
         """Give up: a copy is not tried again."""
-        if self._request is None:
+        if self._inputs is None:
             return
         common = self._common
         common.total.refused += 1
-        common.refusals.refuses(self.instance_id)
+        common.refusals.refuses(self.instance.instance_id)
         self.end(0)
 
     def upstream_writable(self, *, writable: bool) -> None:

@@ -10,9 +10,12 @@ nothing of it:
   may be stopped as soon as nobody waits for it; none is tried twice;
 - an answer is read up to the largest size of an answer, and no faster than ``READ_BYTES`` a tick for all copies, so
   that an endless one does not keep the event loop busy;
+- copies are sent when the event loop has done its turn, and sent what is for the clients and production: all those of
+  a turn one after the other, so that their instance is woken once for them and not once for each;
 - an instance that refuses is left alone for a growing time, and is reported once in that time (``refusals``).
 """
 
+import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict
@@ -83,6 +86,7 @@ class Mirror:
         self._shadowed: dict[str, Shadowed] = {}
         self._leaving: deque[tuple[float, Copy]] = deque()
         """Copies that are to end soon, and when."""
+        self._unsent: list[Copy] = []
         self._closed = False
 
     def __repr__(self) -> str:
@@ -131,8 +135,7 @@ class Mirror:
         record, capture = None, endpoint.capture
         if sampled and capture is not None:
             record = ToRecord(inputs, at, custom_attributes, inference_id, capture.outputs)
-        copy = Copy(self._common, shadowed, instance, head_for(instance.address), inputs, record)
-        self._instances.borrow(instance, copy, look=False)
+        self._send_soon(Copy(self._common, shadowed, instance, head_for(instance.address), inputs, record))
 
     def apply(self, routing: Routing) -> None:
         """Note a new snapshot: what is not in it is forgotten."""
@@ -142,7 +145,7 @@ class Mirror:
         self._refusals.keep_only(routing.instances)
         until = self._clock.monotonic() + CLOSE_SECONDS
         for copy in self._common.in_flight:
-            if copy.instance_id not in routing.instances and not copy.leaving:
+            if copy.instance.instance_id not in routing.instances and not copy.leaving:
                 copy.leaving = True
                 self._leaving.append((until, copy))
 
@@ -189,6 +192,18 @@ class Mirror:
         for copy in list(common.in_flight):
             common.total.abandoned += 1
             copy.end(None)
+
+    def _send_soon(self, copy: Copy) -> None:
+        """Send a copy after this turn of the event loop."""
+        if not self._unsent:
+            asyncio.get_running_loop().call_soon(self._send)
+        self._unsent.append(copy)
+
+    def _send(self) -> None:
+        """Send the copies of the last turn."""
+        unsent, self._unsent = self._unsent, []
+        for copy in unsent:
+            copy.send(self._instances)
 
     def _find(self, endpoint: Endpoint) -> Shadowed:
         shadowed = self._shadowed.get(endpoint.arn)

@@ -1,6 +1,7 @@
 """What a caller must be allowed for an operation of S3 (AWS's service authorization reference)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from typing import Protocol
 from urllib.parse import unquote
 
 from moorage.aws.errors import ClientFault
@@ -33,8 +34,12 @@ _ON_OBJECT = {
     "ListParts": "ListMultipartUploadParts",
 }
 
-Refuse = Callable[[str, str], ClientFault | None]
-"""Gives the refusal of an action on a resource; None: it is allowed."""
+
+class Refuse(Protocol):
+    """Asks the policies of a caller."""
+
+    def __call__(self, action: str, resource: str, more: Context | None = None) -> ClientFault | None:
+        """Give the refusal of an action on a resource; None: it is allowed. ``more`` is added to the context."""
 
 
 def refuser(caller: Caller, request: S3Request, *, now: float) -> Refuse:
@@ -49,10 +54,14 @@ def refuser(caller: Caller, request: S3Request, *, now: float) -> Refuse:
         secure=request.headers.get(SECURE_HEADER) == "true",
         more=_context_of(request.query),
     )
-    return lambda action, resource: _refuse(caller, permissions, Access(action, resource, context))
+
+    def refuse(action: str, resource: str, more: Context | None = None) -> ClientFault | None:
+        return _refuse(caller, permissions, Access(action, resource, {**context, **(more or {})}))
+
+    return refuse
 
 
-def _allow(_action: str, _resource: str) -> None:
+def _allow(action: str, resource: str, more: Context | None = None) -> None:  # noqa: ARG001 - whatever it is
     return None
 
 

@@ -10,8 +10,10 @@ from moorage.base.clock import Clock
 from moorage.base.ids import Ids
 from moorage.iam import authenticate
 from moorage.iam.authenticate import AuthenticationFailed, Caller
+from moorage.kms.faults import KeyUnusable
+from moorage.kms.ring import KeyRing
 from moorage.neighbours.keys import KeySource
-from moorage.neighbours.s3 import access, buckets, faults, lists, objects, sigv2, uploads, xml
+from moorage.neighbours.s3 import access, buckets, encryption, faults, lists, objects, sigv2, uploads, xml
 from moorage.neighbours.s3.call import Call
 from moorage.neighbours.s3.request import refuse_unbuilt, take_apart
 from moorage.neighbours.web import (
@@ -60,8 +62,11 @@ log = logging.getLogger(__name__)
 class S3App:
     """An ASGI application that answers as S3 does."""
 
-    def __init__(self, store: ObjectStore, keys: KeySource, clock: Clock, ids: Ids, *, region: str) -> None:
+    def __init__(  # noqa: PLR0913 - what S3 consists of
+        self, store: ObjectStore, ring: KeyRing, keys: KeySource, clock: Clock, ids: Ids, *, region: str
+    ) -> None:
         self._store = store
+        self._ring = ring
         self._keys = keys
         self._clock = clock
         self._ids = ids
@@ -89,6 +94,8 @@ class S3App:
             return await self._perform(wire, body)
         except ServiceError as fault:
             return error_answer(fault, wire, request_id)
+        except KeyUnusable as fault:
+            return error_answer(encryption.as_service_error(fault), wire, request_id)
         except ClientTooSlow:
             return error_answer(faults.request_timeout(), wire, request_id)
         except ClientGone:
@@ -110,7 +117,7 @@ class S3App:
         refuse_unbuilt(request)
         refuse = access.refuser(caller, request, now=self._clock.now())
         access.check(request, refuse)
-        return await operation(Call(request, caller, signature, body, self._store, refuse))
+        return await operation(Call(request, caller, signature, body, self._store, self._ring, refuse))
 
     def _authenticate(self, wire: HttpRequest) -> tuple[Signature | None, Caller]:
         now = self._clock.now()

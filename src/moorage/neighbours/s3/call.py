@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from moorage.aws.sigv4 import Signature
 from moorage.iam.authenticate import Caller
+from moorage.kms.ring import KeyRing
 from moorage.neighbours.s3.access import Refuse
 from moorage.neighbours.s3.faults import access_denied
 from moorage.neighbours.s3.request import S3Request
@@ -21,6 +22,8 @@ class Call:
     """None for a URL that was presigned with Signature Version 2."""
     body: Body
     store: ObjectStore
+    ring: KeyRing
+    """The keys that objects may be encrypted with."""
     refuse: Refuse
     """Asks the caller's policies about what the request's head does not tell: the keys of DeleteObjects."""
 

@@ -79,6 +79,15 @@ def request_timeout() -> ClientFault:
     )
 
 
+def operation_aborted() -> ClientFault:
+    """Make the refusal of what somebody else has changed meanwhile."""
+    return ClientFault(
+        "OperationAborted",
+        "A conflicting conditional operation is currently in progress against this resource. Please try again.",
+        status=409,
+    )
+
+
 def slow_down() -> OurFault:
     """Make the refusal when too much is being done at once."""
     return OurFault("SlowDown", "Please reduce your request rate.", status=503)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from urllib.parse import unquote
 
 from moorage.aws.errors import ClientFault
-from moorage.neighbours.s3 import xml
+from moorage.neighbours.s3 import encryption, xml
 from moorage.neighbours.s3.access import object_arn
 from moorage.neighbours.s3.call import Call
 from moorage.neighbours.s3.conditions import names_etag, read_range, unchanged, write_condition
@@ -14,6 +14,7 @@ from moorage.neighbours.s3.faults import (
     invalid_request,
     malformed_xml,
     not_implemented,
+    operation_aborted,
 )
 from moorage.neighbours.s3.payload import MOST_DOCUMENT_BYTES, Payload, read_algorithm
 from moorage.neighbours.s3.present import checksum_elements, checksum_headers, iso_time, object_headers, xml_answer
@@ -75,15 +76,19 @@ async def put_object(call: Call) -> Answer:
         check=payload.check,
         checksum=payload.algorithm,
         condition=write_condition(call.request.headers),
+        encryption=await encryption.wanted(call),
     )
-    return Answer(headers=(("etag", f'"{info.etag}"'), *checksum_headers(info.checksum)))
+    sealed = encryption.headers_of(info.encryption)
+    return Answer(headers=(("etag", f'"{info.etag}"'), *checksum_headers(info.checksum), *sealed))
 
 
 async def get_object(call: Call) -> Answer:
     """GetObject: the whole, or a range of it."""
+    encryption.refuse_headers(call.request)
     await call.bucket()
     reader = await call.store.open(call.request.bucket, call.request.key)
     try:
+        await encryption.check_reader(call, reader.info)
         answer, start, end = _read_answer(call.request, reader.info)
     except BaseException:
         await reader.close()
@@ -96,13 +101,14 @@ async def get_object(call: Call) -> Answer:
 
 async def head_object(call: Call) -> Answer:
     """HeadObject: as GetObject, without the bytes."""
+    encryption.refuse_headers(call.request)
     await call.bucket()
     answer, _, _ = _read_answer(call.request, await call.store.head(call.request.bucket, call.request.key))
     return answer
 
 
 def _read_answer(request: S3Request, info: ObjectInfo) -> tuple[Answer, int, int]:
-    headers = object_headers(info)
+    headers = {**object_headers(info), **dict(encryption.headers_of(info.encryption))}
     if unchanged(request.headers, info):
         kept = [(name, headers[name]) for name in ("etag", "last-modified", "cache-control") if name in headers]
         return Answer(304, tuple(kept)), 0, 0
@@ -166,15 +172,21 @@ async def copy_object(call: Call) -> Answer:
     directive = request.headers.get("x-amz-metadata-directive", "COPY")
     if directive not in {"COPY", "REPLACE"}:
         raise invalid_argument("Unknown metadata directive.", "x-amz-metadata-directive", directive)
-    if source == (request.bucket, request.key) and directive == "COPY":
+    same = source == (request.bucket, request.key) and encryption.PREFIX not in request.headers
+    if same and directive == "COPY":
         raise invalid_request(
             "This copy request is illegal because it is trying to copy an object to itself without changing the "
             "object's metadata, storage class, website redirect location or encryption attributes."
         )
     await call.bucket()
     algorithm = read_algorithm(request.headers.get("x-amz-checksum-algorithm"))
+    seen = await call.store.head(*source)
+    await encryption.check_reader(call, seen)
+    to_be = await encryption.wanted_of_copy(call, seen.encryption)
 
     def check_source(info: ObjectInfo) -> None:
+        if info.encryption != seen.encryption:  # it was replaced since, and nobody has been asked for this key
+            raise operation_aborted()
         check_copy_conditions(request.headers, info)
         if algorithm not in (None, info.checksum and info.checksum.algorithm):
             raise not_implemented("another checksum algorithm for a copy than its source has")
@@ -186,6 +198,7 @@ async def copy_object(call: Call) -> Answer:
         describe(request) if directive == "REPLACE" else None,
         check_source=check_source,
         condition=write_condition(request.headers),
+        encryption=to_be,
     )
     return xml_answer(
         "CopyObjectResult",
@@ -194,6 +207,7 @@ async def copy_object(call: Call) -> Answer:
             ("ETag", f'"{info.etag}"'),
             *checksum_elements(info.checksum),
         ],
+        encryption.headers_of(info.encryption),
     )
 
 

@@ -73,6 +73,10 @@ _KNOWN_HEADERS = frozenset(
         "x-amz-mp-object-size",
         "x-amz-request-payer",
         "x-amz-sdk-checksum-algorithm",
+        "x-amz-server-side-encryption",
+        "x-amz-server-side-encryption-aws-kms-key-id",
+        "x-amz-server-side-encryption-bucket-key-enabled",
+        "x-amz-server-side-encryption-context",
         "x-amz-security-token",
         "x-amz-source-expected-bucket-owner",
         "x-amz-te",
@@ -85,17 +89,13 @@ _KNOWN_HEADERS = frozenset(
         "x-amz-checksum-sha256",
     ]
 )
-# Values that say what is so anyway. Encryption: S3 encrypts every object with a key of its own, asked or not, and SDKs
-# ask by default: this asks for the store's default protection. Here that is the data folder's permissions (and the
-# disk's encryption, if it has one), so the answer does not claim any. A key of the caller's own is refused.
+# Values that say what is so anyway.
 _HARMLESS = {
-    "x-amz-server-side-encryption": {"AES256", "aws:kms"},
     "x-amz-acl": {"private", "bucket-owner-full-control"},
     "x-amz-storage-class": {"STANDARD"},
     "x-amz-object-ownership": {"BucketOwnerEnforced"},
     "x-amz-tagging-directive": {"COPY"},
     "x-amz-bucket-object-lock-enabled": {"false", "False"},
-    "x-amz-server-side-encryption-bucket-key-enabled": {"false", "False"},
 }
 
 

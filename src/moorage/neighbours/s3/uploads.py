@@ -2,7 +2,7 @@
 
 from xml.etree.ElementTree import Element
 
-from moorage.neighbours.s3 import xml
+from moorage.neighbours.s3 import encryption, xml
 from moorage.neighbours.s3.call import Call
 from moorage.neighbours.s3.conditions import read_range, write_condition
 from moorage.neighbours.s3.faults import (
@@ -41,11 +41,16 @@ async def create_multipart_upload(call: Call) -> Answer:
     algorithm = read_algorithm(request.headers.get("x-amz-checksum-algorithm"))
     kind = _kind(algorithm, request.headers.get("x-amz-checksum-type"))
     upload = await call.store.uploads.start(
-        request.bucket, request.key, describe(request), algorithm=algorithm, kind=kind
+        request.bucket,
+        request.key,
+        describe(request),
+        algorithm=algorithm,
+        kind=kind,
+        encryption=await encryption.wanted(call),
     )
-    headers = []
+    headers = encryption.headers_of(upload.encryption)
     if algorithm:
-        headers = [("x-amz-checksum-algorithm", algorithm.upper()), ("x-amz-checksum-type", kind)]
+        headers += [("x-amz-checksum-algorithm", algorithm.upper()), ("x-amz-checksum-type", kind)]
     return xml_answer(
         "InitiateMultipartUploadResult",
         [("Bucket", request.bucket), ("Key", request.key), ("UploadId", upload.upload_id)],
@@ -66,6 +71,7 @@ def _kind(algorithm: str | None, asked: str | None) -> str:
 
 async def upload_part(call: Call) -> Answer:
     """UploadPart."""
+    encryption.refuse_headers(call.request)
     number = _part_number(call)
     await call.bucket()
     upload = await _find(call)
@@ -79,7 +85,7 @@ async def upload_part(call: Call) -> Answer:
         upload, number, payload.pieces(), digests=payload.digests, check=payload.check
     )
     headers = [header for header in checksum_headers(part.checksum) if header[0] != "x-amz-checksum-type"]
-    return Answer(headers=(("etag", f'"{part.etag}"'), *headers))
+    return Answer(headers=(("etag", f'"{part.etag}"'), *headers, *encryption.headers_of(upload.encryption)))
 
 
 async def upload_part_copy(call: Call) -> Answer:
@@ -90,6 +96,7 @@ async def upload_part_copy(call: Call) -> Answer:
     upload = await _find(call)
     reader = await call.store.open(*source)
     try:
+        await encryption.check_reader(call, reader.info)
         check_copy_conditions(call.request.headers, reader.info)
         start, end = _copied_range(call, reader)
         part = await call.store.uploads.put_part(upload, number, reader.chunks(start, end))
@@ -98,6 +105,7 @@ async def upload_part_copy(call: Call) -> Answer:
     return xml_answer(
         "CopyPartResult",
         [("LastModified", iso_time(part.modified_at)), ("ETag", f'"{part.etag}"'), *_part_checksum(part)],
+        encryption.headers_of(upload.encryption),
     )
 
 
@@ -140,6 +148,7 @@ async def complete_multipart_upload(call: Call) -> Answer:
             ("ETag", f'"{info.etag}"'),
             *checksum_elements(info.checksum),
         ],
+        encryption.headers_of(info.encryption),
     )
 
 

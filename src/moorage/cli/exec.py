@@ -1,0 +1,140 @@
+"""``moorage exec``: a shell, or a command, in a running instance."""
+
+import contextlib
+import fcntl
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import termios
+import tty
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from moorage.cli.server import data_dir_option, need_server
+
+_MOST_PARTS = 3
+_PIECE_BYTES = 65_536
+_ANSWER_BYTES = 65_536
+_STREAMS = (0, 1, 2)
+
+
+@click.command("exec", context_settings={"ignore_unknown_options": True})
+@click.argument("what", metavar="ENDPOINT[/VARIANT[/INSTANCE]]")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@data_dir_option
+def exec(what: str, command: tuple[str, ...], data_dir: Path | None) -> None:  # noqa: A001 - what users type
+    """Open a shell in an instance, or run a COMMAND there.
+
+    Only where the variant has EnableSSMAccess. Without INSTANCE it is one of those that are ready.
+    """
+    parts = what.split("/")
+    if len(parts) > _MOST_PARTS or not all(parts):
+        raise click.UsageError(f"{what!r} is not of the form ENDPOINT[/VARIANT[/INSTANCE]]")
+    endpoint, variant, instance = (*parts, None, None)[:_MOST_PARTS]
+    server = need_server(data_dir)
+    at_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    request = {
+        "endpoint": endpoint,
+        "variant": variant,
+        "instance": instance,
+        "command": command,
+        "terminal": os.environ.get("TERM", "xterm") if at_terminal else None,
+    }
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as node:
+        try:
+            node.connect(str(server.run_dir / "shell.sock"))
+        except OSError as fault:
+            raise click.ClickException(f"The node agent does not answer: {fault}") from fault
+        sys.exit(_run(node, request))
+
+
+def _run(node: socket.socket, request: dict[str, Any]) -> int:
+    """Have the command run; gives its exit code."""
+    socket.send_fds(node, [json.dumps(request).encode() + b"\n"], list(_STREAMS))
+    line, descriptors, _flags, _address = socket.recv_fds(node, _ANSWER_BYTES, 1)
+    answers = _Answers(node, line)
+    if "error" in (first := answers.next()):
+        raise click.ClickException(first["error"])
+    if descriptors:
+        with os.fdopen(descriptors[0], "r+b", buffering=0) as terminal:
+            _join(terminal.fileno())
+    return int(answers.next().get("exit", 1))
+
+
+class _Answers:
+    """The lines that the node agent says."""
+
+    def __init__(self, node: socket.socket, begun: bytes) -> None:
+        self._node = node
+        self._rest = begun
+
+    def next(self) -> dict[str, Any]:
+        """Wait for the next one; raises ClickException when there will be none."""
+        while b"\n" not in self._rest:
+            piece = self._node.recv(_ANSWER_BYTES)
+            if not piece:
+                raise click.ClickException("The node agent has gone, and the shell with it.")
+            self._rest += piece
+        line, _, self._rest = self._rest.partition(b"\n")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+def _join(terminal: int) -> None:
+    """Be the window onto another terminal until nobody has it open any more."""
+    own_in, own_out = sys.stdin.fileno(), sys.stdout.fileno()
+    with _raw(own_in), _same_size(own_in, terminal):
+        sources = [own_in, terminal]
+        while True:
+            ready, _, _ = select.select(sources, [], [])
+            if own_in in ready:
+                typed = os.read(own_in, _PIECE_BYTES)
+                if typed:
+                    os.write(terminal, typed)
+                else:
+                    sources.remove(own_in)
+            if terminal in ready:
+                try:
+                    shown = os.read(terminal, _PIECE_BYTES)
+                except OSError:  # EIO: the last process that had it open has ended
+                    return
+                if not shown:
+                    return
+                _write_all(own_out, shown)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+@contextlib.contextmanager
+def _raw(descriptor: int) -> Iterator[None]:
+    """Hand on every key as it is, Ctrl-C too."""
+    before = termios.tcgetattr(descriptor)
+    tty.setraw(descriptor, termios.TCSADRAIN)  # what was typed ahead is kept
+    try:
+        yield
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+
+
+@contextlib.contextmanager
+def _same_size(own: int, other: int) -> Iterator[None]:
+    """Keep the other terminal as large as the own one."""
+
+    def follow(*_: object) -> None:
+        fcntl.ioctl(other, termios.TIOCSWINSZ, fcntl.ioctl(own, termios.TIOCGWINSZ, b"\0" * 8))
+
+    before = signal.signal(signal.SIGWINCH, follow)
+    follow()
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGWINCH, before)
