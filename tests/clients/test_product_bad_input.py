@@ -144,6 +144,7 @@ def test_an_unknown_key_is_refused(moorage: Moorage) -> None:
         ),
         ("exits", models.code_only("import os\nos._exit(3)"), "did not pass the ping health check"),
     ],
+    ids=["no-tar", "traversal", "raises", "exits"],  # archives have the time in them: they name nothing for two workers
 )
 def test_a_model_that_cannot_start_fails_with_the_reason(
     deployment: Deployment, name: str, artefact: bytes, reason: str

@@ -12,7 +12,7 @@ from tests.support.fixtures import Deployment
 from tests.support.images import litserve_image, python_image
 from tests.support.machine import MACHINE
 from tests.support.models import pack
-from tests.support.product import ROLE, Moorage, running, wait_until
+from tests.support.product import IMAGE, ROLE, Moorage, running, wait_until
 from tests.support.registry import Registry, needs_registry, registry
 from tests.support.small_models import a_variant, serve
 
@@ -86,6 +86,20 @@ def test_instances_of_a_deployment_run_one_digest_also_when_the_tag_has_moved(us
     wait_until(both_have_answered, within=30, what="both instances have answered")
     assert set(seen.values()) == {"container-0.local 1"}
     user.delete("moving")
+
+
+def test_image_of_awss_that_the_daemon_has_is_run_itself_and_not_what_is_built_in(
+    user: Deployment, shop: Registry, daemon: Daemon
+) -> None:
+    repository, _, tag = IMAGE.partition("/")[2].partition(":")
+    digest = python_image(Labels={"for": "very image"}).push(shop, repository, tag)
+    docker(daemon, "pull", "--quiet", f"{shop.host}/{repository}:{tag}")
+    model = user.model("very", pack({"weights": b"42"}), Image=IMAGE)
+    user.in_service("very", ("blue", model, 1.0, 1))
+    assert invoke(user, "very", "sys.argv[1:]") == "['serve']"
+    (image,) = user.sagemaker.describe_endpoint(EndpointName="very")["ProductionVariants"][0]["DeployedImages"]
+    assert image["ResolvedImage"] == f"{IMAGE.partition(':')[0]}@{digest}"
+    user.delete("very")
 
 
 def test_image_that_no_registry_has_fails_the_endpoint_and_says_why(user: Deployment) -> None:

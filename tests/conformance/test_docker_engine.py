@@ -248,8 +248,8 @@ async def test_link_local_addresses_are_unreachable_from_the_first_instruction_o
     engine: ImageBench, image: str
 ) -> None:
     attempt = "print(attempt('socket.create_connection((\"169.254.169.254\", 80), 5)'), flush=True)"
-    running = await engine.ready(image, variables={"BEFORE_SERVING": attempt})
-    assert "unreachable" in running.log or "No route" in running.log
+    running = await engine.start(image, variables={"BEFORE_SERVING": attempt})
+    await until(lambda: "unreachable" in running.log or "No route" in running.log, "the first attempt has failed")
 
 
 async def test_other_machines_can_be_reached_where_it_is_not_isolated(engine: ImageBench, image: str) -> None:
