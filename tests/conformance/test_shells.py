@@ -6,24 +6,22 @@ import json
 import os
 import pty
 import select
+import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.support.engines import DEADLINE_SECONDS, Bench, Instance, bench, is_living, until
+from tests.support.any_engine import AnyBench, AnyInstance
+from tests.support.engines import DEADLINE_SECONDS, Bench, Instance, is_living, until
 
 from moorage.base.data_dir import try_lock
-from moorage.engine.probe import probe
 from moorage.node.entrances import Entrance, NoShell, Wanted
 from moorage.node.shells import Shells
-
-MACHINE = probe()
-needs_sandbox = pytest.mark.skipif(bool(MACHINE.sandbox_fault), reason=f"no sandbox: {MACHINE.sandbox_fault}")
-needs_root = pytest.mark.skipif(not MACHINE.as_root, reason="only root can give instances users of their own")
 
 _SERVER = {"url": "http://127.0.0.1:1", "pid": 1, "region": "us-east-1", "account": "0", "version": "0", "engine": ""}
 _KEY = {"access_key_id": "a", "secret_access_key": "s", "account": "0", "user_name": "u"}
@@ -33,8 +31,7 @@ _KEY = {"access_key_id": "a", "secret_access_key": "s", "account": "0", "user_na
 class Door:
     """An instance, and a data folder at which the command line finds its node agent."""
 
-    engine: Bench
-    instance: Instance
+    instance: AnyInstance
     data_dir: Path
 
     def command(self, *words: str) -> list[str]:
@@ -48,42 +45,76 @@ class Door:
         )  # fmt: skip
 
 
-@pytest.fixture(params=[pytest.param("sandbox", marks=needs_sandbox), "process"])
-async def door(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Door]:
-    async with bench(request.param, tmp_path) as engine:
-        instance = await engine.ready()
+@pytest.fixture
+async def door(engine: Bench, tmp_path: Path) -> AsyncIterator[Door]:
+    """Have a way into an instance of each engine of built-in images."""
+    with _door(await engine.ready(), tmp_path / "data") as made:
+        yield made
 
-        def find(wanted: Wanted) -> Entrance:
-            if wanted.variant != "v1":
-                raise NoShell(f"{wanted} does not run here")
-            return Entrance(instance.launch.instance_id, instance.pid, instance.launch.variables)
 
-        with _data_dir(tmp_path / "data", str(engine.sockets)) as data_dir:
-            shells = Shells(engine.sockets / "shell.sock", find)
-            shells.start()
-            yield Door(engine, instance, data_dir)
-            shells.close()
+@pytest.fixture
+async def any_door(any_engine: AnyBench, tmp_path: Path) -> AsyncIterator[Door]:
+    """Have a way into an instance of each engine."""
+    with _door(await any_engine.ready(), tmp_path / "data") as made:
+        yield made
 
 
 @contextlib.contextmanager
-def _data_dir(folder: Path, run_dir: str) -> Iterator[Path]:
+def _door(instance: AnyInstance, data_dir: Path) -> Iterator[Door]:
+    variables = instance.launch.variables if isinstance(instance, Instance) else None
+
+    def find(wanted: Wanted) -> Entrance:
+        if wanted.variant != "v1":
+            raise NoShell(f"{wanted} does not run here")
+        return Entrance(instance.instance_id, instance.pid, variables)
+
+    with tempfile.TemporaryDirectory(prefix="moorage-") as run_dir, _said_to_run(data_dir, run_dir):
+        shells = Shells(Path(run_dir, "shell.sock"), find)
+        shells.start()
+        yield Door(instance, data_dir)
+        shells.close()
+
+
+@contextlib.contextmanager
+def _said_to_run(folder: Path, run_dir: str) -> Iterator[None]:
     folder.mkdir()
     (folder / "server.json").write_text(json.dumps({**_SERVER, "run_dir": run_dir}))
     (folder / "credentials.json").write_text(json.dumps(_KEY))
     lock = try_lock(folder)
     assert lock is not None
-    yield folder
+    yield
     lock.release()
 
 
-async def test_command_sees_the_model_s_files_user_and_variables(door: Door) -> None:
-    seen = await door.run("sh", "-c", "id -u; echo $AWS_REGION; pwd; cat /proc/self/cgroup")
-    user, region, folder, *groups = seen.stdout.splitlines()
+_LOOK = (
+    "import os; print(os.getuid(), os.environ['AWS_REGION'], os.getcwd(), open('/proc/self/cgroup').read(), "
+    "sorted(os.listdir('/')))"
+)
+
+
+@pytest.mark.promise("shell")
+async def test_shell_sees_the_models_files_user_variables_and_groups(any_door: Door) -> None:
+    seen = await any_door.run("python3", "-c", _LOOK)
     assert seen.returncode == 0, seen.stderr
-    assert user == await door.instance.ask("os.getuid()")
-    assert region == "eu-north-1"
-    assert repr(folder) == await door.instance.ask("os.getcwd()")
-    assert "\n".join(groups) == eval(await door.instance.ask("Path('/proc/self/cgroup').read_text().strip()"))
+    model = await any_door.instance.ask(f"__import__('subprocess').getoutput({'python3 -c ' + shlex.quote(_LOOK)!r})")
+    assert seen.stdout.strip() == eval(model)
+
+
+@pytest.mark.promise("shell")
+async def test_shell_has_no_more_privileges_than_the_model(any_door: Door) -> None:
+    shown = (await any_door.run("sh", "-c", "while read line; do echo $line; done < /proc/self/status")).stdout
+    theirs = eval(await any_door.instance.ask("open('/proc/self/status').read()"))
+    names = ("CapPrm", "CapEff", "CapBnd", "NoNewPrivs", "Uid", "Gid")
+    own, model = ({line.split(":")[0]: line.split()[1:] for line in text.splitlines()} for text in (shown, theirs))
+    assert {name: own[name] for name in names} == {name: model[name] for name in names}
+
+
+@pytest.mark.promise("shell")
+async def test_shell_is_in_all_namespaces_of_the_instance(any_door: Door) -> None:
+    for word in ("user", "mnt", "pid", "ipc", "uts", "net", "cgroup"):
+        theirs = str(Path(f"/proc/{any_door.instance.pid}/ns/{word}").readlink())
+        seen = await any_door.run("python3", "-c", f"print(__import__('os').readlink('/proc/self/ns/{word}'))")
+        assert seen.stdout.strip() == theirs, word
 
 
 async def test_exit_code_output_errors_and_input_are_the_command_s(door: Door) -> None:
@@ -101,18 +132,6 @@ async def test_refusal_is_told_as_it_is(door: Door) -> None:
     command = [word.replace("ep/v1", "ep/other") for word in door.command()]
     ended = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr) == (1, "Error: ep/other does not run here\n")
-
-
-@needs_sandbox
-@pytest.mark.parametrize("door", ["sandbox"], indirect=True)
-async def test_shell_has_no_more_privileges_than_the_model(door: Door) -> None:
-    shown = (await door.run("cat", "/proc/self/status")).stdout
-    status = dict(line.split(":", 1) for line in shown.splitlines())
-    assert [int(status[name], 16) for name in ("CapEff", "CapPrm", "CapBnd", "CapInh")] == [0, 0, 0, 0]
-    assert status["NoNewPrivs"].strip() == "1"
-    for word in ("mnt", "pid", "ipc", "uts", "net", "cgroup"):
-        theirs = str(Path(f"/proc/{door.instance.pid}/ns/{word}").readlink())
-        assert (await door.run("readlink", f"/proc/self/ns/{word}")).stdout.strip() == theirs, word
 
 
 async def test_terminal_is_the_instance_s_own_and_ctrl_c_reaches_what_runs_in_it(door: Door) -> None:
@@ -145,7 +164,7 @@ async def test_command_ends_with_its_instance(door: Door) -> None:
     process = subprocess.Popen(door.command("--", "sleep", "1000"), stdout=subprocess.PIPE)
     await until(lambda: bool(_sleepers(door)), "sleep runs")
     (sleeper,) = _sleepers(door)
-    await door.instance.running.kill()
+    await door.instance.kill()
     await door.instance.end()
     await until(lambda: not is_living(sleeper), "sleep has ended")
     await asyncio.to_thread(process.communicate)
@@ -153,13 +172,17 @@ async def test_command_ends_with_its_instance(door: Door) -> None:
 
 def _sleepers(door: Door) -> list[int]:
     """Find what was started in the instance, and in no other test's."""
-    home = f"AWS_REGION={door.instance.launch.variables['AWS_REGION']}".encode()
+    groups = _groups(door.instance.pid)
     found = []
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
-            if (entry / "cmdline").read_bytes() == b"sleep\x001000\x00" and home in (entry / "environ").read_bytes():
+            if (entry / "cmdline").read_bytes() == b"sleep\x001000\x00" and _groups(int(entry.name)) == groups:
                 found.append(int(entry.name))
     return found
+
+
+def _groups(pid: int) -> str:
+    return Path(f"/proc/{pid}/cgroup").read_text()
 
 
 async def _shows(terminal: int, text: str) -> None:

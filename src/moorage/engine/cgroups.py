@@ -211,15 +211,18 @@ def remove_groups(run_dir: Path) -> None:
 
 
 def open_groups_of(pid: int, proc: Path = Path("/proc")) -> list[int]:
-    """Open the groups of a process, as far as they can be written: a ``0`` written there puts the writer into one."""
-    mounts = parse_mounts((proc / "self" / "mounts").read_text(encoding="utf-8"))
+    """Open the groups of a process, as far as they can be written: a ``0`` written there puts the writer into one.
+
+    Of all hierarchies, not only those that limit here: another's container may be held by its devices' group too.
+    """
     theirs = parse_own_groups((proc / str(pid) / "cgroup").read_text(encoding="utf-8"))
     opened = []
-    for controller, root in mounts.items():
-        if controller in theirs:
-            path = root / theirs[controller].lstrip("/") / "cgroup.procs"
+    for line in (proc / "self" / "mounts").read_text(encoding="utf-8").splitlines():
+        _device, folder, kind, options, *_rest = line.split()
+        names: list[str] = {"cgroup": options.split(","), "cgroup2": [""]}.get(kind, [])
+        for group in [theirs[name] for name in names if name in theirs][:1]:
             with contextlib.suppress(OSError):
-                opened.append(os.open(path, os.O_WRONLY | os.O_CLOEXEC))
+                opened.append(os.open(Path(folder, group.lstrip("/"), "cgroup.procs"), os.O_WRONLY | os.O_CLOEXEC))
     return opened
 
 
