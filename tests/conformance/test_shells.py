@@ -104,7 +104,7 @@ async def test_shell_sees_the_models_files_user_variables_and_groups(any_door: D
 async def test_shell_has_no_more_privileges_than_the_model(any_door: Door) -> None:
     shown = (await any_door.run("sh", "-c", "while read line; do echo $line; done < /proc/self/status")).stdout
     theirs = eval(await any_door.instance.ask("open('/proc/self/status').read()"))
-    names = ("CapPrm", "CapEff", "CapBnd", "NoNewPrivs", "Uid", "Gid")
+    names = ("CapPrm", "CapEff", "CapBnd", "NoNewPrivs", "Seccomp", "Uid", "Gid")
     own, model = ({line.split(":")[0]: line.split()[1:] for line in text.splitlines()} for text in (shown, theirs))
     assert {name: own[name] for name in names} == {name: model[name] for name in names}
 

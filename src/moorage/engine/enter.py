@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from moorage.engine.cgroups import open_groups_of
-from moorage.serving import isolation
+from moorage.serving import isolation, seccomp
 
 _NAMESPACES = ("user", "cgroup", "ipc", "uts", "net", "pid", "mnt")
 """The user's first, because it gives the right to enter the others; the mounts' last, because it hides ``/proc``."""
@@ -62,6 +62,8 @@ class Guise:
     bounding: int
     """Capabilities that it and its children can have, as bits."""
     no_new_privileges: bool
+    filtered: bool
+    """A filter refuses it system calls (seccomp)."""
 
 
 def main(arguments: Sequence[str]) -> NoReturn:
@@ -137,6 +139,8 @@ def _take_guise(user: int, group: int, guise: Guise) -> None:
         os.setresuid(user, user, user)
     if guise.no_new_privileges:
         isolation.refuse_new_privileges()
+    if guise.no_new_privileges and guise.filtered:
+        seccomp.install()  # the instance's own filter cannot be taken on; this one refuses as much
 
 
 def _change_folder(folder: str) -> None:
@@ -184,6 +188,7 @@ def read_guise(status: str) -> Guise:
             gid=int(fields["Gid"].split()[1]),
             bounding=int(fields["CapBnd"], 16),
             no_new_privileges=fields["NoNewPrivs"].strip() == "1",
+            filtered=fields.get("Seccomp", "0").strip() != "0",
         )
     except KeyError as fault:
         raise ValueError(f"its status has no {fault}") from fault
