@@ -255,7 +255,5 @@ def test_pasta_asks_for_instances_where_the_name_server_is_out_of_their_reach(mo
         f"s.sendto({QUESTION!r}, ('192.0.0.53', 53)); print(len(s.recv(512)))"
     )
     with closing(OutsideNetwork.open(SystemClock(), as_root=MACHINE.as_root)) as own:
-        said = subprocess.run(
-            [*own.enter(), sys.executable, "-c", ask], capture_output=True, text=True, check=False
-        )
+        said = subprocess.run([*own.enter(), sys.executable, "-c", ask], capture_output=True, text=True, check=False)
     assert int(said.stdout or 0) > len(QUESTION), said.stderr
