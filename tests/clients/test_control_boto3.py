@@ -153,19 +153,13 @@ def test_configuration_can_be_made_again_of_what_describe_gives(sagemaker: Any) 
 
 def test_members_that_are_not_built_are_refused_by_name(sagemaker: Any) -> None:
     make_model(sagemaker)
-    capture = {
-        "InitialSamplingPercentage": 100,
-        "DestinationS3Uri": "s3://b/c",
-        "CaptureOptions": [{"CaptureMode": "Input"}],
-        "KmsKeyId": "alias/mine",
-    }
     code, message = refused(
         sagemaker.create_endpoint_config,
         EndpointConfigName="c",
         ProductionVariants=[a_variant()],
-        DataCaptureConfig=capture,
+        MetricsConfig={"EnableEnhancedMetrics": True},
     )
-    assert (code, message) == ("ValidationException", "DataCaptureConfig.KmsKeyId is not supported by Moorage yet.")
+    assert (code, message) == ("ValidationException", "MetricsConfig is not supported by Moorage yet.")
     variants = [a_variant(ManagedInstanceScaling={"Status": "ENABLED"})]
     role = "arn:aws:iam::000000000000:role/moorage"
     del variants[0]["ModelName"]

@@ -10,8 +10,12 @@ from botocore.exceptions import ClientError
 from tests.support.control import IMAGE, KEY_ID, SECRET, ControlPlane, control_plane
 from tests.support.product import wait_until
 
+from moorage.base.clock import SystemClock
+from moorage.base.ids import SystemIds
 from moorage.cli.client import ApiError, Client
 from moorage.cli.server import Server
+from moorage.kms.records import Home
+from moorage.kms.ring import KeyRing
 
 LARGE, XLARGE = "ml.m5.large", "ml.m5.xlarge"
 FAST = {"Delay": 0.05, "MaxAttempts": 400}
@@ -260,6 +264,26 @@ def test_what_no_engine_keeps_is_refused_by_name_with_the_reason(
     sagemaker.create_endpoint_config(
         EndpointConfigName="c", ProductionVariants=[harmless], EnableNetworkIsolation=False
     )
+
+
+def test_key_must_be_there_and_enabled_at_the_configuration_and_again_at_the_creation(
+    plane: ControlPlane, sagemaker: Any, tmp_path: Path
+) -> None:
+    ring = KeyRing(tmp_path / "kms", SystemClock(), SystemIds())
+    key = ring.create_key(Home("000000000000", "us-east-1"))
+    missing = {"EndpointConfigName": "c", "ProductionVariants": [a_variant()], "KmsKeyId": "alias/none"}
+    text = refused(sagemaker.create_endpoint_config, **missing)
+    assert text.startswith("KmsKeyId: The KMS key alias/none cannot be used: ")
+    cores = a_variant(CoreDumpConfig={"DestinationS3Uri": "s3://cores", "KmsKeyId": "alias/none"})
+    dumping = {"EndpointConfigName": "c", "ProductionVariants": [cores]}
+    text = refused(sagemaker.create_endpoint_config, **dumping)
+    assert text.startswith("CoreDumpConfig.KmsKeyId: The KMS key alias/none cannot be used: ")
+    create(sagemaker, "before", a_variant(), KmsKeyId=key.key_id)
+    assert [spec.kms_key for spec in specs_of(plane, "before")] == [key.arn]
+    ring.disable(key)
+    text = refused(sagemaker.create_endpoint, EndpointName="ep", EndpointConfigName="before")
+    assert text.startswith(f"KmsKeyId: The KMS key {key.key_id} cannot be used: ")
+    assert "disabled" in text
 
 
 def known(plane: ControlPlane, sagemaker: Any, refuses: dict[str, str]) -> None:

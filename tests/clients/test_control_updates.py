@@ -371,10 +371,6 @@ def test_shadow_that_cannot_start_fails_the_creation(plane: ControlPlane, sagema
             {"DataCaptureConfig": {"DestinationS3Uri": "https://example.com/captured"}},
             "DestinationS3Uri of DataCaptureConfig must be of the form s3://bucket/prefix: https://example.com/captured",
         ),
-        (
-            {"DataCaptureConfig": {"KmsKeyId": "alias/mine"}},
-            "DataCaptureConfig.KmsKeyId is not supported by Moorage yet.",
-        ),
     ],
 )
 def test_what_shadows_strategies_and_capture_cannot_be_is_refused(

@@ -79,7 +79,7 @@ def _copy(connection: Connection, call: Call, variant: Members, config: Members)
         download_timeout_seconds=variant.get("ModelDataDownloadTimeoutInSeconds"),
         network_isolation=own.network_isolation,
         volume_gib=variant.get("VolumeSizeInGB"),
-        kms_key=find_key(call, config.get("KmsKeyId")),
+        kms_key=_find_key(call, config),
         core_dumps=_core_dumps(call, variant.get("CoreDumpConfig")),
         shell_access=variant.get("EnableSSMAccess", False),
         machine_image=variant.get("InferenceAmiVersion"),
@@ -114,7 +114,7 @@ def _copy_model(connection: Connection, call: Call, instance_type: str, name: st
 def _core_dumps(call: Call, config: Members | None) -> Members | None:
     if config is None or "KmsKeyId" not in config:
         return config
-    return {**config, "KmsKeyId": find_key(call, config["KmsKeyId"])}
+    return {**config, "KmsKeyId": _find_key(call, config, "CoreDumpConfig.")}
 
 
 def _reservation(connection: Connection, call: Call, variant: Members) -> Members | None:
@@ -126,9 +126,14 @@ def _reservation(connection: Connection, call: Call, variant: Members) -> Member
     return {**config, "MlReservationArn": check_reservation(connection, call, *named).arn}
 
 
-def find_key(call: Call, key: str | None) -> str | None:
-    """Give the ARN of a key, which does not change when its alias comes to mean another one."""
-    return None if key is None else call.services.find_key(call.account, call.region, key)
+def _find_key(call: Call, members: Members, path: str = "") -> str | None:
+    """Give the ARN of the KmsKeyId of some members, which does not change when its alias comes to mean another key."""
+    if (key := members.get("KmsKeyId")) is None:
+        return None
+    try:
+        return call.services.find_key(call.account, call.region, key)
+    except ClientFault as fault:
+        raise validation_exception(f"{path}KmsKeyId: {fault.message}") from fault
 
 
 def check_promises(connection: Connection, call: Call, config: Members) -> None:
@@ -139,8 +144,8 @@ def check_promises(connection: Connection, call: Call, config: Members) -> None:
     names = variants.models_of(config)
     models = {name: find_document(connection, call.resource(Kind.MODEL, name)).members for name in names}
     check(promises.rules_for(call.services.node.refuses, models), config)
-    for encrypted in (config, config.get("DataCaptureConfig", {})):
-        find_key(call, encrypted.get("KmsKeyId"))
+    _find_key(call, config)
+    _find_key(call, config.get("DataCaptureConfig", {}), "DataCaptureConfig.")
     for variant in variants.variants_of(config):
         _core_dumps(call, variant.get("CoreDumpConfig"))
         _reservation(connection, call, variant)
