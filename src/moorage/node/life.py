@@ -20,12 +20,11 @@ from moorage.engine.exit import Exit
 from moorage.engine.launch import Container, Launch, LaunchFailed, Progress, ServingLaunch
 from moorage.engine.logs import TAIL_BYTES, TAIL_LINES
 from moorage.engine.ping import NoAnswer, ping
-from moorage.engine.promises import NOTHING_REFUSED, Refusals
 from moorage.logs.pump import ContainerLog
 from moorage.node.disks import Disks
 from moorage.node.entrances import Candidate
 from moorage.node.outcome import Ended, Outcome, judge
-from moorage.node.preparation import CannotPrepare, Preparation, refuse_unkept
+from moorage.node.preparation import CannotPrepare, Preparation
 from moorage.node.reports import Reports
 
 log = logging.getLogger(__name__)
@@ -61,7 +60,6 @@ class Surroundings:
     reports: Reports
     clock: Clock
     limits: Limits
-    refusals: Refusals = NOTHING_REFUSED
 
 
 class Life:
@@ -76,7 +74,6 @@ class Life:
         self._reports = around.reports
         self._clock = around.clock
         self._limits = around.limits
-        self._refusals = around.refusals
         self._stop = asyncio.Event()
         self._tasks = Tasks()
         self._last_ping = "no answer yet"
@@ -150,7 +147,6 @@ class Life:
     async def _prepare(self) -> Launch | CannotPrepare:
         descriptor = await asyncio.to_thread(self._log.open)
         try:
-            refuse_unkept(self._spec, self._refusals)
             launch, resolved = await self._preparation.prepare(self._spec, self._progress, self._installs(descriptor))
         except CannotPrepare as fault:
             return fault
