@@ -112,6 +112,8 @@ class Life:
             await self._tasks.close()
             await asyncio.to_thread(self._log.finish)
         tail = "" if outcome.state is InstanceState.STOPPED else await asyncio.to_thread(self._tail)
+        if outcome.message:  # after the tail, which is told beside the message
+            await asyncio.to_thread(self._conclude, outcome.message)
         container = self._spec.containers[0].name if self._spec.containers else None
         self._change(
             outcome.state,
@@ -173,6 +175,10 @@ class Life:
         """Add a line to the container's log; blocks."""
         self._log.say(line)
 
+    def _conclude(self, why: str) -> None:
+        """Have the container's log end with why the instance has, in one line of Moorage's; blocks."""
+        self._log.add("[moorage] " + " ".join(why.split()))
+
     async def _run_container(self, container: Container) -> Outcome:
         address = container.address
         if self._spec.core_dumps is not None:
@@ -202,10 +208,18 @@ class Life:
             self._change(InstanceState.STOPPING)
             container.terminate()
             await asyncio.wait([container.ended], timeout=self._limits.stop_grace_seconds)
+            if not container.ended.done():
+                grace = f"{self._limits.stop_grace_seconds:g}"
+                await asyncio.to_thread(
+                    self._say, f"[moorage] The container did not end within {grace} s of SIGTERM and is killed"
+                )
         if not container.ended.done():
             await container.kill()
-        async with asyncio.timeout(_KILLED_SECONDS):
-            return await asyncio.shield(container.ended)
+        try:
+            async with asyncio.timeout(_KILLED_SECONDS):
+                return await asyncio.shield(container.ended)
+        except TimeoutError:
+            raise TimeoutError(f"its processes were killed and did not end within {_KILLED_SECONDS:g} s") from None
 
     async def _become_ready(self, address: str) -> bool:
         """Ask until the container answers 200; False when that was not in time.
