@@ -66,9 +66,11 @@ class Guise:
     """A filter refuses it system calls (seccomp)."""
 
 
-def main(arguments: Sequence[str]) -> NoReturn:
-    """Do what the order at a descriptor says; exits with the command's exit code."""
+def run(arguments: Sequence[str]) -> NoReturn:
+    """Do what the order at a descriptor says; exits with the command's exit code. Others follow: to be closed."""
     isolation.die_with_parent()
+    for descriptor in arguments[1:]:
+        os.close(int(descriptor))
     with os.fdopen(int(arguments[0]), "rb") as orders:
         given = json.load(orders)
     order = Order(**{**given, "command": tuple(given["command"])})
@@ -207,7 +209,3 @@ def within(number: int, id_map: str) -> int:
         if outside <= number < outside + count:
             return inside + number - outside
     return number
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

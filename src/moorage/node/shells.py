@@ -21,13 +21,13 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from moorage.engine.enter import Order
+from moorage.engine.programs import library_path, program, sealed_interpreter
 from moorage.node.entrances import Entrance, NoShell, Wanted
 
 MOST = 32
@@ -142,14 +142,17 @@ def _parse(line: bytes, streams: int) -> dict[str, Any]:
 
 def _start(order: Order, streams: Sequence[int]) -> "subprocess.Popen[bytes]":
     """Start the process that enters the instance."""
+    interpreter = sealed_interpreter()
     reader, writer = os.pipe()
     try:
         process = subprocess.Popen(
-            [sys.executable, "-m", "moorage.engine.enter", str(reader)],
+            program("moorage.engine.enter", reader, interpreter),
+            executable=f"/proc/self/fd/{interpreter}",
             stdin=streams[0],
             stdout=streams[1],
             stderr=streams[2],
-            pass_fds=(reader,),
+            pass_fds=(reader, interpreter),
+            env={**os.environ, "LD_LIBRARY_PATH": library_path()},
             start_new_session=True,
         )
     finally:
