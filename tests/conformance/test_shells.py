@@ -203,7 +203,7 @@ async def test_program_that_enters_an_instance_is_no_file_of_the_machine(door: D
     process.kill()
     await asyncio.to_thread(process.communicate)
     await until(lambda: not is_living(int(entering.name)), "it has ended, and its program is busy no more")
-    with Path(f"/proc/self/fd/{held}").open("r+b", buffering=0) as program, pytest.raises(PermissionError):
+    with pytest.raises(PermissionError), Path(f"/proc/self/fd/{held}").open("r+b", buffering=0) as program:
         program.write(b"changed")
     os.close(held)
 
