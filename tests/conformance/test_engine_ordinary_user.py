@@ -6,7 +6,10 @@ import pytest
 from tests.support.machine import needs_root, needs_sandbox
 from tests.support.ordinary_user import run_again_as_ordinary_user
 
-FILES = sorted(path.name for path in Path(__file__).parent.glob("test_engine*.py") if path != Path(__file__))
+FILES = [
+    *sorted(path.name for path in Path(__file__).parent.glob("test_engine*.py") if path != Path(__file__)),
+    "test_shells.py",
+]
 
 
 @pytest.mark.slow  # runs each file beside this one once more

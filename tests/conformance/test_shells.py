@@ -151,6 +151,63 @@ async def test_terminal_is_the_instance_s_own_and_ctrl_c_reaches_what_runs_in_it
         os.close(terminal)
 
 
+async def test_command_gets_no_terminal_of_the_callers_and_what_is_typed_comes_by_a_pipe(door: Door) -> None:
+    ours, theirs = pty.openpty()
+    script = "test -t 0 || test -t 2 || echo none; read line; echo read $line; echo trouble >&2; exit 6"
+    process = subprocess.Popen(
+        door.command("--", "sh", "-c", script), stdin=theirs, stdout=subprocess.PIPE, stderr=theirs, text=True
+    )
+    os.close(theirs)
+    try:
+        os.write(ours, b"a line\n")
+        await _shows(ours, "trouble")
+        said, _ = await asyncio.to_thread(process.communicate)
+        assert (process.returncode, said) == (6, "none\nread a line\n")
+    finally:
+        os.close(ours)
+
+
+async def test_more_is_typed_than_the_command_has_read_and_said(door: Door) -> None:
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execv(sys.executable, door.command("--", "sh", "-c", "stty raw -echo; echo be''gin; exec cat"))
+    try:
+        await _shows(terminal, "begin")
+        await asyncio.to_thread(_paste, terminal, 300_000)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(terminal)
+
+
+def _paste(terminal: int, count: int) -> None:
+    """Type so many bytes, reading what is shown all the while, until as many have come back."""
+    os.set_blocking(terminal, False)
+    left, shown = count, 0
+    while shown < count:
+        ready, writable, _ = select.select([terminal], [terminal] if left else [], [], DEADLINE_SECONDS)
+        assert ready or writable, f"{left} bytes are not typed yet, {shown} were shown"
+        if writable:
+            left -= os.write(terminal, b"x" * min(left, 4096))
+        if ready:
+            shown += len(os.read(terminal, 65_536))
+
+
+async def test_program_that_enters_an_instance_is_no_file_of_the_machine(door: Door) -> None:
+    process = subprocess.Popen(door.command("--", "sleep", "1000"), stdout=subprocess.PIPE)
+    await until(lambda: bool(_sleepers(door)), "sleep runs")
+    (sleeper,) = _sleepers(door)
+    entering = Path(f"/proc/{Path(f'/proc/{sleeper}/stat').read_text().rpartition(')')[2].split()[1]}")
+    assert str((entering / "exe").readlink()).startswith("/memfd:")
+    held = os.open(entering / "exe", os.O_PATH)
+    process.kill()
+    await asyncio.to_thread(process.communicate)
+    await until(lambda: not is_living(int(entering.name)), "it has ended, and its program is busy no more")
+    with pytest.raises(PermissionError), Path(f"/proc/self/fd/{held}").open("r+b", buffering=0) as program:
+        program.write(b"changed")
+    os.close(held)
+
+
 async def test_command_ends_when_its_caller_goes(door: Door) -> None:
     process = subprocess.Popen(door.command("--", "sleep", "1000"), stdout=subprocess.PIPE)
     await until(lambda: bool(_sleepers(door)), "sleep runs")

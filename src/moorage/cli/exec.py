@@ -4,7 +4,6 @@ import contextlib
 import fcntl
 import json
 import os
-import select
 import signal
 import socket
 import sys
@@ -16,10 +15,10 @@ from typing import Any
 
 import click
 
+from moorage.cli.relay import Flow, hand_on, hand_on_the_rest
 from moorage.cli.server import data_dir_option, need_server
 
 _MOST_PARTS = 3
-_PIECE_BYTES = 65_536
 _ANSWER_BYTES = 65_536
 _STREAMS = (0, 1, 2)
 
@@ -56,15 +55,54 @@ def exec(what: str, command: tuple[str, ...], data_dir: Path | None) -> None:  #
 
 def _run(node: socket.socket, request: dict[str, Any]) -> int:
     """Have the command run; gives its exit code."""
-    socket.send_fds(node, [json.dumps(request).encode() + b"\n"], list(_STREAMS))
-    line, descriptors, _flags, _address = socket.recv_fds(node, _ANSWER_BYTES, 1)
-    answers = _Answers(node, line)
-    if "error" in (first := answers.next()):
-        raise click.ClickException(first["error"])
-    if descriptors:
-        with os.fdopen(descriptors[0], "r+b", buffering=0) as terminal:
-            _join(terminal.fileno())
-    return int(answers.next().get("exit", 1))
+    with contextlib.ExitStack() as ours:
+        lent, flows = _lend_streams(ours) if request["terminal"] is None else (list(_STREAMS), [])
+        socket.send_fds(node, [json.dumps(request).encode() + b"\n"], lent)
+        for descriptor in set(lent) - set(_STREAMS):
+            os.close(descriptor)
+        line, descriptors, _flags, _address = socket.recv_fds(node, _ANSWER_BYTES, 1)
+        answers = _Answers(node, line)
+        if "error" in (first := answers.next()):
+            raise click.ClickException(first["error"])
+        if descriptors:
+            with os.fdopen(descriptors[0], "r+b", buffering=0) as terminal:
+                _join(terminal.fileno())
+        elif flows:
+            if not answers.has_next:
+                hand_on(flows, bell=node.fileno())
+            code = int(answers.next().get("exit", 1))
+            hand_on_the_rest([flow for flow in flows if flow.lent])
+            return code
+        return int(answers.next().get("exit", 1))
+
+
+def _lend_streams(ours: contextlib.ExitStack) -> tuple[list[int], list[Flow]]:
+    """Give what the command is to have for standard streams: never the user's terminal.
+
+    Whoever is in the instance can take hold of what another process there has open, keep it when that has ended, and
+    read what is typed next, outside. So in place of a terminal it has a pipe, and here is the other end.
+    """
+    lent, flows = [], []
+    for stream in _STREAMS:
+        if not os.isatty(stream):
+            lent.append(stream)
+        elif stream == 0 and _is_in_background():  # where reading would stop this process
+            lent.append(os.open(os.devnull, os.O_RDONLY))
+        else:
+            reader, writer = os.pipe()
+            lent.append(reader if stream == 0 else writer)
+            flows.append(Flow(0, writer, lent=False) if stream == 0 else Flow(reader, stream))
+            if stream == 0:
+                os.set_blocking(writer, False)
+            else:
+                ours.callback(os.close, reader)
+    return lent, flows
+
+
+def _is_in_background() -> bool:
+    with contextlib.suppress(OSError):  # it is another session's terminal, from which anybody may read
+        return os.tcgetpgrp(0) != os.getpgrp()
+    return False
 
 
 class _Answers:
@@ -73,6 +111,11 @@ class _Answers:
     def __init__(self, node: socket.socket, begun: bytes) -> None:
         self._node = node
         self._rest = begun
+
+    @property
+    def has_next(self) -> bool:
+        """The next one is here already."""
+        return b"\n" in self._rest
 
     def next(self) -> dict[str, Any]:
         """Wait for the next one; raises ClickException when there will be none."""
@@ -89,29 +132,10 @@ class _Answers:
 def _join(terminal: int) -> None:
     """Be the window onto another terminal until nobody has it open any more."""
     own_in, own_out = sys.stdin.fileno(), sys.stdout.fileno()
+    os.set_blocking(terminal, False)  # it takes no more while the command reads nothing: what that says goes on
+    shown = Flow(terminal, own_out)
     with _raw(own_in), _same_size(own_in, terminal):
-        sources = [own_in, terminal]
-        while True:
-            ready, _, _ = select.select(sources, [], [])
-            if own_in in ready:
-                typed = os.read(own_in, _PIECE_BYTES)
-                if typed:
-                    os.write(terminal, typed)
-                else:
-                    sources.remove(own_in)
-            if terminal in ready:
-                try:
-                    shown = os.read(terminal, _PIECE_BYTES)
-                except OSError:  # EIO: the last process that had it open has ended
-                    return
-                if not shown:
-                    return
-                _write_all(own_out, shown)
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(descriptor, data) :]
+        hand_on([Flow(own_in, terminal), shown], last=shown)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ its own because a user namespace can only be entered by a process of one thread 
 Its order is a JSON object at a descriptor, not an argument: an instance's variables are nobody else's business.
 """
 
+import contextlib
 import ctypes
 import fcntl
 import json
@@ -24,6 +25,9 @@ from moorage.serving import isolation, seccomp
 
 _NAMESPACES = ("user", "cgroup", "ipc", "uts", "net", "pid", "mnt")
 """The user's first, because it gives the right to enter the others; the mounts' last, because it hides ``/proc``."""
+
+_NS_GET_USERNS, _NS_GET_PARENT = 0xB701, 0xB702
+"""Questions to a descriptor of a namespace (ioctl_ns(2)); the answer is a descriptor of a user namespace."""
 
 _SHELLS = ("/bin/bash", "/bin/sh")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -66,9 +70,11 @@ class Guise:
     """A filter refuses it system calls (seccomp)."""
 
 
-def main(arguments: Sequence[str]) -> NoReturn:
-    """Do what the order at a descriptor says; exits with the command's exit code."""
+def run(arguments: Sequence[str]) -> NoReturn:
+    """Do what the order at a descriptor says; exits with the command's exit code. Others follow: to be closed."""
     isolation.die_with_parent()
+    for descriptor in arguments[1:]:
+        os.close(int(descriptor))
     with os.fdopen(int(arguments[0]), "rb") as orders:
         given = json.load(orders)
     order = Order(**{**given, "command": tuple(given["command"])})
@@ -91,9 +97,9 @@ def _enter(order: Order) -> int:
     folder = os.readlink(place / "cwd")  # noqa: PTH115 - a path inside, which need not be one here
     user = within(guise.uid, (place / "uid_map").read_text(encoding="ascii"))
     group = within(guise.gid, (place / "gid_map").read_text(encoding="ascii"))
-    namespaces = [(name, os.open(place / "ns" / name, os.O_RDONLY)) for name in _NAMESPACES if _differs(place, name)]
+    opened = {name: os.open(place / "ns" / name, os.O_RDONLY) for name in _NAMESPACES if _differs(place, name)}
     groups = open_groups_of(order.pid)
-    for name, descriptor in namespaces:
+    for name, descriptor in _in_order(opened):
         if _libc.setns(ctypes.c_int(descriptor), 0) != 0:
             raise OSError(ctypes.get_errno(), f"its {name} namespace: {os.strerror(ctypes.get_errno())}")
         os.close(descriptor)
@@ -101,6 +107,44 @@ def _enter(order: Order) -> int:
     if child == 0:
         _be_inside(order, lambda: _take_guise(user, group, guise), groups, variables, folder)
     return child
+
+
+def _in_order(opened: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Put namespaces into an order in which each may be entered: right after the user namespace that owns it.
+
+    An instance of an ordinary user may be in a network that belongs to a user namespace around its own.
+    """
+    users = _user_namespaces(opened["user"]) if "user" in opened else []
+    levels = {os.fstat(descriptor).st_ino: level for level, descriptor in enumerate(users, start=1)}
+    others = [
+        (levels.get(_owner(descriptor) or 0, 0), name, descriptor)
+        for name, descriptor in opened.items()
+        if name != "user"
+    ]
+    steps = [*((level, "user", descriptor) for level, descriptor in enumerate(users, start=1)), *others]
+    return [(name, descriptor) for _level, name, descriptor in sorted(steps, key=lambda step: step[0])]
+
+
+def _user_namespaces(innermost: int) -> list[int]:
+    """Give the user namespaces between this process's and that one, the outermost first."""
+    own = Path("/proc/self/ns/user").stat().st_ino
+    found = [innermost]
+    with contextlib.suppress(PermissionError):  # it is none that lies in this process's
+        while os.fstat(parent := fcntl.ioctl(found[0], _NS_GET_PARENT)).st_ino != own:
+            found.insert(0, parent)
+        os.close(parent)
+    return found
+
+
+def _owner(namespace: int) -> int | None:
+    try:
+        owner = fcntl.ioctl(namespace, _NS_GET_USERNS)
+    except PermissionError:  # none that lies in this process's
+        return None
+    try:
+        return os.fstat(owner).st_ino
+    finally:
+        os.close(owner)
 
 
 def _differs(place: Path, name: str) -> bool:
@@ -207,7 +251,3 @@ def within(number: int, id_map: str) -> int:
         if outside <= number < outside + count:
             return inside + number - outside
     return number
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

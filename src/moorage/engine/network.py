@@ -33,7 +33,9 @@ _RULES = Path(__file__).with_name("network_rules.py")
 _NETWORK_UID = 1_799_999_999
 """Whom root lets pasta be: nobody's account, and none of the instances' either (``sandbox.py``)."""
 
-_READY_SECONDS = 5.0
+_READY_SECONDS = 30.0
+"""Of a machine that is very busy: who gives up here has instances share the machine's network."""
+
 _PAUSE_SECONDS = 0.005
 _END_SECONDS = 5.0
 

@@ -21,13 +21,13 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from moorage.engine.enter import Order
+from moorage.engine.programs import library_path, program, sealed_interpreter
 from moorage.node.entrances import Entrance, NoShell, Wanted
 
 MOST = 32
@@ -108,7 +108,7 @@ class Shells:
             finally:
                 os.close(ours)
                 os.close(theirs)
-        code = _wait(process, caller)
+        code = _wait(process, caller, entrance.pid)
         log.info("the shell in %s has ended with %d", entrance.instance_id, code)
         _answer(caller, {"exit": code})
 
@@ -142,14 +142,17 @@ def _parse(line: bytes, streams: int) -> dict[str, Any]:
 
 def _start(order: Order, streams: Sequence[int]) -> "subprocess.Popen[bytes]":
     """Start the process that enters the instance."""
+    interpreter = sealed_interpreter()
     reader, writer = os.pipe()
     try:
         process = subprocess.Popen(
-            [sys.executable, "-m", "moorage.engine.enter", str(reader)],
+            program("moorage.engine.enter", reader, interpreter),
+            executable=f"/proc/self/fd/{interpreter}",
             stdin=streams[0],
             stdout=streams[1],
             stderr=streams[2],
-            pass_fds=(reader,),
+            pass_fds=(reader, interpreter),
+            env={**os.environ, "LD_LIBRARY_PATH": library_path()},
             start_new_session=True,
         )
     finally:
@@ -159,19 +162,25 @@ def _start(order: Order, streams: Sequence[int]) -> "subprocess.Popen[bytes]":
     return process
 
 
-def _wait(process: "subprocess.Popen[bytes]", caller: socket.socket) -> int:
-    """Wait for the command's end, and end it when the caller hangs up."""
-    descriptor = os.pidfd_open(process.pid)
-    try:
+def _wait(process: "subprocess.Popen[bytes]", caller: socket.socket, instance: int) -> int:
+    """Wait for the command's end, and end it when the caller hangs up, or the instance has ended.
+
+    That would do so itself, but for an instance that has neither a process list nor control groups of its own.
+    """
+    with contextlib.ExitStack() as opened:
         poll = select.poll()
-        poll.register(descriptor, select.POLLIN)
         poll.register(caller, select.POLLIN | select.POLLRDHUP)
+        descriptor = os.pidfd_open(process.pid)
+        opened.callback(os.close, descriptor)
+        poll.register(descriptor, select.POLLIN)
+        with contextlib.suppress(ProcessLookupError):  # gone already: the command finds nothing to enter
+            first = os.pidfd_open(instance)
+            opened.callback(os.close, first)
+            poll.register(first, select.POLLIN)
         ready = {number for number, _ in poll.poll()}
         if descriptor not in ready:
             process.send_signal(signal.SIGHUP)
         return process.wait()
-    finally:
-        os.close(descriptor)
 
 
 def _answer(caller: socket.socket, message: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
