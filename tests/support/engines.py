@@ -7,6 +7,7 @@ import secrets
 import shutil
 import sys
 import tempfile
+import zlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from pathlib import Path
 
 from moorage.base.clock import Clock, SystemClock
 from moorage.engine.cgroups import Cgroups, find_hierarchies
+from moorage.engine.docker.engine import DockerEngine
+from moorage.engine.docker.guests import Guests
 from moorage.engine.environments import Environment
 from moorage.engine.exit import Exit
 from moorage.engine.launch import Engine, ServingLaunch
@@ -209,7 +212,7 @@ class Bench:
     ) -> Instance:
         """Start an instance of a model; ``made`` is the name and the folder of a volume that is there already."""
         self.count += 1
-        name, disk = made or (f"i-{self.count:017x}", None)
+        name, disk = made or (f"i-{zlib.crc32(bytes(self.folder)):08x}{self.count:09x}", None)
         if volume is not None:
             disk = self.volumes.make(name, volume).folder
         launch = ServingLaunch(
@@ -245,8 +248,12 @@ class Bench:
         return await instance.is_ready()
 
 
-def make_engine(name: str, folder: Path, shared: Shared) -> Engine:
+def make_engine(name: str, folder: Path, shared: Shared, docker: DockerEngine | None = None) -> Engine:
     """Make an engine whose models, sockets and logs are in a folder."""
+    if docker is not None:
+        bubblewrap = shutil.which("bwrap") or "bwrap"
+        models, volumes, scratch = folder / "models", folder / "volumes", folder / "sandbox"
+        return Guests(docker, bubblewrap, models=models, volumes=volumes, scratch=scratch)
     if name == "sandbox":
         bubblewrap = shutil.which("bwrap") or "bwrap"
         models, volumes, scratch = folder / "models", folder / "volumes", folder / "sandbox"
@@ -257,12 +264,16 @@ def make_engine(name: str, folder: Path, shared: Shared) -> Engine:
 
 @asynccontextmanager
 async def bench(
-    name: str, folder: Path, clock: Clock | None = None, network: Network | None = None
+    name: str,
+    folder: Path,
+    clock: Clock | None = None,
+    network: Network | None = None,
+    docker: DockerEngine | None = None,
 ) -> AsyncIterator[Bench]:
     """Have an engine; what still runs at the end is killed."""
     adopt_orphans()
     cgroups = Cgroups(find_hierarchies(f"moorage-test-{os.getpid()}-{folder.name}"))
-    engine = make_engine(name, folder, Shared(network, cgroups.visible))
+    engine = make_engine(name, folder, Shared(network, cgroups.visible), docker)
     engine.prepare()
     (folder / "models").mkdir(exist_ok=True)
     zygotes = Zygotes(engine, clock or SystemClock(), folder / "logs" / "zygotes")
@@ -279,6 +290,8 @@ async def bench(
                 await instance.running.kill()
                 await instance.end()
         await made.launcher.close()
+        if docker is not None:
+            await docker.close()
         volumes.close()
         pump.close()
         shutil.rmtree(sockets)

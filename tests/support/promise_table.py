@@ -23,6 +23,9 @@ PAGE = ROOT / "docs/reference/engines.md"
 UNPACKED = "unpacked"
 """The sandbox of images that are not built in, as a parameter of tests."""
 
+GUESTS = "guests"
+"""Docker of built-in images, as a parameter of tests."""
+
 _PROPERTY = "promise"
 _HEADS = ("An instance can rely on this", "Asked for by", "docker", "sandbox", "process", "Shown by")
 
@@ -43,7 +46,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _engine_of(item: pytest.Item) -> str:
     parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
     engine = str(parameters.get("engine") or parameters.get("any_engine", "sandbox"))
-    return "sandbox" if engine == UNPACKED else engine
+    return {UNPACKED: "sandbox", GUESTS: "docker"}.get(engine, engine)
 
 
 def promises_of(item: pytest.Item) -> list[str]:

@@ -7,6 +7,7 @@ its own because a user namespace can only be entered by a process of one thread 
 Its order is a JSON object at a descriptor, not an argument: an instance's variables are nobody else's business.
 """
 
+import contextlib
 import ctypes
 import fcntl
 import json
@@ -91,9 +92,9 @@ def _enter(order: Order) -> int:
     folder = os.readlink(place / "cwd")  # noqa: PTH115 - a path inside, which need not be one here
     user = within(guise.uid, (place / "uid_map").read_text(encoding="ascii"))
     group = within(guise.gid, (place / "gid_map").read_text(encoding="ascii"))
-    namespaces = [(name, os.open(place / "ns" / name, os.O_RDONLY)) for name in _NAMESPACES if _differs(place, name)]
+    namespaces = open_namespaces(order.pid)
     groups = open_groups_of(order.pid)
-    for name, descriptor in namespaces:
+    for name, descriptor in namespaces.items():
         if _libc.setns(ctypes.c_int(descriptor), 0) != 0:
             raise OSError(ctypes.get_errno(), f"its {name} namespace: {os.strerror(ctypes.get_errno())}")
         os.close(descriptor)
@@ -101,6 +102,19 @@ def _enter(order: Order) -> int:
     if child == 0:
         _be_inside(order, lambda: _take_guise(user, group, guise), groups, variables, folder)
     return child
+
+
+def open_namespaces(pid: int) -> dict[str, int]:
+    """Open the namespaces of a process that are not this one's, in the order in which they can be entered."""
+    place = Path(f"/proc/{pid}")
+    with contextlib.ExitStack() as undo:
+        opened = {}
+        for name in _NAMESPACES:
+            if _differs(place, name):
+                opened[name] = os.open(place / "ns" / name, os.O_RDONLY | os.O_CLOEXEC)
+                undo.callback(os.close, opened[name])
+        undo.pop_all()
+    return opened
 
 
 def _differs(place: Path, name: str) -> bool:
