@@ -44,30 +44,26 @@ def network() -> Iterator[OutsideNetwork | None]:
 
 
 @pytest.fixture(params=["sandbox", "process", GUESTS])
-async def engine(
-    request: pytest.FixtureRequest, tmp_path: Path, network: OutsideNetwork | None
-) -> AsyncIterator[Bench]:
+async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
     """Have each engine of built-in images; a test of a promise runs on those that keep it here."""
     if request.param == GUESTS:
         async with _guests(request, tmp_path) as made:
             yield made
         return
     _skip_unless_kept(request.node, request.param, MACHINE)
-    async with bench(request.param, tmp_path, network=network) as made:
+    async with bench(request.param, tmp_path, network=request.getfixturevalue("network")) as made:
         yield made
 
 
 @pytest.fixture(params=["sandbox", GUESTS])
-async def sandbox(
-    request: pytest.FixtureRequest, tmp_path: Path, network: OutsideNetwork | None
-) -> AsyncIterator[Bench]:
+async def sandbox(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
     """Have the engines that give a built-in image a view of its own."""
     if request.param == GUESTS:
         async with _guests(request, tmp_path) as made:
             yield made
         return
     _skip_unless_kept(request.node, "sandbox", MACHINE)
-    async with bench("sandbox", tmp_path, network=network) as made:
+    async with bench("sandbox", tmp_path, network=request.getfixturevalue("network")) as made:
         yield made
 
 
@@ -75,7 +71,6 @@ async def sandbox(
 async def any_engine(
     request: pytest.FixtureRequest,
     tmp_path: Path,
-    network: OutsideNetwork | None,
     obedient_image: Callable[[Daemon], str],
     library: Path,
 ) -> AsyncIterator[AnyBench]:
@@ -96,7 +91,7 @@ async def any_engine(
             yield containers
         return
     _skip_unless_kept(request.node, request.param, MACHINE)
-    async with bench(request.param, tmp_path, network=network) as made:
+    async with bench(request.param, tmp_path, network=request.getfixturevalue("network")) as made:
         yield made
 
 

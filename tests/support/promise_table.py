@@ -1,9 +1,10 @@
 """The table of promises and engines: who is judged to keep what, and the tests that show it.
 
 A test marked ``promise("id")`` tries a promise on an engine: the one that the mark names (``engine="docker"``), else
-its parameter ``engine`` or ``any_engine``, else the sandbox. With a fixture of ``tests/conformance/conftest.py`` it
-runs on the engines that keep the promise on this machine and is skipped, with the reason, on the others. At the end of
-a run the table is printed; ``docs/reference/engines.md`` has the one that holds everywhere, written anew by
+its parameter ``engine``, ``any_engine`` or ``sandbox``, else the sandbox. With a fixture of
+``tests/conformance/conftest.py`` it runs on the engines that keep the promise on this machine and is skipped, with the
+reason, on the others. At the end of a run the table is printed; ``docs/reference/engines.md`` has the one that holds
+everywhere, written anew by
 ``python -m tests.support.promise_table``.
 """
 
@@ -45,7 +46,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _engine_of(item: pytest.Item) -> str:
     parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-    engine = str(parameters.get("engine") or parameters.get("any_engine", "sandbox"))
+    engine = str(parameters.get("engine") or parameters.get("any_engine") or parameters.get("sandbox", "sandbox"))
     return {UNPACKED: "sandbox", GUESTS: "docker"}.get(engine, engine)
 
 

@@ -37,6 +37,8 @@ _IMAGES_ADVICE = (
     "on a file system with idmapped mounts (ext4, xfs, btrfs)."
 )
 
+_GUESTS_ADVICE = "Start Moorage as root, beside bubblewrap and a daemon of this machine that is root's and remaps no users."
+
 _RENEW_WITHIN_DAYS = 14
 _TLS_ANSWERS_WITHIN_SECONDS = 5.0
 
@@ -170,7 +172,9 @@ def certificate_checks(server: Server | None) -> Iterator[Check]:
         yield Check("certificate", "limited", f"what the server shows is not that of {path}: {fault}", advice)
         return
     days = int((ends - SystemClock().now()) // 86_400)
-    state = "ok" if days >= _RENEW_WITHIN_DAYS else "limited"
+    state = "ok" if days >= _GUESTS_ADVICE = "Start Moorage as root, beside bubblewrap and a daemon of this machine that is root's and remaps no users."
+
+_RENEW_WITHIN_DAYS else "limited"
     advice = "" if state == "ok" else "Replace the file: a new certificate is taken up without a restart."
     yield Check("certificate", state, f"{path}, valid for {days} days", advice)
 
@@ -200,6 +204,10 @@ def machine_checks(machine: "Machine", wanted: str, data_dir: Path) -> Iterator[
     engine = machine.engine if wanted == "auto" else wanted
     daemon = str(machine.docker or f"no, because {machine.lacks.get(Need.DOCKER)}")
     yield Check("docker", "ok" if machine.docker else "broken" if wanted == "docker" else "limited", daemon)
+    if machine.docker is not None and wanted == "docker":
+        fault = machine.guests_fault
+        found = f"run in the engine {machine.engine}, because {fault}" if fault else "forked into containers"
+        yield Check("built-in images", "limited" if fault else "ok", found, _GUESTS_ADVICE if fault else "")
     if machine.docker is None and engine != "process":
         fault = try_rooms(_existing(data_dir))
         found = f"cannot be run: {fault}" if fault else "unpacked, and run in the sandbox"

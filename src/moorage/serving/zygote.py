@@ -191,7 +191,8 @@ def _pass(gate: int, order: Order) -> None:
     isolation.give_up_privileges(order.guest_uid if order.view is None else order.view.uid)
     if order.filtered:
         seccomp.install()
-    isolation.adopt_orphans()
+    if order.guest_uid is None:  # else they are the container's first process's
+        isolation.adopt_orphans()
     isolation.die_with_parent()
     poll = select.poll()
     poll.register(gate, 0)

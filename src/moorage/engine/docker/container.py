@@ -125,9 +125,7 @@ class DockerContainer:
             return False
         return True
 
-    async def watch(
-        self, output: "asyncio.Task[None] | None", clean: Callable[[], Coroutine[Any, Any, None]]
-    ) -> None:
+    async def watch(self, output: "asyncio.Task[None] | None", clean: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Wait for its end, clean up after it, and then tell: whoever hears of it may use its name anew."""
         state = await self._wait()
         if output is not None:

@@ -23,7 +23,9 @@ from moorage.engine.sandbox import (
 from moorage.engine.variables import HOSTNAME
 from moorage.engine.volumes import Volume
 
-_FOLDERS = ("usr", "etc", "proc", "sys", "dev", "tmp", "var", "opt", "opt/ml", "opt/ml/model", "opt/moorage", SERVING[1:])
+_FOLDERS = (
+    "usr", "etc", "proc", "sys", "dev", "tmp", "var", "opt", "opt/ml", MODEL[1:], "opt/moorage", SERVING[1:],
+)  # fmt: skip
 
 _OF_THE_DAEMON = frozenset({"hosts", "resolv.conf"})
 """Files of ``/etc`` that it mounts itself, as they must be in the container's network."""
@@ -46,26 +48,29 @@ def make_image(system: Path = Path("/")) -> bytes:
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w") as archive:
         for name in _FOLDERS:
-            _add(archive, name, tarfile.DIRTYPE, mode=0o1777 if name == "tmp" else 0o755)
-        _add(archive, "var/tmp", tarfile.SYMTYPE, link="/tmp")  # noqa: S108 - the container's
+            _add(archive, _entry(name, tarfile.DIRTYPE, mode=0o1777 if name == "tmp" else 0o755))
+        _add(archive, _entry("var/tmp", tarfile.SYMTYPE, link="/tmp"))  # noqa: S108 - the container's
         for folder in SYSTEM_FOLDERS:
             place = system / folder[1:]
             if place.is_symlink():
-                _add(archive, folder[1:], tarfile.SYMTYPE, link=str(place.readlink()))
+                _add(archive, _entry(folder[1:], tarfile.SYMTYPE, link=str(place.readlink())))
             elif place.is_dir():
-                _add(archive, folder[1:], tarfile.DIRTYPE, mode=0o755)
+                _add(archive, _entry(folder[1:], tarfile.DIRTYPE))
         for name, text in make_settings_files("").items():
             if name not in _OF_THE_DAEMON:
-                _add(archive, f"etc/{name}", tarfile.REGTYPE, mode=0o644, text=text.encode())
+                _add(archive, _entry(f"etc/{name}", tarfile.REGTYPE, mode=0o644), text.encode())
     return content.getvalue()
 
 
-def _add(
-    archive: tarfile.TarFile, name: str, kind: bytes, *, mode: int = 0o777, link: str = "", text: bytes = b""
-) -> None:
+def _entry(name: str, kind: bytes, *, mode: int = 0o755, link: str = "") -> tarfile.TarInfo:
     entry = tarfile.TarInfo(name)
-    entry.type, entry.mode, entry.linkname, entry.size = kind, mode, link, len(text)
-    archive.addfile(entry, io.BytesIO(text))
+    entry.type, entry.mode, entry.linkname = kind, mode, link
+    return entry
+
+
+def _add(archive: tarfile.TarFile, entry: tarfile.TarInfo, content: bytes = b"") -> None:
+    entry.size = len(content)
+    archive.addfile(entry, io.BytesIO(content))
 
 
 def make_empty(launch: ServingLaunch, image: str, around: Surroundings) -> dict[str, Any]:
@@ -94,6 +99,8 @@ def make_empty(launch: ServingLaunch, image: str, around: Surroundings) -> dict[
             "ReadonlyRootfs": True,
             "Mounts": [*_readable(launch), *_writable(launch)],
             "Tmpfs": _in_memory(launch),
+            # Without a network the daemon names nobody, and a program that asks for itself is to be answered.
+            "ExtraHosts": [f"{HOSTNAME}:127.0.0.1"] if launch.isolated else [],
         },
     }
 

@@ -83,7 +83,7 @@ class Guests:
         self._uids.give_back(instance_id)
         container = self._containers.pop(instance_id, None)
         if container is not None:
-            await container.kill()
+            container.kill_at_once()
             await asyncio.wait([container.ended], timeout=_GONE_SECONDS)
 
 
