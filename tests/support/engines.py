@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 import zlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,14 +16,14 @@ from pathlib import Path
 from moorage.base.clock import Clock, SystemClock
 from moorage.engine.cgroups import Cgroups, find_hierarchies
 from moorage.engine.docker.engine import DockerEngine
-from moorage.engine.docker.guests import Guests
+from moorage.engine.docker.guests import ZYGOTE_CAPABILITIES, Guests
 from moorage.engine.environments import Environment
 from moorage.engine.exit import Exit
 from moorage.engine.launch import Engine, ServingLaunch
 from moorage.engine.launcher import Launcher, Running
 from moorage.engine.ping import NoAnswer, ping
 from moorage.engine.process import PlainProcess
-from moorage.engine.sandbox import Network, Sandbox, Shared
+from moorage.engine.sandbox import Network, Sandbox, Shared, UserIds
 from moorage.engine.variables import make_variables
 from moorage.engine.volumes import Volumes, Wanted
 from moorage.engine.zygote import Zygotes
@@ -32,7 +32,7 @@ from moorage.logs.names import Place
 from moorage.logs.pump import ContainerLog, Pump
 from moorage.logs.reader import StreamReader
 from moorage.logs.writer import Bounds
-from moorage.serving.isolation import adopt_orphans
+from moorage.serving.isolation import CAPABILITIES, adopt_orphans
 
 DEADLINE_SECONDS = 20.0
 
@@ -250,16 +250,24 @@ class Bench:
 
 def make_engine(name: str, folder: Path, shared: Shared, docker: DockerEngine | None = None) -> Engine:
     """Make an engine whose models, sockets and logs are in a folder."""
-    if docker is not None:
-        bubblewrap = shutil.which("bwrap") or "bwrap"
-        models, volumes, scratch = folder / "models", folder / "volumes", folder / "sandbox"
-        return Guests(docker, bubblewrap, models=models, volumes=volumes, scratch=scratch)
     if name == "sandbox":
-        bubblewrap = shutil.which("bwrap") or "bwrap"
-        models, volumes, scratch = folder / "models", folder / "volumes", folder / "sandbox"
-        as_root = os.getuid() == 0
-        return Sandbox(bubblewrap, models=models, volumes=volumes, scratch=scratch, as_root=as_root, shared=shared)
+        return _make_sandbox(folder, shared, CAPABILITIES)
+    if name == "docker":
+        assert docker is not None
+        return Guests(docker, _make_sandbox(folder, shared, ZYGOTE_CAPABILITIES), UserIds.of(folder / "sandbox"))
     return PlainProcess(scratch=folder / "instances")
+
+
+def _make_sandbox(folder: Path, shared: Shared, capabilities: Sequence[str]) -> Sandbox:
+    return Sandbox(
+        shutil.which("bwrap") or "bwrap",
+        models=folder / "models",
+        volumes=folder / "volumes",
+        scratch=folder / "sandbox",
+        as_root=os.getuid() == 0,
+        shared=shared,
+        capabilities=capabilities,
+    )
 
 
 @asynccontextmanager

@@ -37,7 +37,7 @@ _IMAGES_ADVICE = (
     "on a file system with idmapped mounts (ext4, xfs, btrfs)."
 )
 
-_GUESTS_ADVICE = "Start Moorage as root, beside bubblewrap and a daemon of this machine that is root's and remaps no users."
+_GUESTS_ADVICE = "Start Moorage as root on a machine with bubblewrap, beside a daemon that is this machine's root's and remaps no users."
 
 _RENEW_WITHIN_DAYS = 14
 _TLS_ANSWERS_WITHIN_SECONDS = 5.0
@@ -172,9 +172,7 @@ def certificate_checks(server: Server | None) -> Iterator[Check]:
         yield Check("certificate", "limited", f"what the server shows is not that of {path}: {fault}", advice)
         return
     days = int((ends - SystemClock().now()) // 86_400)
-    state = "ok" if days >= _GUESTS_ADVICE = "Start Moorage as root, beside bubblewrap and a daemon of this machine that is root's and remaps no users."
-
-_RENEW_WITHIN_DAYS else "limited"
+    state = "ok" if days >= _RENEW_WITHIN_DAYS else "limited"
     advice = "" if state == "ok" else "Replace the file: a new certificate is taken up without a restart."
     yield Check("certificate", state, f"{path}, valid for {days} days", advice)
 

@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 import logging
 import shutil
+from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 from moorage.base import link
 from moorage.base.clock import Clock, SystemClock
@@ -20,7 +20,7 @@ from moorage.engine.cgroups import Cgroups, groups_of
 from moorage.engine.commands import Runner, run_plainly
 from moorage.engine.contract import InstanceSpec
 from moorage.engine.docker.engine import DockerEngine, make_docker_engine
-from moorage.engine.docker.guests import Guests
+from moorage.engine.docker.guests import ZYGOTE_CAPABILITIES, Guests
 from moorage.engine.environments import Environments
 from moorage.engine.installer import Installer
 from moorage.engine.launch import Container, Engine, ImageEngine, LaunchFailed, ServingLaunch
@@ -32,7 +32,7 @@ from moorage.engine.process import PlainProcess
 from moorage.engine.promises import Refusals
 from moorage.engine.rootfs.engine import make_unpacked_images
 from moorage.engine.rootfs.maker import try_rooms
-from moorage.engine.sandbox import Sandbox, Shared
+from moorage.engine.sandbox import NOTHING_SHARED, Sandbox, Shared, UserIds
 from moorage.engine.volumes import Volumes, volumes_folder
 from moorage.engine.zygote import Zygotes
 from moorage.kms.ring import open_ring
@@ -50,7 +50,7 @@ from moorage.node.reports import Reports
 from moorage.node.shells import Shells
 from moorage.node.upkeep import keep_house
 from moorage.objects.folder import open_store
-from moorage.serving.isolation import adopt_orphans
+from moorage.serving.isolation import CAPABILITIES, adopt_orphans
 
 log = logging.getLogger(__name__)
 
@@ -223,9 +223,12 @@ def _choose_serving(
         log.warning("built-in images run in the engine %s: %s", name, machine.guests_fault)
     elif machine.engine != name or machine.sandbox_fault:
         log.warning("instances run in the engine %s: %s", name, machine.sandbox_fault or "as it was set")
-    if name == "docker" and isinstance(image_engine, DockerEngine):
-        return Guests(image_engine, _bubblewrap(), **_folders(settings))
-    return make_engine(name, settings, machine, cgroups, network)
+    if name != "docker":
+        return make_engine(name, settings, machine, cgroups, network)
+    if not isinstance(image_engine, DockerEngine):
+        return NoEngine("The engine docker could not be made.")
+    zygotes = _make_sandbox(settings, machine, NOTHING_SHARED, ZYGOTE_CAPABILITIES)
+    return Guests(image_engine, zygotes, UserIds.of(settings.run_dir / _SCRATCH))
 
 
 async def _make_launcher(
@@ -279,23 +282,22 @@ def _bubblewrap() -> str:
 def make_engine(
     name: str, settings: Settings, machine: Machine, cgroups: Cgroups, network: SharedNetwork | None
 ) -> Engine:
-    """Make the engine of a name that ``choose_engine`` gave."""
+    """Make the engine of built-in images ``sandbox`` or ``process``."""
     if name == "sandbox":
-        return Sandbox(
-            _bubblewrap(),
-            as_root=machine.as_root,
-            shared=Shared(network, cgroups.visible),
-            **_folders(settings),
-        )
+        return _make_sandbox(settings, machine, Shared(network, cgroups.visible), CAPABILITIES)
     return PlainProcess(scratch=settings.data_dir / "instances")
 
 
-def _folders(settings: Settings) -> dict[str, Path]:
-    return {
-        "models": settings.data_dir / "models",
-        "volumes": volumes_folder(settings.data_dir),
-        "scratch": settings.run_dir / _SCRATCH,
-    }
+def _make_sandbox(settings: Settings, machine: Machine, shared: Shared, capabilities: Sequence[str]) -> Sandbox:
+    return Sandbox(
+        _bubblewrap(),
+        models=settings.data_dir / "models",
+        volumes=volumes_folder(settings.data_dir),
+        scratch=settings.run_dir / _SCRATCH,
+        as_root=machine.as_root,
+        shared=shared,
+        capabilities=capabilities,
+    )
 
 
 class NoEngine:

@@ -244,10 +244,9 @@ class DockerEngine:
             except DaemonRefused as fault:
                 if fault.status != HTTPStatus.NOT_FOUND:
                     raise
-                query = {"fromSrc": "-", "repo": EMPTY_IMAGE, "tag": tag}
-                async with self._api.stream("POST", "/images/create", query=query, body=archive) as pieces:
-                    said = b"".join([piece async for piece in pieces])
-                log.info("the image of empty containers is imported: %s", said.decode(errors="replace").strip())
+                said = await self._api.call("POST", "/images/create", query={"fromSrc": "-"}, body=archive)
+                query = {"repo": EMPTY_IMAGE, "tag": tag}  # podman 4 knows no tag above
+                await self._api.call("POST", f"/images/{said['status']}/tag", query=query)
         return f"{EMPTY_IMAGE}:{tag}"
 
     async def _create(self, launch: Launch, body: Mapping[str, Any], attempt: contextlib.AsyncExitStack) -> str:

@@ -24,6 +24,8 @@ from moorage.engine.sandbox import Sandbox, UserIds
 from moorage.serving import seccomp
 from moorage.serving.isolation import CAPABILITIES, GUEST_CAPABILITY, MODEL_FOLDER
 
+ZYGOTE_CAPABILITIES = (*CAPABILITIES, GUEST_CAPABILITY)
+
 _GONE_SECONDS = 20.0
 """For a daemon to remove a container that has ended."""
 
@@ -34,17 +36,11 @@ class Guests:
     name = "docker"
     ends_as_one = False
 
-    def __init__(self, docker: DockerEngine, bubblewrap: str, *, models: Path, volumes: Path, scratch: Path) -> None:
+    def __init__(self, docker: DockerEngine, zygotes: Sandbox, uids: UserIds) -> None:
+        """``zygotes`` says what zygotes are; they keep ZYGOTE_CAPABILITIES."""
         self._docker = docker
-        self._zygotes = Sandbox(
-            bubblewrap,
-            models=models,
-            volumes=volumes,
-            scratch=scratch,
-            as_root=True,
-            capabilities=(*CAPABILITIES, GUEST_CAPABILITY),
-        )
-        self._uids = UserIds.of(scratch)
+        self._zygotes = zygotes
+        self._uids = uids
         self._containers: dict[str, DockerContainer] = {}
 
     def prepare(self) -> None:
