@@ -96,7 +96,7 @@ class Caller:
 
 
 def _in_a_container(artefact: bytes) -> Measure:
-    """The first of these, with a container of Docker's for each instance."""
+    """Make one after another, each in a container of Docker's."""
     what, reach = f"{_NEW}, docker", "<= 700 ms"
     try:
         with any_daemon() as daemon, server(MOORAGE_ENGINE="docker", DOCKER_HOST=str(daemon.address)) as moorage:

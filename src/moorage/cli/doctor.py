@@ -37,7 +37,10 @@ _IMAGES_ADVICE = (
     "on a file system with idmapped mounts (ext4, xfs, btrfs)."
 )
 
-_GUESTS_ADVICE = "Start Moorage as root on a machine with bubblewrap, beside a daemon that is this machine's root's and remaps no users."
+_GUESTS_ADVICE = (
+    "Start Moorage as root on a machine with bubblewrap, beside a daemon of this machine that is root's and remaps no "
+    "users."
+)
 
 _RENEW_WITHIN_DAYS = 14
 _TLS_ANSWERS_WITHIN_SECONDS = 5.0

@@ -1,8 +1,8 @@
 """What an engine is asked to start, and what an engine is.
 
 There are two kinds of launches. A built-in image is a serving stack in an environment: its instances are forked from a
-warm process (``launcher``, over the engines ``sandbox`` and ``process``). Any other image is run as it is, by an
-``ImageEngine``: the Docker API, or the unpacked root file system in the sandbox.
+warm process (``launcher``, over the engines ``sandbox``, ``process`` and ``docker.guests``). Any other image is run as
+it is, by an ``ImageEngine``: the Docker API, or the unpacked root file system in the sandbox.
 """
 
 import asyncio

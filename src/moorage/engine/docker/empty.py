@@ -96,7 +96,9 @@ def make_empty(launch: ServingLaunch, image: str, around: Surroundings) -> dict[
         "HostConfig": {
             **body["HostConfig"],
             "CapDrop": ["ALL"],
-            "ReadonlyRootfs": True,
+            # An instance, which is not root, can write nothing there either way; what podman makes read-only it covers
+            # with folders in memory, without a bound.
+            "ReadonlyRootfs": around.daemon.kind != "podman",
             "Mounts": [*_readable(launch), *_writable(launch)],
             "Tmpfs": _in_memory(launch),
             # Without a network the daemon names nobody, and a program that asks for itself is to be answered.
