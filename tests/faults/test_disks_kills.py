@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.support.engines import until
+from tests.support.engines import printed, until
 from tests.support.node import call, make_spec, node
 from tests.support.objects import store_in
 
@@ -45,9 +45,7 @@ async def test_disks_of_a_killed_node_agent_are_removed_and_core_files_saved(key
             spec = replace(make_spec("i-1"), kms_key=key, core_dumps=CoreDumps("s3://dumps/d"))
             await control.ask_for(spec)
             starting = await control.comes_to("i-1", InstanceState.STARTING)
-            await until(
-                lambda: "a child has crashed" in Path(starting.log_path).read_text(encoding="utf-8"), "a child crashes"
-            )
+            await until(lambda: "a child has crashed" in printed(Path(starting.log_path)), "a child crashes")
         agent.send_signal(signal.SIGKILL)
         agent.wait()
         shutil.rmtree(socket.parent)
@@ -59,7 +57,8 @@ async def test_disks_of_a_killed_node_agent_are_removed_and_core_files_saved(key
         assert mounts.mounted_below(tmp_path) == []
         backed = (path.read_text(encoding="utf-8") for path in Path("/sys/block").glob("loop*/loop/backing_file"))
         assert [file for file in backed if str(tmp_path) in file] == []
-        assert f"(SIGSEGV): s3://dumps/{core.key}" in Path(starting.log_path).read_text(encoding="utf-8")
+        said = f"(SIGSEGV): s3://dumps/{core.key}"
+        await until(lambda: said in printed(Path(starting.log_path)), "the log says where")
     finally:
         agent.kill()
         agent.wait()

@@ -215,6 +215,7 @@ def test_many_streams_come_and_go_while_others_print(pump: Pump, tmp_path: Path)
 
 
 def test_closing_ends_the_thread_and_keeps_what_was_printed(tmp_path: Path) -> None:
+    before = set(threading.enumerate())
     pump = Pump(BOUNDS, SystemClock())
     log = ContainerLog(pump, Place(tmp_path / "wine", "AllTraffic/i-1"))
     output = log.open()
@@ -222,4 +223,4 @@ def test_closing_ends_the_thread_and_keeps_what_was_printed(tmp_path: Path) -> N
     pump.close()
     os.close(output)
     assert printed(log) == [b"left"]
-    assert not [thread for thread in threading.enumerate() if thread.name == "logs"]
+    assert not [thread for thread in set(threading.enumerate()) - before if thread.name == "logs"]

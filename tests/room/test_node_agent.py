@@ -127,8 +127,11 @@ async def test_model_that_ignores_sigterm_is_killed_after_the_grace(control: Con
     await until(lambda: control.reports["i-1"][-1].pid is not None, "its process id is reported")
     pid = control.reports["i-1"][-1].pid or 0
     await control.order("stop", "i-1")
-    await control.comes_to("i-1", STOPPED)
+    report = await control.comes_to("i-1", STOPPED)
     assert not is_living(pid)
+    assert printed(Path(report.log_path)).splitlines()[-1] == (
+        "[moorage] The container did not end within 0.5 s of SIGTERM and is killed"
+    )
 
 
 async def test_killed_instance_is_reported_with_its_last_words(control: ControlEnd) -> None:
@@ -139,6 +142,8 @@ async def test_killed_instance_is_reported_with_its_last_words(control: ControlE
     report = await control.comes_to("i-1", EXITED)
     assert report.message == "The container was killed by SIGKILL"
     assert "loaded" in report.log_tail
+    assert "[moorage]" not in report.log_tail  # the message is told beside it
+    assert printed(Path(report.log_path)).splitlines()[-1] == "[moorage] The container was killed by SIGKILL"
 
 
 async def test_stopped_process_becomes_unhealthy_and_is_ended(control: ControlEnd) -> None:
@@ -172,6 +177,7 @@ async def test_missing_artifact_fails_with_its_reason(control: ControlEnd) -> No
     await control.launch("i-1", model="missing")
     report = await control.comes_to("i-1", FAILED)
     assert (report.failure, report.message) == (Failure.ARTIFACT, "There is no model data at s3://models/missing.")
+    assert printed(Path(report.log_path)) == "[moorage] There is no model data at s3://models/missing.\n"
 
 
 async def test_unknown_image_fails_with_its_reason(control: ControlEnd) -> None:

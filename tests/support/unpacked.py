@@ -73,5 +73,6 @@ async def unpacked_bench(folder: Path, library: Path | None = None, **parts: Any
                 await running.container.kill()
                 await running.end()
         await engine.close()
+        made.pump.close()
         cgroups.close()
         shutil.rmtree(sockets)

@@ -1,13 +1,12 @@
 """The public port: accepts clients, watches their deadlines, and stops in good order."""
 
 import asyncio
-import contextlib
 import logging
-import resource
 import socket
 import weakref
 from typing import cast
 
+from moorage.base.descriptors import allow_most_files
 from moorage.gateway.certificate import Certificate
 from moorage.gateway.connection import ClientConnection, Handling
 from moorage.gateway.invocation import InvocationHandling
@@ -192,9 +191,4 @@ class _TooMany(asyncio.Protocol):
 
 def _most_connections() -> int:
     """Allow as many files as the system does, and leave half of them for connections to upstreams."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-            soft = hard
-    return max(SPARE_FILES, (min(soft, 1_000_000) - SPARE_FILES) // 2)
+    return max(SPARE_FILES, (min(allow_most_files(), 1_000_000) - SPARE_FILES) // 2)

@@ -20,12 +20,11 @@ from moorage.engine.exit import Exit
 from moorage.engine.launch import Container, Launch, LaunchFailed, Progress, ServingLaunch
 from moorage.engine.logs import TAIL_BYTES, TAIL_LINES
 from moorage.engine.ping import NoAnswer, ping
-from moorage.engine.promises import NOTHING_REFUSED, Refusals
 from moorage.logs.pump import ContainerLog
 from moorage.node.disks import Disks
 from moorage.node.entrances import Candidate
 from moorage.node.outcome import Ended, Outcome, judge
-from moorage.node.preparation import CannotPrepare, Preparation, refuse_unkept
+from moorage.node.preparation import CannotPrepare, Preparation
 from moorage.node.reports import Reports
 
 log = logging.getLogger(__name__)
@@ -61,7 +60,6 @@ class Surroundings:
     reports: Reports
     clock: Clock
     limits: Limits
-    refusals: Refusals = NOTHING_REFUSED
 
 
 class Life:
@@ -76,7 +74,6 @@ class Life:
         self._reports = around.reports
         self._clock = around.clock
         self._limits = around.limits
-        self._refusals = around.refusals
         self._stop = asyncio.Event()
         self._tasks = Tasks()
         self._last_ping = "no answer yet"
@@ -115,6 +112,8 @@ class Life:
             await self._tasks.close()
             await asyncio.to_thread(self._log.finish)
         tail = "" if outcome.state is InstanceState.STOPPED else await asyncio.to_thread(self._tail)
+        if outcome.message:  # after the tail, which is told beside the message
+            await asyncio.to_thread(self._conclude, outcome.message)
         container = self._spec.containers[0].name if self._spec.containers else None
         self._change(
             outcome.state,
@@ -150,7 +149,6 @@ class Life:
     async def _prepare(self) -> Launch | CannotPrepare:
         descriptor = await asyncio.to_thread(self._log.open)
         try:
-            refuse_unkept(self._spec, self._refusals)
             launch, resolved = await self._preparation.prepare(self._spec, self._progress, self._installs(descriptor))
         except CannotPrepare as fault:
             return fault
@@ -176,6 +174,10 @@ class Life:
     def _say(self, line: str) -> None:
         """Add a line to the container's log; blocks."""
         self._log.say(line)
+
+    def _conclude(self, why: str) -> None:
+        """Have the container's log end with why the instance has, in one line of Moorage's; blocks."""
+        self._log.add("[moorage] " + " ".join(why.split()))
 
     async def _run_container(self, container: Container) -> Outcome:
         address = container.address
@@ -206,10 +208,18 @@ class Life:
             self._change(InstanceState.STOPPING)
             container.terminate()
             await asyncio.wait([container.ended], timeout=self._limits.stop_grace_seconds)
+            if not container.ended.done():
+                grace = f"{self._limits.stop_grace_seconds:g}"
+                await asyncio.to_thread(
+                    self._say, f"[moorage] The container did not end within {grace} s of SIGTERM and is killed"
+                )
         if not container.ended.done():
             await container.kill()
-        async with asyncio.timeout(_KILLED_SECONDS):
-            return await asyncio.shield(container.ended)
+        try:
+            async with asyncio.timeout(_KILLED_SECONDS):
+                return await asyncio.shield(container.ended)
+        except TimeoutError:
+            raise TimeoutError(f"its processes were killed and did not end within {_KILLED_SECONDS:g} s") from None
 
     async def _become_ready(self, address: str) -> bool:
         """Ask until the container answers 200; False when that was not in time.

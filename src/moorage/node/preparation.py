@@ -1,7 +1,7 @@
 """What an instance needs before it can start: an environment, the model, variables, a place for its log."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -13,7 +13,7 @@ from moorage.engine.contract import ContainerSpec, Failure, InstanceSpec
 from moorage.engine.environments import Environment, EnvironmentFailure
 from moorage.engine.images import BuiltinImage
 from moorage.engine.launch import ImageEngine, ImageFailure, ImageLaunch, Launch, Progress, ServingLaunch
-from moorage.engine.promises import Refusals, asked_for
+from moorage.engine.promises import NOTHING_REFUSED, Refusals, asked_for
 from moorage.engine.variables import HOSTNAME, container_variables, count_threads, make_variables
 from moorage.engine.volumes import Volume
 from moorage.logs.names import place_of
@@ -97,8 +97,10 @@ class Preparation:
         image_engine: ImageEngine | None = None,
         *,
         disks: Disks,
+        refusals: Refusals = NOTHING_REFUSED,
     ) -> None:
-        """``image_engine`` runs what is not built in; None: nothing does."""
+        """``image_engine`` runs what is not built in; None: nothing does. ``refusals``: what is not kept here."""
+        self._refusals = refusals
         self._environments = environments
         self._artifacts = artifacts
         self._disks = disks
@@ -114,6 +116,7 @@ class Preparation:
         """
         container = only_container(spec)
         image = await self._builtin(container)
+        _refuse_unkept(spec, self._refusals.serving if image is not None else self._refusals.images or {})
         try:
             if image is not None:
                 return await self._prepare_serving(spec, container, image, progress, installs), image.resolved
@@ -241,10 +244,8 @@ class Preparation:
             raise CannotPrepare(Failure.START, str(fault)) from fault
 
 
-def refuse_unkept(spec: InstanceSpec, refusals: Refusals) -> None:
+def _refuse_unkept(spec: InstanceSpec, refused: Mapping[str, str]) -> None:
     """Refuse what the engine cannot keep that would run an instance; raises CannotPrepare."""
-    is_serving = images.resolve(only_container(spec).image) is not None
-    refused = refusals.serving if is_serving else refusals.images or {}
     for member in asked_for(spec):
         if member in refused:
             raise CannotPrepare(Failure.UNSUPPORTED, f"{member}: {refused[member]}")

@@ -9,6 +9,7 @@ from functools import partial
 
 from moorage.base import link
 from moorage.base.clock import Clock, SystemClock
+from moorage.base.descriptors import allow_most_files
 from moorage.base.ids import SystemIds
 from moorage.base.link import Message
 from moorage.base.process import run_process
@@ -72,6 +73,7 @@ def run(settings: Settings) -> None:
 async def _run(settings: Settings, clock: SystemClock, stop: asyncio.Event) -> None:
     # The middle process of a fork ends at once; its orphan, the instance, is to be ours (serving/zygote.py).
     adopt_orphans()
+    allow_most_files()  # each instance takes some: of its process, its gate and its log
     machine = await asyncio.to_thread(probe, EVERYTHING - {Need.OUTSIDE_NETWORK})
     limits = settings.limits
     pump = Pump(Bounds(limits.instance_log_bytes, limits.instance_log_files), clock)
@@ -96,6 +98,7 @@ async def _run(settings: Settings, clock: SystemClock, stop: asyncio.Event) -> N
         machine.cpus,
         image_engine,
         disks=disks,
+        refusals=refusals,
     )
     about = {
         "machine": resources(machine),
@@ -103,7 +106,7 @@ async def _run(settings: Settings, clock: SystemClock, stop: asyncio.Event) -> N
         "runs_images": image_engine is not None,
     }
     reports = Reports(about)
-    surroundings = Surroundings(preparation, engines, disks, reports, clock, settings.limits, refusals)
+    surroundings = Surroundings(preparation, engines, disks, reports, clock, settings.limits)
 
     def make_life(spec: InstanceSpec) -> Life:
         return Life(spec, places.log(spec), surroundings)
