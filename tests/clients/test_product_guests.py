@@ -13,7 +13,7 @@ from tests.support.containers import docker
 from tests.support.dockerd import daemon, needs_docker
 from tests.support.fixtures import Deployment, Wine
 from tests.support.machine import MACHINE
-from tests.support.product import running, wait_until
+from tests.support.product import alive, running, wait_until
 from tests.support.small_models import ECHO, a_variant, serve
 
 from moorage.engine.docker.daemon import Daemon
@@ -67,6 +67,24 @@ def test_isolated_instance_with_a_disk_and_shells_keeps_its_promises_in_a_contai
             size = server.run("exec", "echo/blue", "--", "df", "--output=size", "-k", "/tmp").stdout.split()[-1]
             assert 0.9 * 2**20 < int(size) <= 2**20
         user.delete("echo")
+
+
+def test_instance_ends_with_a_killed_node_agent_whose_next_start_removes_the_container(
+    daemon: Daemon, wine: Wine, tmp_path: Path
+) -> None:
+    with running(tmp_path / "data", MOORAGE_ENGINE="docker", DOCKER_HOST=str(daemon.address)) as server:
+        user = Deployment(server)
+        user.in_service("forest", ("blue", user.model("forest", wine.artefact("forest")), 1.0, 1))
+        (pid,) = server.pids("instance", "forest")
+        (left,) = containers_of(daemon, server)
+        (node,) = server.pids("node")
+        os.kill(node, signal.SIGKILL)
+        wait_until(lambda: not alive(pid), within=10, what="the instance has ended")
+        wait_until(lambda: containers_of(daemon, server) not in ([], [left]), within=30, what="another container runs")
+        wait_until(lambda: predicts(user, wine), within=30, what="the endpoint serves again")
+        assert len(containers_of(daemon, server)) == 1
+        user.delete("forest")
+    assert containers_of(daemon, server) == []
 
 
 def predict(user: Deployment, wine: Wine) -> list[int]:

@@ -1,8 +1,8 @@
 """Talks to a Docker daemon: HTTP/1.1 at its socket, a connection for each request.
 
-A dozen kinds of requests are all that the engine has, three of which stay open for as long as a container lives. Here each
-of those is a connection in the event loop; of the libraries, ``docker`` would take a thread for it, and ``aiodocker``
-brings a second HTTP client (docs/design/dependencies.md).
+A dozen kinds of requests are all that the engine has, three of which stay open for as long as a container lives. Here
+each of those is a connection in the event loop; of the libraries, ``docker`` would take a thread for it, and
+``aiodocker`` brings a second HTTP client (docs/design/dependencies.md).
 """
 
 import asyncio
