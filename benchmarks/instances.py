@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import ClientError
+from tests.support.dockerd import any_daemon
 from tests.support.models import pack
 from tests.support.product import IMAGE, Moorage, descendants
 
-from benchmarks.measures import Measure
+from benchmarks.measures import Measure, not_measured
 from benchmarks.server import make_configuration, server, wait_in_service
+from moorage.engine.docker.daemon import NoDaemon
 
 ROUNDS = 7
 MANY = 50
@@ -52,6 +54,8 @@ def output_fn(prediction, accept):
     return f"{prediction[0]} {NAME}", "text/plain"
 """
 
+_NEW = "new instance: from the call that decides to its first prediction"
+
 _ROW = json.dumps([[1.0] * 13])
 
 
@@ -60,9 +64,10 @@ def measure() -> Iterator[Measure]:
     artefact = _artefact()
     with server() as moorage:
         sagemaker = make_configuration(moorage, variants=1, instances=1, artefact=artefact)
-        yield _first_prediction(moorage, sagemaker)
+        yield _first_prediction(moorage, sagemaker, _NEW, "<= 60 ms")
         yield _replaced(moorage, sagemaker)
     yield from _many(artefact)
+    yield _in_a_container(artefact)
 
 
 class Caller:
@@ -90,7 +95,27 @@ class Caller:
         raise TimeoutError(f"nobody but {known} answers: {fault}")
 
 
-def _first_prediction(moorage: Moorage, sagemaker: Any) -> Measure:
+def _in_a_container(artefact: bytes) -> Measure:
+    """Make one after another, each in a container of Docker's."""
+    what, reach = f"{_NEW}, docker", "<= 700 ms"
+    try:
+        with any_daemon() as daemon, server(MOORAGE_ENGINE="docker", DOCKER_HOST=str(daemon.address)) as moorage:
+            sagemaker = make_configuration(moorage, variants=1, instances=1, artefact=artefact)
+            if fault := _guests_fault(moorage):
+                return not_measured(what, reach, fault)
+            return _first_prediction(moorage, sagemaker, what, reach)
+    except NoDaemon as fault:
+        return not_measured(what, reach, fault)
+
+
+def _guests_fault(moorage: Moorage) -> str:
+    """Ask the product why built-in images do not run in containers here; empty when they do."""
+    checks = {check["name"]: check for check in json.loads(moorage.run("doctor", "--output", "json").stdout)}
+    found = checks["built-in images"]
+    return "" if found["state"] == "ok" else str(found["found"])
+
+
+def _first_prediction(moorage: Moorage, sagemaker: Any, what: str, reach: str) -> Measure:
     """Create endpoint after endpoint while another one of the environment lives: from the call to a prediction."""
     seconds = []
     with _endpoint(moorage, sagemaker, "lives-on"):
@@ -102,8 +127,7 @@ def _first_prediction(moorage: Moorage, sagemaker: Any) -> Measure:
             caller.wait_for_other("")
             seconds.append(time.perf_counter() - started)
             _end(sagemaker, name)
-    what = "new instance: from the call that decides to its first prediction"
-    return Measure(what, "<= 60 ms", _milliseconds(seconds), _spread(seconds))
+    return Measure(what, reach, _milliseconds(seconds), _spread(seconds))
 
 
 def _replaced(moorage: Moorage, sagemaker: Any) -> Measure:

@@ -27,9 +27,9 @@ NOTHING = """
 
 
 @contextlib.contextmanager
-def server() -> Iterator[Moorage]:
-    """Have a server on a folder of its own."""
-    with tempfile.TemporaryDirectory() as folder, running(Path(folder) / "data") as moorage:
+def server(**settings: str) -> Iterator[Moorage]:
+    """Have a server on a folder of its own, with settings as environment variables."""
+    with tempfile.TemporaryDirectory() as folder, running(Path(folder) / "data", **settings) as moorage:
         yield moorage
 
 

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,11 +10,12 @@ import pytest
 from tests.support import promise_table
 from tests.support.any_engine import AnyBench, ContainerBench, containers_of_docker
 from tests.support.containers import docker, load
+from tests.support.containers import make_engine as make_docker
 from tests.support.dockerd import daemon
 from tests.support.engines import Bench, bench
 from tests.support.images import python_image
 from tests.support.machine import MACHINE
-from tests.support.promise_table import UNPACKED
+from tests.support.promise_table import GUESTS, UNPACKED
 from tests.support.unpacked import unpacked_bench
 
 from moorage.base.clock import SystemClock
@@ -41,31 +43,34 @@ def network() -> Iterator[OutsideNetwork | None]:
     made.close()
 
 
-@pytest.fixture(params=["sandbox", "process"])
-async def engine(
-    request: pytest.FixtureRequest, tmp_path: Path, network: OutsideNetwork | None
-) -> AsyncIterator[Bench]:
+@pytest.fixture(params=["sandbox", "process", GUESTS])
+async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
     """Have each engine of built-in images; a test of a promise runs on those that keep it here."""
+    if request.param == GUESTS:
+        async with _guests(request, tmp_path) as made:
+            yield made
+        return
     _skip_unless_kept(request.node, request.param, MACHINE)
-    async with bench(request.param, tmp_path, network=network) as made:
+    async with bench(request.param, tmp_path, network=request.getfixturevalue("network")) as made:
         yield made
 
 
-@pytest.fixture
-async def sandbox(
-    request: pytest.FixtureRequest, tmp_path: Path, network: OutsideNetwork | None
-) -> AsyncIterator[Bench]:
-    """Have the sandbox, for what only it has."""
+@pytest.fixture(params=["sandbox", GUESTS])
+async def sandbox(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
+    """Have the engines that give a built-in image a view of its own."""
+    if request.param == GUESTS:
+        async with _guests(request, tmp_path) as made:
+            yield made
+        return
     _skip_unless_kept(request.node, "sandbox", MACHINE)
-    async with bench("sandbox", tmp_path, network=network) as made:
+    async with bench("sandbox", tmp_path, network=request.getfixturevalue("network")) as made:
         yield made
 
 
-@pytest.fixture(params=[*ENGINES, UNPACKED])
+@pytest.fixture(params=[*ENGINES, UNPACKED, GUESTS])
 async def any_engine(
     request: pytest.FixtureRequest,
     tmp_path: Path,
-    network: OutsideNetwork | None,
     obedient_image: Callable[[Daemon], str],
     library: Path,
 ) -> AsyncIterator[AnyBench]:
@@ -75,6 +80,10 @@ async def any_engine(
         async with unpacked_bench(tmp_path, library) as unpacked:
             yield ContainerBench(unpacked, await unpacked.add(python_image(), OBEDIENT_IMAGE))
         return
+    if request.param == GUESTS:
+        async with _guests(request, tmp_path) as guests:
+            yield guests
+        return
     if request.param == "docker":
         found: Daemon = request.getfixturevalue("daemon")
         _skip_unless_kept(request.node, "docker", _with_docker(found))
@@ -82,7 +91,19 @@ async def any_engine(
             yield containers
         return
     _skip_unless_kept(request.node, request.param, MACHINE)
-    async with bench(request.param, tmp_path, network=network) as made:
+    async with bench(request.param, tmp_path, network=request.getfixturevalue("network")) as made:
+        yield made
+
+
+@asynccontextmanager
+async def _guests(request: pytest.FixtureRequest, folder: Path) -> AsyncIterator[Bench]:
+    """Have the engine docker of built-in images."""
+    daemon: Daemon = request.getfixturevalue("daemon")
+    machine = _with_docker(daemon)
+    if machine.guests_fault:
+        pytest.skip(f"no built-in image in a container: {machine.guests_fault}")
+    _skip_unless_kept(request.node, "docker", machine)
+    async with bench("docker", folder, docker=make_docker(daemon, folder)) as made:
         yield made
 
 

@@ -65,7 +65,8 @@ async def test_no_instance_sees_the_disk_of_another(sandbox: Bench) -> None:
     await neighbour.ask("Path('/tmp/secret-of-a-neighbour').touch()")
     instance = await obedient(sandbox, FOLDER)
     assert await instance.ask("os.listdir('/tmp')") == "[]"
-    assert "PermissionError" in await instance.ask("os.listdir('/opt/moorage/volumes')")
+    tried = await instance.ask("os.listdir('/opt/moorage/volumes')")
+    assert "PermissionError" in tried or "FileNotFoundError" in tried
     seen = await instance.ask("Path('/proc/self/mountinfo').read_text()")
     assert neighbour.launch.instance_id not in seen
     found = await instance.ask(

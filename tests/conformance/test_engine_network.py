@@ -107,6 +107,8 @@ async def test_isolated_model_has_a_loopback_of_its_own(any_engine: AnyBench) ->
 
 
 async def test_loopback_of_an_isolated_model_is_there_in_both_versions(sandbox: Bench) -> None:
+    if sandbox.engine.name == "docker":
+        pytest.skip("docker: a daemon without IPv6 gives its containers none")
     instance = await sandbox.ready(isolated=True)
     assert await instance.ask("socket.create_server(('::1', 4712), family=socket.AF_INET6).close()") == "None"
 
@@ -184,7 +186,8 @@ async def test_model_does_not_reach_the_neighbours_on_the_wire(engine: Bench) ->
     tried = (
         "[socket.socket(socket.AF_INET6).connect(('fe80::1', 80, 0, number)) for number, _ in socket.if_nameindex()]"
     )
-    assert "[Errno 101]" in await instance.ask(tried)
+    said = await instance.ask(tried)
+    assert any(f"[Errno {number}]" in said for number in (errno.ENETUNREACH, errno.EADDRNOTAVAIL))
 
 
 @pytest.mark.promise("link-local")

@@ -1,8 +1,10 @@
 """What the docker engine decides, purely."""
 
 import base64
+import io
 import json
 import signal
+import tarfile
 from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 
 from moorage.engine.credentials import Credentials
-from moorage.engine.docker import configuration, daemon
+from moorage.engine.docker import configuration, daemon, empty
 from moorage.engine.docker.api import make_request
 from moorage.engine.docker.configuration import Surroundings, make_configuration
 from moorage.engine.docker.container import read_exit_code
@@ -19,7 +21,8 @@ from moorage.engine.docker.daemon import Address, Daemon, NoDaemon
 from moorage.engine.docker.images import Amounts, make_authorization
 from moorage.engine.docker.network import bridge_name, make_rules, read_resolvers
 from moorage.engine.docker.output import Lines
-from moorage.engine.launch import ImageLaunch
+from moorage.engine.environments import Environment
+from moorage.engine.launch import ImageLaunch, ServingLaunch
 
 DOCKERD = Daemon(Address("/var/run/docker.sock"), "dockerd", "20.10.24", "1.41")
 PODMAN = replace(DOCKERD, kind="podman", version="4.3.1")
@@ -294,6 +297,55 @@ def test_request_says_how_long_its_body_is() -> None:
         b"GET /x HTTP/1.1\r\nHost: docker\r\nUser-Agent: moorage\r\nConnection: close\r\n\r\n"
     )
     assert b"Content-Length: 0\r\n" in make_request("POST", "/x", None, {})
-    assert make_request("POST", "/x", b"{}", {"X-Y": "z"}).endswith(
-        b"X-Y: z\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+    assert make_request("POST", "/x", b"{}", {"X-Y": "z"}).endswith(b"X-Y: z\r\nContent-Length: 2\r\n\r\n{}")
+
+
+def serving_launch(**parts: object) -> ServingLaunch:
+    environment = Environment("e", Path("/opt/py/bin/python"), (Path("/opt/py"), Path("/usr/lib/x")), (), ())
+    defaults: dict[str, Any] = {
+        "instance_id": "i-1", "environment": environment, "model": Path("/d/models/m"), "variables": {"A": "secret"},
+        "threads": 1, "memory_bytes": 2**30, "vcpus": 1, "socket": Path("/s"), "log": NoLog(),
+    }  # fmt: skip
+    return ServingLaunch(**{**defaults, **parts})
+
+
+def make_empty_of(**parts: object) -> dict[str, Any]:
+    return empty.make_empty(
+        serving_launch(**parts), "empty:1", Surroundings(DOCKERD, "x", "net", published=False, nofile=1024)
     )
+
+
+def test_empty_container_shows_folders_of_the_machine_and_can_write_none_of_them() -> None:
+    body = make_empty_of()
+    binds = {mount["Target"]: mount for mount in body["HostConfig"]["Mounts"]}
+    assert all(mount["Type"] == "bind" and mount["ReadOnly"] for mount in binds.values())
+    assert binds["/opt/ml/model"]["Source"] == "/d/models/m"
+    assert {"/usr", "/opt/py", "/opt/moorage/serving"} <= set(binds)
+    assert not {"/usr/lib/x", "/etc", "/etc/passwd", "/etc/resolv.conf", "/"} & set(binds)
+    assert body["HostConfig"]["ReadonlyRootfs"]
+    assert set(body["HostConfig"]["Tmpfs"]) == {"/tmp"}
+
+
+def test_first_process_of_an_empty_container_has_no_privileges_and_no_variables() -> None:
+    body = make_empty_of()
+    assert (body["User"], body["HostConfig"]["CapDrop"], body["Env"]) == ("65534:65534", ["ALL"], [])
+    assert body["Entrypoint"] == ["/opt/py/bin/python"]
+
+
+def test_empty_container_writes_to_the_volume_where_there_is_one() -> None:
+    body = make_empty_of(volume=Path("/v"), model=None)
+    writable = {mount["Target"]: mount["Source"] for mount in body["HostConfig"]["Mounts"] if not mount["ReadOnly"]}
+    assert writable == {"/tmp": "/v/tmp", "/opt/ml/model": "/v/model"}
+    assert body["HostConfig"]["Tmpfs"] == {}
+
+
+def test_image_of_empty_containers_has_folders_links_and_names_of_users(tmp_path: Path) -> None:
+    (tmp_path / "bin").symlink_to("usr/bin")
+    (tmp_path / "lib").mkdir()
+    made = empty.make_image(tmp_path)
+    assert made == empty.make_image(tmp_path)
+    with tarfile.open(fileobj=io.BytesIO(made)) as archive:
+        assert [entry.name for entry in archive if entry.isfile()] == ["etc/passwd", "etc/group"]
+        assert archive.getmember("bin").linkname == "usr/bin"
+        assert archive.getmember("lib").isdir()
+        assert archive.getmember("tmp").mode == 0o1777

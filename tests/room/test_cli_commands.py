@@ -16,7 +16,10 @@ from click.testing import CliRunner, Result
 from tests.room.fake_api import Answer, Api, fake_api, fake_node
 from tests.support.logs import Stream
 
+from moorage.cli.doctor import machine_checks
 from moorage.cli.main import cli
+from moorage.engine.docker.daemon import Address, Daemon
+from moorage.engine.machine import Machine
 from moorage.engine.promises import PROMISES
 
 ENDPOINT = {
@@ -443,6 +446,18 @@ def test_doctor_looks_at_the_engine_that_is_set(monkeypatch: pytest.MonkeyPatch)
     assert temporary["found"].startswith("no, because its instances are ordinary processes")
     assert temporary["advice"].startswith("Use the engine sandbox or docker")
     assert temporary["engines"]["process"] is False
+
+
+@pytest.mark.parametrize(
+    ("uid", "state", "found"),
+    [(0, "ok", "forked into containers"), (7, "limited", "run in the engine sandbox, because Moorage runs as an")],
+)
+def test_doctor_says_how_built_in_images_run_with_the_engine_docker(uid: int, state: str, found: str) -> None:
+    daemon = Daemon(Address("/s"), "dockerd", "20.10", "1.41")
+    machine = Machine({}, "0.8.0", uid, "3.11", 2, 2**34, docker=daemon)
+    (check,) = [one for one in machine_checks(machine, "docker", Path("/")) if one.name == "built-in images"]
+    assert (check.state, check.found[: len(found)], bool(check.advice)) == (state, found, uid != 0)
+    assert "built-in images" not in [one.name for one in machine_checks(machine, "auto", Path("/"))]
 
 
 def test_doctor_shows_each_promise_and_who_keeps_it() -> None:

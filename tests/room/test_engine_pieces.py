@@ -228,7 +228,7 @@ def test_engine_that_does_not_work_here_is_refused_with_the_reason() -> None:
         ("auto", False, "", "sandbox", "sandbox"),
         ("auto", True, "no bubblewrap", "process", "docker"),
         ("auto", False, "no bubblewrap", "process", None),
-        ("docker", True, "", "sandbox", "docker"),
+        ("docker", True, "", "docker", "docker"),
         ("docker", True, "no bubblewrap", "process", "docker"),
         ("sandbox", True, "", "sandbox", "sandbox"),
         ("process", True, "", "process", None),
@@ -241,6 +241,20 @@ def test_engine_of_built_in_and_that_of_other_images_are_chosen(
     here = replace(machine(sandbox_fault), docker=daemon)
     assert choose_engine(wanted, here) == serving
     assert choose_image_engine(wanted, here) == images
+
+
+def test_built_in_images_run_in_containers_that_this_user_may_enter_and_else_where_they_did() -> None:
+    daemon = Daemon(Address("/s"), "dockerd", "20.10", "1.41")
+    root = replace(machine(), docker=daemon)
+    assert root.guests_fault == ""
+    for other in (
+        replace(root, uid=1000),
+        replace(root, docker=replace(daemon, here=False)),
+        replace(root, docker=replace(daemon, rootless=True)),
+        replace(root, docker=replace(daemon, remaps=True)),
+    ):
+        assert other.guests_fault
+        assert choose_engine("docker", other) == "sandbox"
 
 
 def test_isolation_by_docker_takes_a_user_who_may_enter_its_networks() -> None:

@@ -32,11 +32,25 @@ needs_docker = pytest.mark.skipif(
 @pytest.fixture(scope="session")
 def daemon() -> Iterator[Daemon]:
     """Have a Docker daemon; skips the test where there is none to be had."""
+    with contextlib.ExitStack() as stack:
+        try:
+            found = stack.enter_context(any_daemon())
+        except NoDaemon as fault:
+            pytest.skip(str(fault))
+        yield found
+
+
+@contextlib.contextmanager
+def any_daemon() -> Iterator[Daemon]:
+    """Have the daemon that answers, or one that is started for this; raises NoDaemon."""
+    answers = None
     with contextlib.suppress(NoDaemon):
-        yield find_daemon(os.environ)
+        answers = find_daemon(os.environ)
+    if answers is not None:
+        yield answers
         return
     if os.geteuid() != 0 or shutil.which("dockerd") is None:
-        pytest.skip("no Docker daemon answers, and only root can start one (Debian: docker.io)")
+        raise NoDaemon("no Docker daemon answers, and only root can start one (Debian: docker.io)")
     with _shared_daemon() as found:
         yield found
 

@@ -7,20 +7,23 @@ import secrets
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping
+import zlib
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from moorage.base.clock import Clock, SystemClock
 from moorage.engine.cgroups import Cgroups, find_hierarchies
+from moorage.engine.docker.engine import DockerEngine
+from moorage.engine.docker.guests import ZYGOTE_CAPABILITIES, Guests
 from moorage.engine.environments import Environment
 from moorage.engine.exit import Exit
 from moorage.engine.launch import Engine, ServingLaunch
 from moorage.engine.launcher import Launcher, Running
 from moorage.engine.ping import NoAnswer, ping
 from moorage.engine.process import PlainProcess
-from moorage.engine.sandbox import Network, Sandbox, Shared
+from moorage.engine.sandbox import Network, Sandbox, Shared, UserIds
 from moorage.engine.variables import make_variables
 from moorage.engine.volumes import Volumes, Wanted
 from moorage.engine.zygote import Zygotes
@@ -29,7 +32,7 @@ from moorage.logs.names import Place
 from moorage.logs.pump import ContainerLog, Pump
 from moorage.logs.reader import StreamReader
 from moorage.logs.writer import Bounds
-from moorage.serving.isolation import adopt_orphans
+from moorage.serving.isolation import CAPABILITIES, adopt_orphans
 
 DEADLINE_SECONDS = 20.0
 
@@ -209,7 +212,7 @@ class Bench:
     ) -> Instance:
         """Start an instance of a model; ``made`` is the name and the folder of a volume that is there already."""
         self.count += 1
-        name, disk = made or (f"i-{self.count:017x}", None)
+        name, disk = made or (f"i-{zlib.crc32(bytes(self.folder)):08x}{self.count:09x}", None)
         if volume is not None:
             disk = self.volumes.make(name, volume).folder
         launch = ServingLaunch(
@@ -245,24 +248,40 @@ class Bench:
         return await instance.is_ready()
 
 
-def make_engine(name: str, folder: Path, shared: Shared) -> Engine:
+def make_engine(name: str, folder: Path, shared: Shared, docker: DockerEngine | None = None) -> Engine:
     """Make an engine whose models, sockets and logs are in a folder."""
     if name == "sandbox":
-        bubblewrap = shutil.which("bwrap") or "bwrap"
-        models, volumes, scratch = folder / "models", folder / "volumes", folder / "sandbox"
-        as_root = os.getuid() == 0
-        return Sandbox(bubblewrap, models=models, volumes=volumes, scratch=scratch, as_root=as_root, shared=shared)
+        return _make_sandbox(folder, shared, CAPABILITIES)
+    if name == "docker":
+        assert docker is not None
+        return Guests(docker, _make_sandbox(folder, shared, ZYGOTE_CAPABILITIES), UserIds.of(folder / "sandbox"))
     return PlainProcess(scratch=folder / "instances")
+
+
+def _make_sandbox(folder: Path, shared: Shared, capabilities: Sequence[str]) -> Sandbox:
+    return Sandbox(
+        shutil.which("bwrap") or "bwrap",
+        models=folder / "models",
+        volumes=folder / "volumes",
+        scratch=folder / "sandbox",
+        as_root=os.getuid() == 0,
+        shared=shared,
+        capabilities=capabilities,
+    )
 
 
 @asynccontextmanager
 async def bench(
-    name: str, folder: Path, clock: Clock | None = None, network: Network | None = None
+    name: str,
+    folder: Path,
+    clock: Clock | None = None,
+    network: Network | None = None,
+    docker: DockerEngine | None = None,
 ) -> AsyncIterator[Bench]:
     """Have an engine; what still runs at the end is killed."""
     adopt_orphans()
     cgroups = Cgroups(find_hierarchies(f"moorage-test-{os.getpid()}-{folder.name}"))
-    engine = make_engine(name, folder, Shared(network, cgroups.visible))
+    engine = make_engine(name, folder, Shared(network, cgroups.visible), docker)
     engine.prepare()
     (folder / "models").mkdir(exist_ok=True)
     zygotes = Zygotes(engine, clock or SystemClock(), folder / "logs" / "zygotes")
@@ -279,6 +298,8 @@ async def bench(
                 await instance.running.kill()
                 await instance.end()
         await made.launcher.close()
+        if docker is not None:
+            await docker.close()
         volumes.close()
         pump.close()
         shutil.rmtree(sockets)

@@ -1,9 +1,10 @@
 """The table of promises and engines: who is judged to keep what, and the tests that show it.
 
 A test marked ``promise("id")`` tries a promise on an engine: the one that the mark names (``engine="docker"``), else
-its parameter ``engine`` or ``any_engine``, else the sandbox. With a fixture of ``tests/conformance/conftest.py`` it
-runs on the engines that keep the promise on this machine and is skipped, with the reason, on the others. At the end of
-a run the table is printed; ``docs/reference/engines.md`` has the one that holds everywhere, written anew by
+its parameter ``engine``, ``any_engine`` or ``sandbox``, else the sandbox. With a fixture of
+``tests/conformance/conftest.py`` it runs on the engines that keep the promise on this machine and is skipped, with the
+reason, on the others. At the end of a run the table is printed; ``docs/reference/engines.md`` has the one that holds
+everywhere, written anew by
 ``python -m tests.support.promise_table``.
 """
 
@@ -22,6 +23,9 @@ PAGE = ROOT / "docs/reference/engines.md"
 
 UNPACKED = "unpacked"
 """The sandbox of images that are not built in, as a parameter of tests."""
+
+GUESTS = "guests"
+"""Docker of built-in images, as a parameter of tests."""
 
 _PROPERTY = "promise"
 _HEADS = ("An instance can rely on this", "Asked for by", "docker", "sandbox", "process", "Shown by")
@@ -42,8 +46,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _engine_of(item: pytest.Item) -> str:
     parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-    engine = str(parameters.get("engine") or parameters.get("any_engine", "sandbox"))
-    return "sandbox" if engine == UNPACKED else engine
+    engine = str(parameters.get("engine") or parameters.get("any_engine") or parameters.get("sandbox", "sandbox"))
+    return {UNPACKED: "sandbox", GUESTS: "docker"}.get(engine, engine)
 
 
 def promises_of(item: pytest.Item) -> list[str]:

@@ -37,6 +37,11 @@ _IMAGES_ADVICE = (
     "on a file system with idmapped mounts (ext4, xfs, btrfs)."
 )
 
+_GUESTS_ADVICE = (
+    "Start Moorage as root on a machine with bubblewrap, beside a daemon of this machine that is root's and remaps no "
+    "users."
+)
+
 _RENEW_WITHIN_DAYS = 14
 _TLS_ANSWERS_WITHIN_SECONDS = 5.0
 
@@ -200,6 +205,10 @@ def machine_checks(machine: "Machine", wanted: str, data_dir: Path) -> Iterator[
     engine = machine.engine if wanted == "auto" else wanted
     daemon = str(machine.docker or f"no, because {machine.lacks.get(Need.DOCKER)}")
     yield Check("docker", "ok" if machine.docker else "broken" if wanted == "docker" else "limited", daemon)
+    if machine.docker is not None and wanted == "docker":
+        fault = machine.guests_fault
+        found = f"run in the engine {machine.engine}, because {fault}" if fault else "forked into containers"
+        yield Check("built-in images", "limited" if fault else "ok", found, _GUESTS_ADVICE if fault else "")
     if machine.docker is None and engine != "process":
         fault = try_rooms(_existing(data_dir))
         found = f"cannot be run: {fault}" if fault else "unpacked, and run in the sandbox"

@@ -97,7 +97,7 @@ def _enter(order: Order) -> int:
     folder = os.readlink(place / "cwd")  # noqa: PTH115 - a path inside, which need not be one here
     user = within(guise.uid, (place / "uid_map").read_text(encoding="ascii"))
     group = within(guise.gid, (place / "gid_map").read_text(encoding="ascii"))
-    opened = {name: os.open(place / "ns" / name, os.O_RDONLY) for name in _NAMESPACES if _differs(place, name)}
+    opened = open_namespaces(order.pid)
     groups = open_groups_of(order.pid)
     for name, descriptor in _in_order(opened):
         if _libc.setns(ctypes.c_int(descriptor), 0) != 0:
@@ -107,6 +107,19 @@ def _enter(order: Order) -> int:
     if child == 0:
         _be_inside(order, lambda: _take_guise(user, group, guise), groups, variables, folder)
     return child
+
+
+def open_namespaces(pid: int) -> dict[str, int]:
+    """Open the namespaces of a process that are not this one's, in the order in which they can be entered."""
+    place = Path(f"/proc/{pid}")
+    with contextlib.ExitStack() as undo:
+        opened = {}
+        for name in _NAMESPACES:
+            if _differs(place, name):
+                opened[name] = os.open(place / "ns" / name, os.O_RDONLY | os.O_CLOEXEC)
+                undo.callback(os.close, opened[name])
+        undo.pop_all()
+    return opened
 
 
 def _in_order(opened: Mapping[str, int]) -> list[tuple[str, int]]:

@@ -1,8 +1,8 @@
 """What an engine is asked to start, and what an engine is.
 
 There are two kinds of launches. A built-in image is a serving stack in an environment: its instances are forked from a
-warm process (``launcher``, over the engines ``sandbox`` and ``process``). Any other image is run as it is, by an
-``ImageEngine``: the Docker API, or the unpacked root file system in the sandbox.
+warm process (``launcher``, over the engines ``sandbox``, ``process`` and ``docker.guests``). Any other image is run as
+it is, by an ``ImageEngine``: the Docker API, or the unpacked root file system in the sandbox.
 """
 
 import asyncio
@@ -99,12 +99,28 @@ class Container(Protocol):
         """End all of it (SIGKILL)."""
 
 
+class Group(Protocol):
+    """What bounds an instance's processes and holds them together; its methods block."""
+
+    def join(self, pid: int) -> None:
+        """Put a process into it, and with it all that it will start; raises OSError."""
+
+    def out_of_memory_kills(self) -> int:
+        """Count the processes that the kernel has killed at the memory limit."""
+
+    def kill(self) -> None:
+        """Kill every process of it."""
+
+    def remove(self) -> bool:
+        """Remove it; False while a process of it is still there."""
+
+
 class Engine(Protocol):
     """How a zygote and its instances are run on this machine."""
 
     @property
     def name(self) -> str:
-        """``sandbox`` or ``process``."""
+        """``docker``, ``sandbox`` or ``process``."""
 
     @property
     def ends_as_one(self) -> bool:
@@ -116,13 +132,19 @@ class Engine(Protocol):
     def zygote_command(self, environment: Environment) -> list[str]:
         """Give the command of an environment's zygote, without its arguments."""
 
+    async def surround(self, launch: ServingLaunch) -> Group | None:
+        """Start the container that this instance is to be forked into; None: a control group is to bound it.
+
+        Raises LaunchFailed.
+        """
+
     def order(self, launch: ServingLaunch, *, bounded: bool) -> dict[str, Any]:
         """Give the zygote's order to fork this instance; ``bounded``: a control group limits its memory."""
 
-    def open_volume(self, launch: ServingLaunch) -> int | None:
-        """Open the instance's disk for the order, which whoever calls closes; None: the order needs none."""
+    def open_others(self, launch: ServingLaunch) -> tuple[int, ...]:
+        """Open what goes with the order beside what all have; whoever calls closes it."""
 
-    def release(self, instance_id: str) -> None:
+    async def release(self, instance_id: str) -> None:
         """Take back what an instance that has ended had."""
 
 

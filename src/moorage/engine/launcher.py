@@ -13,9 +13,9 @@ from typing import Any
 
 from moorage.base.tasks import Tasks
 from moorage.engine import trees
-from moorage.engine.cgroups import Cgroup, Cgroups, GroupLimits
+from moorage.engine.cgroups import Cgroups, GroupLimits
 from moorage.engine.exit import Exit
-from moorage.engine.launch import Engine, LaunchFailed, ServingLaunch
+from moorage.engine.launch import Engine, Group, LaunchFailed, ServingLaunch
 from moorage.engine.zygote import ZygoteGone, Zygotes
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ _CLEANING_SECONDS = 5.0
 class Running:
     """A container that was started; ``ended`` tells how it ended, once nothing of it is left."""
 
-    def __init__(self, pid: int, gate: int, group: Cgroup, address: str, *, ends_as_one: bool) -> None:
+    def __init__(self, pid: int, gate: int, group: Group, address: str, *, ends_as_one: bool) -> None:
         self.pid = pid
         self.address = address
         self._descriptor = os.pidfd_open(pid)
@@ -100,11 +100,7 @@ class Launcher:
 
     async def launch(self, launch: ServingLaunch) -> Running:
         """Start a container; the model's code runs when this returns. Raises LaunchFailed."""
-        limits = GroupLimits(launch.memory_bytes, launch.vcpus, PROCESSES_OF_ONE)
-        try:
-            group = await asyncio.to_thread(self._cgroups.make, launch.instance_id, limits)
-        except OSError as fault:
-            raise LaunchFailed(f"the limits of the instance could not be set: {fault}") from fault
+        group = await self._engine.surround(launch) or await self._make_group(launch)
         self._tasks.start("hasten control groups", asyncio.to_thread(self._cgroups.hasten))
         try:
             pid, gate = await self._fork(launch)
@@ -122,6 +118,13 @@ class Launcher:
             raise LaunchFailed(f"the process could not be put under its limits: {fault}") from fault
         running.open_gate()
         return running
+
+    async def _make_group(self, launch: ServingLaunch) -> Group:
+        limits = GroupLimits(launch.memory_bytes, launch.vcpus, PROCESSES_OF_ONE)
+        try:
+            return await asyncio.to_thread(self._cgroups.make, launch.instance_id, limits)
+        except OSError as fault:
+            raise LaunchFailed(f"the limits of the instance could not be set: {fault}") from fault
 
     async def _fork(self, launch: ServingLaunch) -> tuple[int, int]:
         """Fork the container's process; gives its id and the gate that it waits at."""
@@ -148,20 +151,19 @@ class Launcher:
     ) -> tuple[int, int]:
         # A gate for each attempt: what an attempt forked that failed finds its own closed, and ends.
         reader, gate = os.pipe()
-        volume = None
+        others: tuple[int, ...] = ()
         try:
-            volume = await asyncio.to_thread(self._engine.open_volume, launch)
-            descriptors = (listener, output, reader, *(() if volume is None else (volume,)))
+            others = await asyncio.to_thread(self._engine.open_others, launch)
+            descriptors = (listener, output, reader, *others)
             return await self._zygotes.fork(launch.environment, launch.threads, order, descriptors), gate
         except BaseException:
             os.close(gate)
             raise
         finally:
-            os.close(reader)
-            if volume is not None:
-                os.close(volume)
+            for descriptor in (reader, *others):
+                os.close(descriptor)
 
-    async def _watch(self, launch: ServingLaunch, running: Running, group: Cgroup) -> None:
+    async def _watch(self, launch: ServingLaunch, running: Running, group: Group) -> None:
         end = await running.wait()
         self._zygotes.release(launch.environment, launch.threads)
         try:
@@ -169,8 +171,8 @@ class Launcher:
         finally:  # not before: whoever hears of the end may use the name, and so the socket, anew
             running.ended.set_result(end)
 
-    async def _clean(self, launch: ServingLaunch, group: Cgroup) -> None:
-        await asyncio.to_thread(self._engine.release, launch.instance_id)
+    async def _clean(self, launch: ServingLaunch, group: Group) -> None:
+        await self._engine.release(launch.instance_id)
         if not await asyncio.to_thread(group.remove):
             log.warning("the control group of %s is still in use", launch.instance_id)
         launch.socket.unlink(missing_ok=True)

@@ -7,7 +7,7 @@ from enum import StrEnum
 from moorage.engine.docker.daemon import Daemon
 
 ENGINES = ("docker", "sandbox", "process")
-"""From the best to the one that works everywhere; for built-in images the last two."""
+"""From the best to the one that works everywhere; ``auto`` runs built-in images in one of the last two."""
 
 
 class Need(StrEnum):
@@ -61,6 +61,17 @@ class Machine:
     def sandbox_fault(self) -> str:
         """Why the sandbox does not work here; empty when it does."""
         return self.lacks.get(Need.SANDBOX, "")
+
+    @property
+    def guests_fault(self) -> str:
+        """Why built-in images cannot run in containers (``docker.guests``); empty when they can."""
+        if self.docker is None:
+            return self.lacks.get(Need.DOCKER, "no Docker daemon runs")
+        if not self.as_root:
+            return "Moorage runs as an ordinary user, who may not enter containers"
+        if not self.docker.here or self.docker.rootless or self.docker.remaps:
+            return f"the containers of {self.docker} cannot be entered"
+        return self.sandbox_fault and f"their warm processes need the sandbox: {self.sandbox_fault}"
 
     @property
     def controllers(self) -> frozenset[str]:

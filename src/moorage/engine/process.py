@@ -5,6 +5,7 @@ can be written, no way to gain privileges, an end of the whole tree. It does not
 ``promises`` says so.
 """
 
+import asyncio
 import shutil
 from pathlib import Path
 from typing import Any
@@ -57,10 +58,13 @@ class PlainProcess:
             "filtered": seccomp.is_available(),
         }
 
-    def open_volume(self, _launch: ServingLaunch) -> int | None:
-        """Give nothing: instances see the machine's folders as they are."""
-        return None
+    async def surround(self, _launch: ServingLaunch) -> None:
+        """Give nothing: control groups bound instances."""
 
-    def release(self, instance_id: str) -> None:
+    def open_others(self, _launch: ServingLaunch) -> tuple[int, ...]:
+        """Give nothing: instances see the machine's folders as they are."""
+        return ()
+
+    async def release(self, instance_id: str) -> None:
         """Remove the instance's empty model folder."""
-        shutil.rmtree(self._scratch / instance_id, ignore_errors=True)
+        await asyncio.to_thread(shutil.rmtree, self._scratch / instance_id, ignore_errors=True)

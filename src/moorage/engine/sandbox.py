@@ -28,11 +28,11 @@ from moorage.serving.isolation import CAPABILITIES, GROUPS_FOLDER, MODEL_FOLDER
 SERVING_FOLDER = Path(__file__).parents[1] / "serving"
 """Where the built-in model server's files are."""
 
-_SERVING = "/opt/moorage/serving"
+SERVING = "/opt/moorage/serving"
 _MODELS = "/opt/moorage/models"
 _VOLUMES = "/opt/moorage/volumes"
-_SYSTEM_FOLDERS = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
-_SETTINGS_FILES = (
+SYSTEM_FOLDERS = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+SETTINGS_FILES = (
     "alternatives", "ca-certificates", "ca-certificates.conf", "crypto-policies", "fonts", "gai.conf", "host.conf",
     "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "locale.alias", "localtime", "magic", "mime.types", "nsswitch.conf",
     "pki", "protocols", "resolv.conf", "services", "ssl", "timezone",
@@ -81,7 +81,9 @@ class Sandbox:
         scratch: Path,
         as_root: bool,
         shared: Shared = NOTHING_SHARED,
+        capabilities: Sequence[str] = CAPABILITIES,
     ) -> None:
+        """``capabilities`` are what zygotes keep."""
         self._bubblewrap = bubblewrap
         self._models = models
         self._volumes = volumes
@@ -89,8 +91,8 @@ class Sandbox:
         self._as_root = as_root
         self._network = shared.network
         self._groups = dict(shared.groups)
-        block = zlib.crc32(bytes(scratch)) % 8192
-        self._uids = UserIds(_FIRST_UID + block * _UIDS_OF_ONE) if as_root else None
+        self._capabilities = capabilities
+        self._uids = UserIds.of(scratch) if as_root else None
 
     def prepare(self) -> None:
         """Write the few files of ``/etc`` that differ from the machine's; blocks."""
@@ -113,12 +115,12 @@ class Sandbox:
             "-I",
             "-X",
             "utf8",
-            f"{_SERVING}/__main__.py",
+            f"{SERVING}/__main__.py",
         ]
 
     def check_command(self, python: Path, folders: Sequence[Path]) -> list[str]:
         """Give a command that does what an instance does before the model's code runs, without its arguments."""
-        return [*self._command(folders), str(python), "-I", "-S", f"{_SERVING}/__main__.py", "check"]
+        return [*self._command(folders), str(python), "-I", "-S", f"{SERVING}/__main__.py", "check"]
 
     def check_view(self, *, as_root: bool) -> dict[str, Any]:
         """Give the view for that check."""
@@ -142,14 +144,17 @@ class Sandbox:
             "filtered": seccomp.is_available(),
         }
 
-    def release(self, instance_id: str) -> None:
+    async def surround(self, _launch: ServingLaunch) -> None:
+        """Give nothing: control groups bound instances."""
+
+    async def release(self, instance_id: str) -> None:
         """Take back what an instance that has ended had."""
         if self._uids:
             self._uids.give_back(instance_id)
 
-    def open_volume(self, launch: ServingLaunch) -> int | None:
+    def open_others(self, launch: ServingLaunch) -> tuple[int, ...]:
         """Open an instance's volume, so that it can mount it; an ordinary user's instances see theirs already."""
-        return mounts.clone(launch.volume) if launch.volume is not None and self._as_root else None
+        return (mounts.clone(launch.volume),) if launch.volume is not None and self._as_root else ()
 
     def _seen_volume(self, launch: ServingLaunch) -> str | None:
         if launch.volume is None:
@@ -179,13 +184,13 @@ class Sandbox:
 
     def _command(self, folders: Iterable[Path]) -> list[str]:
         binds = same_place(folders)
-        binds += [(str(SERVING_FOLDER), _SERVING), (str(self._models), _MODELS)]
+        binds += [(str(SERVING_FOLDER), SERVING), (str(self._models), _MODELS)]
         resolver = self._scratch / _RESOLVER
         return [
             *self._enter_network(),
             "--die-with-parent",
             *("--cap-drop", "ALL"),
-            *(word for capability in CAPABILITIES for word in ("--cap-add", capability)),
+            *(word for capability in self._capabilities for word in ("--cap-add", capability)),
             *make_system_arguments(),
             *make_settings_arguments(self._scratch),
             *(("--ro-bind", str(resolver), "/etc/resolv.conf") if resolver.exists() else ()),
@@ -212,6 +217,11 @@ class UserIds:
     def __init__(self, first: int) -> None:
         self._first = first
         self._taken: dict[str, int] = {}
+
+    @classmethod
+    def of(cls, scratch: Path) -> "UserIds":
+        """Give those of the installation with this folder."""
+        return cls(_FIRST_UID + zlib.crc32(bytes(scratch)) % 8192 * _UIDS_OF_ONE)
 
     def take(self, instance_id: str) -> int:
         """Give an instance the lowest id that no other has; raises OSError when all are taken."""
@@ -263,7 +273,7 @@ def make_settings_files(hosts: str) -> dict[str, str]:
 def make_settings_arguments(scratch: Path) -> list[str]:
     """Make bubblewrap's arguments for what is seen of ``/etc``."""
     arguments = ["--perms", "0755", "--dir", "/etc"]
-    for name in _SETTINGS_FILES:
+    for name in SETTINGS_FILES:
         arguments += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
     for name in make_settings_files(""):
         arguments += ["--ro-bind", str(scratch / name), f"/etc/{name}"]
@@ -273,7 +283,7 @@ def make_settings_arguments(scratch: Path) -> list[str]:
 def make_system_arguments() -> list[str]:
     """Make bubblewrap's arguments for the machine's own folders; ``/bin`` and its like are links on newer systems."""
     arguments = ["--ro-bind", "/usr", "/usr"]
-    for name in _SYSTEM_FOLDERS:
+    for name in SYSTEM_FOLDERS:
         folder = Path(name)
         if folder.is_symlink():
             arguments += ["--symlink", str(folder.readlink()), name]
@@ -291,7 +301,7 @@ def same_place(folders: Iterable[Path]) -> list[tuple[str, str]]:
 
 
 def _is_below_usr(folder: Path) -> bool:
-    return any(folder.is_relative_to(seen) for seen in ("/usr", *_SYSTEM_FOLDERS))
+    return any(folder.is_relative_to(seen) for seen in ("/usr", *SYSTEM_FOLDERS))
 
 
 def _read(path: str) -> str:

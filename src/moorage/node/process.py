@@ -1,8 +1,10 @@
 """The process of the node agent."""
 
 import asyncio
+import contextlib
 import logging
 import shutil
+from collections.abc import Sequence
 from functools import partial
 
 from moorage.base import link
@@ -18,7 +20,8 @@ from moorage.engine.artifacts import Artifacts
 from moorage.engine.cgroups import Cgroups, groups_of
 from moorage.engine.commands import Runner, run_plainly
 from moorage.engine.contract import InstanceSpec
-from moorage.engine.docker.engine import make_docker_engine
+from moorage.engine.docker.engine import DockerEngine, make_docker_engine
+from moorage.engine.docker.guests import ZYGOTE_CAPABILITIES, Guests
 from moorage.engine.environments import Environments
 from moorage.engine.installer import Installer
 from moorage.engine.launch import Container, Engine, ImageEngine, LaunchFailed, ServingLaunch
@@ -30,7 +33,7 @@ from moorage.engine.process import PlainProcess
 from moorage.engine.promises import Refusals
 from moorage.engine.rootfs.engine import make_unpacked_images
 from moorage.engine.rootfs.maker import try_rooms
-from moorage.engine.sandbox import Sandbox, Shared
+from moorage.engine.sandbox import NOTHING_SHARED, Sandbox, Shared, UserIds
 from moorage.engine.volumes import Volumes, volumes_folder
 from moorage.engine.zygote import Zygotes
 from moorage.kms.ring import open_ring
@@ -48,7 +51,7 @@ from moorage.node.reports import Reports
 from moorage.node.shells import Shells
 from moorage.node.upkeep import keep_house
 from moorage.objects.folder import open_store
-from moorage.serving.isolation import adopt_orphans
+from moorage.serving.isolation import CAPABILITIES, adopt_orphans
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +84,8 @@ async def _run(settings: Settings, clock: SystemClock, stop: asyncio.Event) -> N
     await asyncio.to_thread(volumes.prepare)  # once nothing of an earlier run uses them, containers included
     leftovers = await asyncio.to_thread(volumes.names)
     network = await _make_network(settings, machine, clock)
-    engines = Engines(await _make_launcher(settings, machine, cgroups, clock, network), image_engine)
+    engine = _choose_serving(settings, machine, cgroups, network, image_engine)
+    engines = Engines(await _make_launcher(engine, settings, cgroups, clock, network), image_engine)
     refusals = _judge(settings, machine, image_engine)
     store = open_store(settings, clock, SystemIds())
     artifacts = Artifacts(store, settings.data_dir / "models", settings.limits, clock)
@@ -181,14 +185,14 @@ def _clean(settings: Settings, places: Places) -> Cgroups:
 
 def _judge(settings: Settings, machine: Machine, image_engine: ImageEngine | None) -> Refusals:
     """Say what the engines here cannot do as the API's members ask."""
-    serving = machine.engine if settings.engine in {"auto", "docker"} else settings.engine
+    serving = _serving_engine(settings, machine) or settings.engine
     images = None if image_engine is None else promises.refusals(machine, image_engine.name)
     return Refusals(promises.refusals(machine, serving), images)
 
 
 async def _make_network(settings: Settings, machine: Machine, clock: SystemClock) -> SharedNetwork | None:
     """Make the network of instances that may have one; None: they are in the machine's, and the log says why."""
-    if machine.sandbox_fault or settings.engine == "process":
+    if _serving_engine(settings, machine) != "sandbox":
         return None
     try:
         return await asyncio.to_thread(SharedNetwork, clock, as_root=machine.as_root)
@@ -198,17 +202,44 @@ async def _make_network(settings: Settings, machine: Machine, clock: SystemClock
         return None
 
 
-async def _make_launcher(
-    settings: Settings, machine: Machine, cgroups: Cgroups, clock: Clock, network: SharedNetwork | None
-) -> "Launcher | NoEngine":
+def _serving_engine(settings: Settings, machine: Machine) -> str:
+    """Say which engine runs built-in images; empty where the one that was asked for does not work."""
+    with contextlib.suppress(EngineUnavailable):
+        return choose_engine(settings.engine, machine)
+    return ""
+
+
+def _choose_serving(
+    settings: Settings,
+    machine: Machine,
+    cgroups: Cgroups,
+    network: SharedNetwork | None,
+    image_engine: ImageEngine | None,
+) -> "Engine | NoEngine":
+    """Make the engine of built-in images, and say in the log why it is another one than was asked for."""
     try:
-        engine = make_engine(choose_engine(settings.engine, machine), settings, machine, cgroups, network)
+        name = choose_engine(settings.engine, machine)
     except EngineUnavailable as fault:
         log.error("%s", fault)
         return NoEngine(str(fault))
+    if settings.engine == "docker" and name != "docker":
+        log.warning("built-in images run in the engine %s: %s", name, machine.guests_fault)
+    elif machine.engine != name or machine.sandbox_fault:
+        log.warning("instances run in the engine %s: %s", name, machine.sandbox_fault or "as it was set")
+    if name != "docker":
+        return make_engine(name, settings, machine, cgroups, network)
+    if not isinstance(image_engine, DockerEngine):
+        return NoEngine("The engine docker could not be made.")
+    zygotes = _make_sandbox(settings, machine, NOTHING_SHARED, ZYGOTE_CAPABILITIES)
+    return Guests(image_engine, zygotes, UserIds.of(settings.run_dir / _SCRATCH))
+
+
+async def _make_launcher(
+    engine: "Engine | NoEngine", settings: Settings, cgroups: Cgroups, clock: Clock, network: SharedNetwork | None
+) -> "Launcher | NoEngine":
+    if isinstance(engine, NoEngine):
+        return engine
     await asyncio.to_thread(engine.prepare)
-    if machine.engine != engine.name or machine.sandbox_fault:
-        log.warning("instances run in the engine %s: %s", engine.name, machine.sandbox_fault or "as it was set")
     zygotes = Zygotes(engine, clock, settings.data_dir / "logs" / "zygotes")
     if network is not None:
         network.tell(zygotes.retire)
@@ -254,17 +285,22 @@ def _bubblewrap() -> str:
 def make_engine(
     name: str, settings: Settings, machine: Machine, cgroups: Cgroups, network: SharedNetwork | None
 ) -> Engine:
-    """Make the engine of a name that ``choose_engine`` gave."""
+    """Make the engine of built-in images ``sandbox`` or ``process``."""
     if name == "sandbox":
-        return Sandbox(
-            _bubblewrap(),
-            models=settings.data_dir / "models",
-            volumes=volumes_folder(settings.data_dir),
-            scratch=settings.run_dir / _SCRATCH,
-            as_root=machine.as_root,
-            shared=Shared(network, cgroups.visible),
-        )
+        return _make_sandbox(settings, machine, Shared(network, cgroups.visible), CAPABILITIES)
     return PlainProcess(scratch=settings.data_dir / "instances")
+
+
+def _make_sandbox(settings: Settings, machine: Machine, shared: Shared, capabilities: Sequence[str]) -> Sandbox:
+    return Sandbox(
+        _bubblewrap(),
+        models=settings.data_dir / "models",
+        volumes=volumes_folder(settings.data_dir),
+        scratch=settings.run_dir / _SCRATCH,
+        as_root=machine.as_root,
+        shared=shared,
+        capabilities=capabilities,
+    )
 
 
 class NoEngine:

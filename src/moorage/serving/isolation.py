@@ -16,7 +16,7 @@ import resource
 import signal
 import socket
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,9 @@ from typing import Any
 CAPABILITIES = ("CAP_SYS_ADMIN", "CAP_NET_ADMIN", "CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP")
 """What the zygote keeps: mounts and namespaces, the loopback of an isolated instance, the change of user, giving
 capabilities away."""
+
+GUEST_CAPABILITY = "CAP_SYS_CHROOT"
+"""What the zygote of those needs as well that are to be in another's container: it goes with entering its mounts."""
 
 GROUPS_FOLDER = "/sys/fs/cgroup"
 """Where programs look for the limits that they run under."""
@@ -90,6 +93,15 @@ def separate(*, isolated: bool) -> None:
     _call("unshare", ctypes.c_int(_CLONE_NEWNS | _CLONE_NEWPID | _CLONE_NEWIPC | _CLONE_NEWUTS | network))
 
 
+def enter(namespaces: Sequence[int]) -> None:
+    """Leave the zygote's namespaces for those of a container, given by descriptors.
+
+    The next child is in its process list.
+    """
+    for namespace in namespaces:
+        _call("setns", ctypes.c_int(namespace), ctypes.c_int(0))
+
+
 def build_view(view: View, volume: int | None = None) -> None:
     """Make this process's file system: its own ``/proc``, ``/tmp`` and ``/dev/shm``, one model, nothing of others.
 
@@ -104,7 +116,7 @@ def build_view(view: View, volume: int | None = None) -> None:
     _private_temporary_folder(view)
     for folder in view.hidden:
         _mount("none", folder, "tmpfs", _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, "size=4k,mode=0")
-    _name_the_user(os.getuid() if view.uid is None else view.uid)
+    name_the_user(os.getuid() if view.uid is None else view.uid)
     _mount("proc", "/proc", "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
     name = view.hostname.encode()
     _call("sethostname", name, ctypes.c_size_t(len(name)))
@@ -218,7 +230,7 @@ def _private_temporary_folder(view: View) -> None:
         os.close(descriptor)
 
 
-def _name_the_user(uid: int) -> None:
+def name_the_user(uid: int) -> None:
     """Give the user id a name, since libraries ask for it (``getpass.getuser``)."""
     for path, line in (
         ("/etc/passwd", f"model:x:{uid}:{uid}:model:/tmp:/bin/sh\n"),

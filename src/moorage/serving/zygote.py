@@ -2,8 +2,8 @@
 
 It talks with the node agent over the socket that it inherits (``SOCK_SEQPACKET``: one message, one answer). It says
 ``{"ready": true}`` when it is warm. Then each order is a JSON object with three descriptors (``SCM_RIGHTS``): the
-instance's listening socket, its log, and its gate; and a fourth, its disk, if that is to be mounted. The answer is the
-new process's id, or an error in words.
+instance's listening socket, its log, and its gate; and a fourth, its disk, if that is to be mounted, or the namespaces
+of the container that it is to be in. The answer is the new process's id, or an error in words.
 
 The instance is born as the child of a middle process that ends at once. So the node agent, which adopts orphans,
 becomes its parent, hears of its end from the kernel, and a zygote that dies harms no instance. The instance waits at
@@ -33,7 +33,7 @@ from .isolation import MODEL_FOLDER, View
 MESSAGE_BYTES = 256 * 1024
 """Larger than any order: a user's environment variables have at most 32 KB (data-plane.md section 7.2)."""
 
-_MOST_DESCRIPTORS = 4
+_MOST_DESCRIPTORS = 16
 _SETUP_FAILED = 70
 _STANDARD_STREAMS = 3
 
@@ -52,9 +52,11 @@ class Order:
     memory_bytes: int | None
     """Limit for each process, where there is no cgroup to limit them all."""
     view: View | None
-    """None: no namespaces (the ``process`` engine)."""
+    """None: no namespaces of its own making (the engines ``process`` and ``docker``)."""
     filtered: bool
     """Refuse the system calls that no model needs."""
+    guest_uid: int | None = None
+    """User and group id in the container whose namespaces come with the order; None: it enters none."""
 
     @classmethod
     def from_message(cls, message: Mapping[str, Any]) -> "Order":
@@ -70,8 +72,9 @@ class Given:
     listener: int
     log: int
     gate: int
-    volume: int | None
-    """A mount of the instance's disk that is nowhere yet (open_tree(2)); None: it has none, or sees it already."""
+    others: Sequence[int]
+    """The namespaces of a guest's container; or a mount of the instance's disk that is nowhere yet (open_tree(2)),
+    unless it has none, or sees it already."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -98,8 +101,8 @@ def main(arguments: Sequence[str]) -> None:
 
 def _answer(message: bytes, descriptors: Sequence[int]) -> dict[str, Any]:
     try:
-        listener, log, gate, *volume = descriptors
-        given = Given(listener, log, gate, volume[0] if volume else None)
+        listener, log, gate, *others = descriptors
+        given = Given(listener, log, gate, others)
         return {"pid": _fork_instance(Order.from_message(json.loads(message)), given)}
     except (OSError, ValueError, TypeError, KeyError) as fault:
         return {"error": str(fault)}
@@ -127,6 +130,8 @@ def _be_the_middle(order: Order, given: Given, writer: int) -> NoReturn:
     try:
         if order.view is not None:
             isolation.separate(isolated=order.view.isolated)
+        if order.guest_uid is not None:
+            isolation.enter(given.others)
         # Until the instance can hear it, a SIGTERM has to wait: the kernel drops those that process 1 of its list does
         # not handle, and nobody sends another.
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
@@ -145,7 +150,9 @@ def _be_the_instance(order: Order, given: Given) -> NoReturn:
     try:
         _take_streams(given.log)
         if order.view is not None:
-            isolation.build_view(order.view, given.volume)
+            isolation.build_view(order.view, *given.others)
+        if order.guest_uid is not None:
+            isolation.name_the_user(order.guest_uid)
         _pass(given.gate, order)
         _forget_the_zygote(order, keep=given.listener)
         code = _run(given.listener, order.model_dir)
@@ -181,10 +188,11 @@ def _pass(gate: int, order: Order) -> None:
         os._exit(_SETUP_FAILED)
     if order.view is not None:
         isolation.show_groups(order.view.groups)
-    isolation.give_up_privileges(None if order.view is None else order.view.uid)
+    isolation.give_up_privileges(order.guest_uid if order.view is None else order.view.uid)
     if order.filtered:
         seccomp.install()
-    isolation.adopt_orphans()
+    if order.guest_uid is None:  # else they are the container's first process's
+        isolation.adopt_orphans()
     isolation.die_with_parent()
     poll = select.poll()
     poll.register(gate, 0)

@@ -1,8 +1,8 @@
 """Talks to a Docker daemon: HTTP/1.1 at its socket, a connection for each request.
 
-Ten kinds of requests are all that the engine has, three of which stay open for as long as a container lives. Here each
-of those is a connection in the event loop; of the libraries, ``docker`` would take a thread for it, and ``aiodocker``
-brings a second HTTP client (docs/design/dependencies.md).
+A dozen kinds of requests are all that the engine has, three of which stay open for as long as a container lives. Here
+each of those is a connection in the event loop; of the libraries, ``docker`` would take a thread for it, and
+``aiodocker`` brings a second HTTP client (docs/design/dependencies.md).
 """
 
 import asyncio
@@ -19,6 +19,10 @@ from moorage.engine.docker.daemon import Daemon
 
 CALL_SECONDS = 60.0
 """For an answer to a call that should be quick: creating and starting a container on a busy machine."""
+
+_JSON = "application/json"
+_ARCHIVE = "application/x-tar"
+"""What a body of bytes is; all others are made JSON."""
 
 _PIECE_BYTES = 2**16
 _FAULT_BYTES = 2**16
@@ -84,7 +88,9 @@ class Api:
         Raises DaemonRefused, and DaemonGone also while it is read.
         """
         target = f"/v{self.daemon.api}{path}" + (f"?{urlencode(query)}" if query else "")
-        request = make_request(method, target, None if body is None else orjson.dumps(body), headers or {})
+        content = body if body is None or isinstance(body, bytes) else orjson.dumps(body)
+        kind = {} if content is None else {"Content-Type": _ARCHIVE if content is body else _JSON}
+        request = make_request(method, target, content, {**kind, **(headers or {})})
         writer: asyncio.StreamWriter | None = None
         try:
             async with asyncio.timeout(seconds):
@@ -117,8 +123,6 @@ def make_request(method: str, target: str, body: bytes | None, headers: Mapping[
     """Make the bytes of a request."""
     lines = [f"{method} {target} HTTP/1.1", "Host: docker", "User-Agent: moorage", "Connection: close"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
-    if body is not None:
-        lines += ["Content-Type: application/json"]
     if body is not None or method == "POST":
         lines += [f"Content-Length: {len(body or b'')}"]
     return "\r\n".join([*lines, "", ""]).encode() + (body or b"")

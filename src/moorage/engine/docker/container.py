@@ -53,10 +53,14 @@ class Process:
 
     def _end(self) -> None:
         asyncio.get_running_loop().remove_reader(self._descriptor)
-        if self._counter is not None:
-            self.out_of_memory_kills = read_out_of_memory_kills(self._counter)
+        self.count_kills()
         if not self.ended.done():
             self.ended.set_result(None)
+
+    def count_kills(self) -> None:
+        """Look how many processes of its group the kernel has killed at the memory limit, while that can be seen."""
+        if self._counter is not None:
+            self.out_of_memory_kills = max(self.out_of_memory_kills, read_out_of_memory_kills(self._counter))
 
     def kill(self) -> None:
         """Kill it, and so all that is in its process namespace; an ordinary user may not."""
@@ -99,6 +103,17 @@ class DockerContainer:
         if not await self._signal("SIGKILL") and self._process is not None:
             self._process.kill()
 
+    def kill_at_once(self) -> None:
+        """End all of it by the kernel, without the daemon: only the daemon's own user may."""
+        if self._process is not None:
+            self._process.count_kills()
+            self._process.kill()
+
+    @property
+    def out_of_memory_kills(self) -> int:
+        """The processes that the kernel has killed at the memory limit, as far as it was seen."""
+        return self._process.out_of_memory_kills if self._process else 0
+
     async def _signal(self, name: str) -> bool:
         query = {"signal": name}
         try:
@@ -110,10 +125,11 @@ class DockerContainer:
             return False
         return True
 
-    async def watch(self, output: "asyncio.Task[None]", clean: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def watch(self, output: "asyncio.Task[None] | None", clean: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Wait for its end, clean up after it, and then tell: whoever hears of it may use its name anew."""
         state = await self._wait()
-        await asyncio.wait([output], timeout=_OUTPUT_SECONDS)
+        if output is not None:
+            await asyncio.wait([output], timeout=_OUTPUT_SECONDS)
         cleaning = self._tasks.start(f"clean up after {self._id[:12]}", clean())
         await asyncio.wait([cleaning], timeout=_CLEANING_SECONDS)
         self.ended.set_result(self._judge(state))
@@ -153,7 +169,7 @@ class DockerContainer:
 
     def _judge(self, state: Mapping[str, Any]) -> Exit:
         code = read_exit_code(int(state.get("ExitCode", _SIGNALLED + signal.SIGKILL)))
-        killed = bool(state.get("OOMKilled")) or (self._process is not None and self._process.out_of_memory_kills > 0)
+        killed = bool(state.get("OOMKilled")) or self.out_of_memory_kills > 0
         return Exit(code, out_of_memory=killed and code != 0)
 
     def __repr__(self) -> str:

@@ -49,6 +49,8 @@ class Daemon:
     """Its containers are processes of this machine, and not of a virtual one on it (Docker Desktop)."""
     filters_bridges: bool = True
     """Packets between containers of one network pass the daemon's firewall."""
+    remaps: bool = False
+    """Users of containers are other ones of this machine (dockerd's userns-remap)."""
     confines: bool = False
     """SELinux would keep containers from reading this machine's folders."""
 
@@ -120,6 +122,7 @@ def describe(address: Address, version: Mapping[str, Any], info: Mapping[str, An
         rootless="rootless" in security,
         here=info.get("KernelVersion") == kernel and "Docker Desktop" not in str(info.get("OperatingSystem")),
         filters_bridges=bool(info.get("BridgeNfIptables")),
+        remaps="name=userns" in security,
         confines="selinux" in security,
     )
 

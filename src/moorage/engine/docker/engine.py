@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 import os
 import resource
@@ -31,12 +32,16 @@ from moorage.engine.docker.configuration import (
 )
 from moorage.engine.docker.container import DockerContainer, Process
 from moorage.engine.docker.daemon import Daemon, NoDaemon, find_daemon
+from moorage.engine.docker.empty import make_empty, make_image
 from moorage.engine.docker.images import Images
 from moorage.engine.docker.network import Network
 from moorage.engine.docker.output import write_output
-from moorage.engine.launch import ImageLaunch, LaunchFailed, Progress
+from moorage.engine.launch import ImageLaunch, Launch, LaunchFailed, Progress, ServingLaunch
 
 log = logging.getLogger(__name__)
+
+EMPTY_IMAGE = "localhost/moorage/empty"
+"""Name of the image of empty containers; its tag says what is in it."""
 
 _COPY_SECONDS = 600.0
 """For a container with a volume to be created: what its image has is copied there."""
@@ -74,6 +79,7 @@ class DockerEngine:
         self._installation = installation
         self._clock = clock
         self._network = Network(api, installation)
+        self._importing = asyncio.Lock()
         self._tasks = Tasks()
 
     async def prepare(self) -> None:
@@ -155,7 +161,7 @@ class DockerEngine:
         await asyncio.to_thread(_say, launch, f"This container runs without a GPU: {fault}")
         return await self._run(launch, body, undo)
 
-    def _surroundings(self, launch: ImageLaunch) -> Surroundings:
+    def _surroundings(self, launch: Launch) -> Surroundings:
         return Surroundings(
             self._api.daemon,
             self._installation,
@@ -173,30 +179,83 @@ class DockerEngine:
         self, launch: ImageLaunch, body: dict[str, Any], undo: contextlib.AsyncExitStack
     ) -> tuple[DockerContainer, "asyncio.Task[None]"]:
         """Create, attach, start; gives what writes the log too. ``undo`` takes what is to be done at its end."""
-        query = {"name": f"moorage-{launch.instance_id}"}
-        seconds = _COPY_SECONDS if launch.volume else CALL_SECONDS
-        created = await self._api.call("POST", "/containers/create", query=query, body=body, seconds=seconds)
-        path = f"/containers/{created['Id']}"
         async with contextlib.AsyncExitStack() as attempt:
-            attempt.push_async_callback(self._remove, path)
+            container_id = await self._create(launch, body, attempt)
+            path = f"/containers/{container_id}"
             output = await self._attach(launch, path)
             attempt.callback(output.cancel)
-            await self._api.call("POST", f"{path}/start")
-            found = await self._api.call("GET", f"{path}/json")
-            process = _watch_process(found) if self._api.daemon.here else None
-            if process is not None:
-                attempt.callback(process.close)
+            found, process = await self._start(launch, path, attempt)
             address = self._address(found) or f"unix:{launch.socket}"
-            if not launch.isolated:
-                await asyncio.to_thread(self._network.isolate_ports)
-            elif dialler := await _open_dialler(launch, process):
+            if launch.isolated and (dialler := await _open_dialler(launch, process)):
                 attempt.push_async_callback(dialler.close)
                 address = dialler.address
             undo.push_async_exit(attempt.pop_all())
         container = DockerContainer(
-            self._api, created["Id"], address=address, process=process, tasks=self._tasks, clock=self._clock
+            self._api, container_id, address=address, process=process, tasks=self._tasks, clock=self._clock
         )
         return container, output
+
+    async def _start(
+        self, launch: Launch, path: str, attempt: contextlib.AsyncExitStack
+    ) -> tuple[Mapping[str, Any], Process | None]:
+        """Start a container that was created; gives what the daemon says of it, and its first process."""
+        await self._api.call("POST", f"{path}/start")
+        found: Mapping[str, Any] = await self._api.call("GET", f"{path}/json")
+        process = _watch_process(found) if self._api.daemon.here else None
+        if process is not None:
+            attempt.callback(process.close)
+        if not launch.isolated:
+            await asyncio.to_thread(self._network.isolate_ports)
+        return found, process
+
+    async def hold(self, launch: ServingLaunch) -> DockerContainer:
+        """Start a container that is empty and only waits, for an instance to be forked into; raises LaunchFailed."""
+        try:
+            image = await self._ensure_empty_image()
+            if not launch.isolated:
+                await self._network.ensure()
+            body = await asyncio.to_thread(make_empty, launch, image, self._surroundings(launch))
+            async with contextlib.AsyncExitStack() as attempt:
+                container_id = await self._create(launch, body, attempt)
+                _found, process = await self._start(launch, f"/containers/{container_id}", attempt)
+                if process is None:
+                    raise LaunchFailed("The container ended before an instance was in it.")
+                undo = attempt.pop_all()
+        except (DaemonGone, DaemonRefused, OSError) as fault:
+            raise LaunchFailed(f"The container could not be started: {fault}") from fault
+        container = DockerContainer(
+            self._api,
+            container_id,
+            address=f"unix:{launch.socket}",
+            process=process,
+            tasks=self._tasks,
+            clock=self._clock,
+        )
+        self._tasks.start(f"watch the container of {launch.instance_id}", container.watch(None, undo.aclose))
+        return container
+
+    async def _ensure_empty_image(self) -> str:
+        """Have the image of empty containers: people prune what no container uses. Raises DaemonGone, DaemonRefused."""
+        async with self._importing:
+            archive = await asyncio.to_thread(make_image)
+            tag = hashlib.sha256(archive).hexdigest()[:16]
+            try:
+                await self._api.call("GET", f"/images/{EMPTY_IMAGE}:{tag}/json")
+            except DaemonRefused as fault:
+                if fault.status != HTTPStatus.NOT_FOUND:
+                    raise
+                said = await self._api.call("POST", "/images/create", query={"fromSrc": "-"}, body=archive)
+                query = {"repo": EMPTY_IMAGE, "tag": tag}  # podman 4 knows no tag above
+                await self._api.call("POST", f"/images/{said['status']}/tag", query=query)
+        return f"{EMPTY_IMAGE}:{tag}"
+
+    async def _create(self, launch: Launch, body: Mapping[str, Any], attempt: contextlib.AsyncExitStack) -> str:
+        """Create a container, which is removed when the attempt is undone; gives its id."""
+        query = {"name": f"moorage-{launch.instance_id}"}
+        seconds = _COPY_SECONDS if launch.volume else CALL_SECONDS
+        created = await self._api.call("POST", "/containers/create", query=query, body=body, seconds=seconds)
+        attempt.push_async_callback(self._remove, f"/containers/{created['Id']}")
+        return str(created["Id"])
 
     def _address(self, found: Mapping[str, Any]) -> str:
         """Say where a container answers; empty where it has ended already."""
