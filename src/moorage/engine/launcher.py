@@ -105,7 +105,6 @@ class Launcher:
             group = await asyncio.to_thread(self._cgroups.make, launch.instance_id, limits)
         except OSError as fault:
             raise LaunchFailed(f"the limits of the instance could not be set: {fault}") from fault
-        self._tasks.start("hasten control groups", asyncio.to_thread(self._cgroups.hasten))
         try:
             pid, gate = await self._fork(launch)
         except BaseException:
