@@ -101,7 +101,6 @@ class Launcher:
     async def launch(self, launch: ServingLaunch) -> Running:
         """Start a container; the model's code runs when this returns. Raises LaunchFailed."""
         group = await self._engine.surround(launch) or await self._make_group(launch)
-        self._tasks.start("hasten control groups", asyncio.to_thread(self._cgroups.hasten))
         try:
             pid, gate = await self._fork(launch)
         except BaseException:

@@ -108,12 +108,15 @@ async def _run(settings: Settings, clock: SystemClock, stop: asyncio.Event) -> N
     reports = Reports(about)
     surroundings = Surroundings(preparation, engines, disks, reports, clock, settings.limits)
 
+    tasks = Tasks()
+
     def make_life(spec: InstanceSpec) -> Life:
+        # While it is prepared: during it no process can be forked, after it one joins its group at once.
+        tasks.start("hasten control groups", asyncio.to_thread(cgroups.hasten))
         return Life(spec, places.log(spec), surroundings)
 
     agent = Agent(reports, make_life)
     server = await link.listen(settings.run_dir / "node.sock", agent.serve)
-    tasks = Tasks()
     tasks.start("leftover volumes", disks.leave_leftovers(leftovers, lambda spec: places.log(spec).add))
     tasks.start("upkeep", keep_house(artifacts, settings.data_dir, settings.limits, clock))
     tasks.start("sweep logs", _sweep_logs(places, limits, clock))
