@@ -11,6 +11,8 @@ from tests.support.containers import docker, installation_of, make_engine
 from tests.support.dockerd import needs_docker
 from tests.support.engines import OBEDIENT, Bench, bench, is_living, until
 
+from moorage.engine.docker import engine as docker_engine
+from moorage.engine.docker.container import Process
 from moorage.engine.docker.daemon import Daemon
 from moorage.engine.docker.engine import EMPTY_IMAGE
 from moorage.engine.launch import LaunchFailed
@@ -107,6 +109,20 @@ async def test_container_is_removed_where_its_zygote_cannot_fork(guests: Bench, 
     with pytest.raises(LaunchFailed, match="could not be started"):
         await guests.start(guests.model(OBEDIENT))
     assert containers(daemon, guests) == []
+
+
+async def test_process_that_is_not_the_containers_is_never_entered(
+    guests: Bench, daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stranger = await asyncio.create_subprocess_exec("sleep", "1000")
+    # As where Moorage is in a container itself: there the daemon's process ids are those of others.
+    monkeypatch.setattr(docker_engine, "_watch_process", lambda _found: Process(stranger.pid))
+    with pytest.raises(LaunchFailed, match="is another one here than where the daemon is"):
+        await guests.start(guests.model(OBEDIENT))
+    assert containers(daemon, guests) == []
+    assert stranger.returncode is None
+    stranger.kill()
+    await stranger.wait()
 
 
 async def test_next_start_removes_containers_that_were_left_and_so_their_instances(

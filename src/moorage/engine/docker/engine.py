@@ -218,8 +218,7 @@ class DockerEngine:
             async with contextlib.AsyncExitStack() as attempt:
                 container_id = await self._create(launch, body, attempt)
                 _found, process = await self._start(launch, f"/containers/{container_id}", attempt)
-                if process is None:
-                    raise LaunchFailed("The container ended before an instance was in it.")
+                await asyncio.to_thread(_check_entrance, process, container_id)
                 undo = attempt.pop_all()
         except (DaemonGone, DaemonRefused, OSError) as fault:
             raise LaunchFailed(f"The container could not be started: {fault}") from fault
@@ -327,6 +326,20 @@ def _watch_process(found: Mapping[str, Any]) -> Process | None:
         return Process(pid) if pid else None
     except ProcessLookupError:
         return None
+
+
+def _check_entrance(process: Process | None, container_id: str) -> None:
+    """Look whether a container's first process is the one that has its number here; raises LaunchFailed, OSError.
+
+    Of a Moorage that is in a container itself, beside a daemon outside, process ids are others.
+    """
+    if process is None:
+        raise LaunchFailed("The container ended before an instance was in it.")
+    if container_id not in Path(f"/proc/{process.pid}/cgroup").read_text(encoding="utf-8"):
+        raise LaunchFailed(
+            f"The container cannot be entered: process {process.pid} is another one here than where the daemon is. "
+            "Start Moorage outside of containers, or with the engine sandbox."
+        )
 
 
 async def _open_dialler(launch: ImageLaunch, process: Process | None) -> Dialler | None:
