@@ -76,6 +76,10 @@ class VolumeRefused(Exception):
     """This machine cannot keep what is promised of a volume; the text is for people."""
 
 
+class VolumeLocked(VolumeRefused):
+    """The key of a volume cannot be used now: it may be enabled again, so another try is worth it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What a volume is to be."""
@@ -216,13 +220,13 @@ class Volumes:
         try:
             return self._keys.data_key(key, _context(name))
         except KeyUnusable as fault:
-            raise VolumeRefused(f"The volume cannot be encrypted with the key {key}: {fault}") from fault
+            raise VolumeLocked(f"The volume cannot be encrypted with the key {key}: {fault}") from fault
 
     def _open_key(self, name: str) -> bytes:
         try:
             return self._keys.open((self._folder / name / "key").read_bytes(), _context(name))
         except KeyUnusable as fault:
-            raise VolumeRefused(f"The volume of {name} cannot be read: {fault}") from fault
+            raise VolumeLocked(f"The volume of {name} cannot be read: {fault}") from fault
 
 
 def unmount_volumes(data_dir: Path) -> None:

@@ -14,7 +14,7 @@ from moorage.base.clock import Clock
 from moorage.base.settings import Limits
 from moorage.base.tasks import Tasks
 from moorage.engine.contract import Failure, InstanceSpec
-from moorage.engine.volumes import GIB, Volume, VolumeRefused, Volumes, Wanted
+from moorage.engine.volumes import GIB, Volume, VolumeLocked, VolumeRefused, Volumes, Wanted
 from moorage.node.dumps import Dumps, Say
 from moorage.node.preparation import CannotPrepare
 
@@ -55,6 +55,8 @@ class Disks:
     async def _make(self, spec: InstanceSpec, wanted: Wanted) -> Volume | CannotPrepare:
         try:
             return await asyncio.to_thread(self._volumes.make, spec.instance_id, wanted)
+        except VolumeLocked as fault:
+            return CannotPrepare(Failure.START, str(fault))
         except VolumeRefused as fault:
             return CannotPrepare(Failure.UNSUPPORTED, str(fault))
         except OSError as fault:
