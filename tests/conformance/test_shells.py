@@ -208,8 +208,9 @@ async def test_program_that_enters_an_instance_is_no_file_of_the_machine(door: D
     os.close(held)
 
 
-async def test_command_ends_when_its_caller_goes(door: Door) -> None:
-    process = subprocess.Popen(door.command("--", "sleep", "1000"), stdout=subprocess.PIPE)
+@pytest.mark.parametrize("words", [("sleep", "1000"), ("sh", "-c", "sleep 1000; echo rested")])
+async def test_command_ends_when_its_caller_goes(door: Door, words: tuple[str, ...]) -> None:
+    process = subprocess.Popen(door.command("--", *words), stdout=subprocess.PIPE)
     await until(lambda: bool(_sleepers(door)), "sleep runs")
     (sleeper,) = _sleepers(door)
     process.send_signal(signal.SIGKILL)

@@ -175,6 +175,8 @@ def _be_inside(
         if order.terminal is not None:
             os.setsid()
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        else:
+            os.setpgid(0, 0)
         _change_folder(folder)
         take_guise()
         # Last, because a change of user undoes it.
@@ -228,7 +230,14 @@ def _take_signals_for(child: int) -> None:
     """
     for number in _PASSED_ON:
         signal.signal(number, lambda received, _frame: os.kill(child, received))
-    signal.signal(signal.SIGHUP, lambda *_: os.kill(child, signal.SIGKILL))
+    signal.signal(signal.SIGHUP, lambda *_: _kill_all_of(child))
+
+
+def _kill_all_of(child: int) -> None:
+    """Kill the command with what it has started, which would hold on to the caller's streams."""
+    with contextlib.suppress(ProcessLookupError):  # it leads no group yet
+        os.killpg(child, signal.SIGKILL)
+    os.kill(child, signal.SIGKILL)
 
 
 def _say(line: str) -> None:
