@@ -38,6 +38,12 @@ async def test_out_of_memory_is_told_from_other_kills(engine: Bench) -> None:
 
 
 @pytest.mark.promise("memory")
+async def test_instance_goes_before_others_when_the_machine_runs_out_of_memory(any_engine: AnyBench) -> None:
+    instance = await any_engine.ready()
+    assert int(eval(await instance.ask("open('/proc/self/oom_score_adj').read()"))) > 0
+
+
+@pytest.mark.promise("memory")
 async def test_out_of_memory_harms_no_neighbour(any_engine: AnyBench) -> None:
     neighbour = await any_engine.ready(name="neighbour", memory_mib=128)
     instance = await any_engine.ready(memory_mib=128)

@@ -176,7 +176,15 @@ async def node(
         leftovers = await asyncio.to_thread(volumes.names)
         disks = Disks(volumes, Dumps(store, clock, limits), clock, limits, bounded=not why_not_bounded())
         laid_out = LaidOutArtifacts(folder / "models")
-        preparation = Preparation(BareEnvironments(), artifacts or laid_out, places, 2, disks=disks, refusals=refusals)
+        preparation = Preparation(
+            BareEnvironments(),
+            artifacts or laid_out,
+            places,
+            2,
+            machine_memory_bytes=2**40,
+            disks=disks,
+            refusals=refusals,
+        )
         reports = Reports({"refuses": dict(refusals.by_all)})
         around = Surroundings(preparation, Engines(made.launcher), disks, reports, clock, limits)
         agent = Agent(reports, lambda spec: Life(spec, places.log(spec), around))

@@ -64,6 +64,10 @@ class NetworkUnavailable(Exception):
     """Such a network cannot be had here; the text is for people."""
 
 
+class NetworkSlow(NetworkUnavailable):
+    """It was not there in time, on a machine that may have been busy: no reason to do without."""
+
+
 class OutsideNetwork:
     """One such network, of one instance or of several."""
 
@@ -88,6 +92,9 @@ class OutsideNetwork:
             try:
                 holder = _wait_for_holder(process, clock)
                 return cls._adopt(process, holder, as_root=as_root)
+            except (TimeoutError, subprocess.TimeoutExpired) as fault:
+                _end(process)
+                raise NetworkSlow(f"pasta made no network in {_READY_SECONDS:g} seconds") from fault
             except (OSError, subprocess.SubprocessError) as fault:
                 _end(process)
                 raise NetworkUnavailable(_last_line(said) or str(fault)) from fault
@@ -233,7 +240,7 @@ def _start_pasta(pasta: str, said: IO[bytes], *, as_root: bool) -> "subprocess.P
 
 
 def _wait_for_holder(process: "subprocess.Popen[bytes]", clock: SystemClock) -> int:
-    """Wait for the process that pasta runs in the namespace, and for its network; raises OSError."""
+    """Wait for the process that pasta runs in the namespace, and for its network; raises OSError, TimeoutError."""
     deadline = clock.monotonic() + _READY_SECONDS
     own = Path("/proc/self/ns/net").readlink()
     while clock.monotonic() < deadline:
@@ -246,7 +253,7 @@ def _wait_for_holder(process: "subprocess.Popen[bytes]", clock: SystemClock) -> 
                     if (holder / "ns/net").readlink() != own and _has_network(holder):
                         return entry.pid
         clock.pause(_PAUSE_SECONDS)
-    raise OSError(f"pasta made no network in {_READY_SECONDS:g} seconds")
+    raise TimeoutError
 
 
 def _has_network(process: Path) -> bool:

@@ -96,6 +96,7 @@ class Preparation:
         machine_cpus: int,
         image_engine: ImageEngine | None = None,
         *,
+        machine_memory_bytes: int,
         disks: Disks,
         refusals: Refusals = NOTHING_REFUSED,
     ) -> None:
@@ -106,6 +107,7 @@ class Preparation:
         self._disks = disks
         self._places = places
         self._machine_cpus = machine_cpus
+        self._machine_memory_bytes = machine_memory_bytes
         self._image_engine = image_engine
 
     async def prepare(self, spec: InstanceSpec, progress: Progress, installs: Progress) -> tuple[Launch, str]:
@@ -147,7 +149,7 @@ class Preparation:
         installs: Progress,
     ) -> ServingLaunch:
         resources = resources_of(spec)
-        memory_bytes = resources.memory_mib * 2**20
+        memory_bytes = self._memory_of(resources)
         environment, (volume, model) = await _both(
             self._environments.ensure(image, progress),
             self._disk_and_model(spec, container, memory_bytes, progress),
@@ -171,6 +173,10 @@ class Preparation:
             core_bytes=self._disks.core_bytes(spec, memory_bytes),
         )
 
+    def _memory_of(self, resources: InstanceType) -> int:
+        """Give an instance no more than the machine has: its files in memory would end others before itself."""
+        return min(resources.memory_mib * 2**20, self._machine_memory_bytes)
+
     async def _prepare_image(
         self, spec: InstanceSpec, container: ContainerSpec, progress: Progress
     ) -> tuple[ImageLaunch, str]:
@@ -178,7 +184,7 @@ class Preparation:
         if engine is None:
             raise ImageFailure(f"Requested image {container.image} not found.")
         resources = resources_of(spec)
-        memory_bytes = resources.memory_mib * 2**20
+        memory_bytes = self._memory_of(resources)
         resolved, (volume, model) = await _both(
             engine.ensure(container.resolved_image or container.image, progress),
             self._disk_and_model(spec, container, memory_bytes, progress),

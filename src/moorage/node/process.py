@@ -27,7 +27,7 @@ from moorage.engine.installer import Installer
 from moorage.engine.launch import Container, Engine, ImageEngine, LaunchFailed, ServingLaunch
 from moorage.engine.launcher import Launcher
 from moorage.engine.machine import Machine, Need
-from moorage.engine.network import NetworkUnavailable, SharedNetwork
+from moorage.engine.network import NetworkSlow, NetworkUnavailable, SharedNetwork
 from moorage.engine.probe import EVERYTHING, EngineUnavailable, choose_engine, choose_image_engine, probe
 from moorage.engine.process import PlainProcess
 from moorage.engine.promises import Refusals
@@ -61,6 +61,8 @@ _SCRATCH = "sandbox"
 _SWEEP_SECONDS = 60.0
 """Between two looks at how old and how large the logs are."""
 
+_NETWORK_ATTEMPTS = 3
+
 _AFTER_GRACE_SECONDS = 5.0
 """For the kernel and the cleaning up, after the last SIGKILL of a stop."""
 
@@ -83,8 +85,11 @@ async def _run(settings: Settings, clock: SystemClock, stop: asyncio.Event) -> N
     volumes = Volumes(volumes_folder(settings.data_dir), open_ring(settings, clock, SystemIds()))
     await asyncio.to_thread(volumes.prepare)  # once nothing of an earlier run uses them, containers included
     leftovers = await asyncio.to_thread(volumes.names)
-    network = await _make_network(settings, machine, clock)
-    engine = _choose_serving(settings, machine, cgroups, network, image_engine)
+    try:
+        network = await _make_network(settings, machine, clock)
+        engine = _choose_serving(settings, machine, cgroups, network, image_engine)
+    except NetworkSlow as fault:
+        network, engine = None, NoEngine(f"The network of instances is not there: {fault}. Start Moorage again.")
     engines = Engines(await _make_launcher(engine, settings, cgroups, clock, network), image_engine)
     refusals = _judge(settings, machine, image_engine)
     store = open_store(settings, clock, SystemIds())
@@ -97,6 +102,7 @@ async def _run(settings: Settings, clock: SystemClock, stop: asyncio.Event) -> N
         places,
         machine.cpus,
         image_engine,
+        machine_memory_bytes=machine.memory_bytes,
         disks=disks,
         refusals=refusals,
     )
@@ -194,15 +200,24 @@ def _judge(settings: Settings, machine: Machine, image_engine: ImageEngine | Non
 
 
 async def _make_network(settings: Settings, machine: Machine, clock: SystemClock) -> SharedNetwork | None:
-    """Make the network of instances that may have one; None: they are in the machine's, and the log says why."""
+    """Make the network of instances that may have one; None: they are in the machine's, and the log says why.
+
+    Raises NetworkSlow when it could be had and was not there in time: instances must not be in the machine's then.
+    """
     if _serving_engine(settings, machine) != "sandbox":
         return None
-    try:
-        return await asyncio.to_thread(SharedNetwork, clock, as_root=machine.as_root)
-    except NetworkUnavailable as fault:
-        advice = promises.advise(Need.OUTSIDE_NETWORK, machine)
-        log.warning("instances share the machine's network: %s. %s", fault, advice)
-        return None
+    for attempt in range(1, _NETWORK_ATTEMPTS + 1):
+        try:
+            return await asyncio.to_thread(SharedNetwork, clock, as_root=machine.as_root)
+        except NetworkSlow as fault:
+            log.warning("the network of instances, attempt %d of %d: %s", attempt, _NETWORK_ATTEMPTS, fault)
+            if attempt == _NETWORK_ATTEMPTS:
+                raise
+        except NetworkUnavailable as fault:
+            advice = promises.advise(Need.OUTSIDE_NETWORK, machine)
+            log.warning("instances share the machine's network: %s. %s", fault, advice)
+            break
+    return None
 
 
 def _serving_engine(settings: Settings, machine: Machine) -> str:

@@ -52,6 +52,9 @@ _INTERFACE_REQUEST = "16sH22x"
 _CAPABILITY_VERSION_3 = 0x20080522
 _MOST_CAPABILITIES = 64
 
+OUT_OF_MEMORY_FIRST = 500
+"""``oom_score_adj`` (proc(5)) of instances; other processes have 0."""
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -188,7 +191,12 @@ def set_process_name(name: str) -> None:
 
 
 def limit_resources(memory_bytes: int | None, core_bytes: int) -> None:
-    """Bound the core file (0: none is written); where no cgroup bounds the memory, bound each process's own."""
+    """Bound the core file (0: none is written); where no cgroup bounds the memory, bound each process's own.
+
+    When the machine itself runs out of memory, an instance goes before Moorage and before what else is there.
+    """
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(str(OUT_OF_MEMORY_FIRST), encoding="ascii")
     _lower(resource.RLIMIT_CORE, core_bytes)
     if memory_bytes is not None:
         _lower(resource.RLIMIT_DATA, memory_bytes)

@@ -8,6 +8,7 @@ from typing import Any
 from moorage.engine.docker.daemon import Daemon
 from moorage.engine.launch import ImageLaunch
 from moorage.engine.launcher import PROCESSES_OF_ONE
+from moorage.serving.isolation import OUT_OF_MEMORY_FIRST
 
 PORT = 8080
 """Where a container answers (data-plane.md section 7.1)."""
@@ -111,6 +112,7 @@ def _limits(launch: ImageLaunch, around: Surroundings) -> dict[str, Any]:
         "CpuPeriod": _PERIOD_MICROSECONDS,
         "CpuQuota": max(1000, int(launch.vcpus * _PERIOD_MICROSECONDS)),
         "PidsLimit": PROCESSES_OF_ONE,
+        "OomScoreAdj": OUT_OF_MEMORY_FIRST,
         "ShmSize": launch.memory_bytes // _SHARED_MEMORY_SHARE,
         "Ulimits": ulimits,
     }
