@@ -1,4 +1,4 @@
-"""What a node agent does when the network of instances is not there: it never puts them into the machine's by mistake."""
+"""What a node agent does when the network of instances is not there: instances never fall back to the machine's."""
 
 from pathlib import Path
 
