@@ -22,6 +22,9 @@ from tests.support.product import descendants
 
 from moorage.engine.environments import Environment
 from moorage.engine.launch import LaunchFailed
+from moorage.engine.trees import read_processes
+
+needs_sandbox = pytest.mark.skipif(bool(MACHINE.sandbox_fault), reason=f"no sandbox: {MACHINE.sandbox_fault}")
 
 # --- a life in good order
 
@@ -187,9 +190,17 @@ class PatientClock:
             await asyncio.sleep(0.01)
 
 
-async def test_zygote_is_ended_when_it_had_no_instance_for_a_minute(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("sandbox", marks=pytest.mark.skipif(bool(MACHINE.sandbox_fault), reason=MACHINE.sandbox_fault)),
+        "process",
+    ],
+)
+async def test_zygote_is_ended_when_it_had_no_instance_for_a_minute(name: str, tmp_path: Path) -> None:
     clock = PatientClock()
-    async with bench("process", tmp_path, clock) as made:
+    before = {entry.pid for entry in read_processes()}
+    async with bench(name, tmp_path, clock) as made:
         instance = await made.ready()
         (zygote,) = made.zygotes.pids
         clock.seconds = 3600
@@ -200,3 +211,8 @@ async def test_zygote_is_ended_when_it_had_no_instance_for_a_minute(tmp_path: Pa
         clock.seconds += 60
         await until(lambda: made.zygotes.pids == (), "the zygote is ended")
         await until(lambda: not is_living(zygote), "its process is gone")
+        await until(lambda: _children() <= before, "nothing of it waits for somebody to take note of its end")
+
+
+def _children() -> set[int]:
+    return {entry.pid for entry in read_processes() if entry.parent == os.getpid()}

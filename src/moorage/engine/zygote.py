@@ -24,6 +24,7 @@ from moorage.base.tasks import Tasks
 from moorage.engine.environments import Environment
 from moorage.engine.launch import Engine, LaunchFailed
 from moorage.engine.logs import read_tail
+from moorage.engine.trees import kill_below
 from moorage.engine.variables import base_variables
 
 log = logging.getLogger(__name__)
@@ -116,6 +117,9 @@ class Zygote:
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
         await asyncio.to_thread(self._process.wait)
+        # Bubblewrap's inner half, the zygote proper, becomes our child when the outer one dies. Instances have left
+        # their session.
+        await asyncio.to_thread(kill_below, self._process.pid)
 
 
 @dataclass(slots=True)
