@@ -177,27 +177,6 @@ async def test_the_copy_is_the_request() -> None:
         assert made.observed == [("dark", 200)]
 
 
-async def test_copies_are_sent_together_after_the_turn_in_which_they_were_made() -> None:
-    async with room() as made:
-        to = await made.shadowed(hangs)
-        for _ in range(3):
-            made.copy(to)
-        assert (made.counted(in_flight=3), made.instances.outstanding("i-shadow")) == (True, 0)
-        await asyncio.sleep(0)
-        assert made.instances.outstanding("i-shadow") == 3
-
-
-async def test_a_copy_that_ends_before_it_is_sent_asks_for_no_connection() -> None:
-    async with room() as made:
-        to = await made.shadowed(OK)
-        for _ in range(2):
-            made.copy(to)
-        next(iter(made.mirror._common.in_flight)).end(None)
-        await asyncio.sleep(0)
-        assert made.instances.outstanding("i-shadow") == 1
-        await until(lambda: made.counted(answered=1, in_flight=0))
-
-
 async def test_an_endpoint_without_a_shadow_costs_nothing() -> None:
     async with room() as made:
         made.copy(endpoint("ep", variant("v1")))

@@ -1,5 +1,6 @@
 """A connection to an instance: what does not fit into the socket at once is left to the transport."""
 
+import asyncio
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -27,6 +28,9 @@ class FakeTransport:
     def write(self, data: bytes) -> None:
         self.written += data
 
+    def is_closing(self) -> bool:
+        return False
+
 
 @pytest.fixture
 def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
@@ -41,6 +45,30 @@ async def connected(own: socket.socket) -> tuple[UpstreamConnection, FakeTranspo
     transport: Any = FakeTransport(own)
     connection.connection_made(transport)
     return connection, transport
+
+
+async def test_requests_of_a_turn_are_sent_after_it_in_their_order(pair: tuple[socket.socket, socket.socket]) -> None:
+    connection, transport = await connected(pair[0])
+    other = UpstreamConnection(connection._pool)
+    unsent: Any = transport
+    other.connection_made(unsent)
+    connection.send_whole(b"first ")
+    other.send_whole(b"second")
+    with pytest.raises(BlockingIOError):
+        pair[1].recv(100, socket.MSG_DONTWAIT)
+    await asyncio.sleep(0)
+    assert (pair[1].recv(100), transport.written) == (b"first second", b"")
+
+
+async def test_a_request_on_a_connection_that_closes_before_its_turn_is_over_is_not_sent(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    connection, transport = await connected(pair[0])
+    connection.send_whole(b"request")
+    connection.connection_lost(None)
+    await asyncio.sleep(0)
+    pair[0].close()
+    assert (pair[1].recv(100), transport.written) == (b"", b"")
 
 
 async def test_a_request_is_sent_at_once(pair: tuple[socket.socket, socket.socket]) -> None:

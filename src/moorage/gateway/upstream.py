@@ -90,17 +90,13 @@ class UpstreamConnection:
             self._transport.writelines(parts)
 
     def send_whole(self, request: bytes) -> None:
-        """Send a request that is one piece."""
-        if self._transport is not None:
-            self._transport.write(request)
+        """Send a request that is one piece, when the event loop has done its turn; nothing may wait before it."""
+        self._pool.send_soon(self, request)
 
     def send_now(self, request: bytes) -> None:
-        """Send a request that is one piece at once, and not when the event loop has done its turn.
-
-        Nothing may wait to be sent before it.
-        """
+        """Send it."""
         transport = self._transport
-        if transport is None:
+        if transport is None or transport.is_closing():
             return
         try:
             sent = os.write(self._descriptor, request)
@@ -185,6 +181,7 @@ class Pool:
         self._swept_at = clock.monotonic()
         self._kept: deque[UpstreamConnection] = deque()
         self._retired = False
+        self._unsent: list[tuple[UpstreamConnection, bytes]] = []
 
     def __repr__(self) -> str:
         return f"<Pool {self.address}: {self.outstanding} outstanding, {len(self._kept)} kept>"
@@ -225,6 +222,17 @@ class Pool:
         """Note that a connection is closed; if it was kept, it is no longer."""
         if connection.borrower is None and connection in self._kept:
             self._kept.remove(connection)
+
+    def send_soon(self, connection: UpstreamConnection, request: bytes) -> None:
+        """Send a request after this turn of the event loop."""
+        if not self._unsent:
+            asyncio.get_running_loop().call_soon(self._send)
+        self._unsent.append((connection, request))
+
+    def _send(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        for connection, request in unsent:
+            connection.send_now(request)
 
     def sweep(self, now: float) -> None:
         """Close what has been kept for too long (the oldest are at the left); called ten times a second."""

@@ -7,7 +7,6 @@ from typing import Protocol
 from moorage.base.clock import Clock
 from moorage.gateway.capture.recorder import Recorder
 from moorage.gateway.exchange import AnswerHead, Break
-from moorage.gateway.instances import Instances
 from moorage.gateway.shadow.refusals import Refusals
 from moorage.gateway.upstream import UpstreamConnection
 from moorage.routing.decide import make_routes
@@ -187,11 +186,6 @@ class Copy:
     def __repr__(self) -> str:
         return f"<Copy to {self.instance.instance_id}: {self.held_bytes} bytes held, status {self._status}>"
 
-    def send(self, instances: Instances) -> None:
-        """Ask for a connection, unless it has ended already."""
-        if self._inputs is not None:
-            instances.borrow(self.instance, self, look=False)
-
     def read_on(self) -> None:
         """Read again after a rest."""
         if self.connection is not None:
@@ -225,7 +219,7 @@ class Copy:
         self._common.refusals.takes(self.instance.instance_id)
         connection.exchange.begin(self)
         if self.held_bytes <= JOINED_BYTES:
-            connection.send_now(self._head + b"".join(inputs.chunks))
+            connection.send_whole(self._head + b"".join(inputs.chunks))
         else:
             connection.send([self._head, *inputs.chunks])
 

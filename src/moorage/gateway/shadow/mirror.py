@@ -15,7 +15,6 @@ nothing of it:
 - an instance that refuses is left alone for a growing time, and is reported once in that time (``refusals``).
 """
 
-import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict
@@ -86,7 +85,6 @@ class Mirror:
         self._shadowed: dict[str, Shadowed] = {}
         self._leaving: deque[tuple[float, Copy]] = deque()
         """Copies that are to end soon, and when."""
-        self._unsent: list[Copy] = []
         self._closed = False
 
     def __repr__(self) -> str:
@@ -135,7 +133,8 @@ class Mirror:
         record, capture = None, endpoint.capture
         if sampled and capture is not None:
             record = ToRecord(inputs, at, custom_attributes, inference_id, capture.outputs)
-        self._send_soon(Copy(self._common, shadowed, instance, head_for(instance.address), inputs, record))
+        copy = Copy(self._common, shadowed, instance, head_for(instance.address), inputs, record)
+        self._instances.borrow(instance, copy, look=False)
 
     def apply(self, routing: Routing) -> None:
         """Note a new snapshot: what is not in it is forgotten."""
@@ -192,18 +191,6 @@ class Mirror:
         for copy in list(common.in_flight):
             common.total.abandoned += 1
             copy.end(None)
-
-    def _send_soon(self, copy: Copy) -> None:
-        """Send a copy after this turn of the event loop."""
-        if not self._unsent:
-            asyncio.get_running_loop().call_soon(self._send)
-        self._unsent.append(copy)
-
-    def _send(self) -> None:
-        """Send the copies of the last turn."""
-        unsent, self._unsent = self._unsent, []
-        for copy in unsent:
-            copy.send(self._instances)
 
     def _find(self, endpoint: Endpoint) -> Shadowed:
         shadowed = self._shadowed.get(endpoint.arn)
