@@ -41,7 +41,8 @@ def make_binding(session_id: str = "s", *, instance: str = "a-1", expires: float
 
 
 def files(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()]
+    # Not rglob: a folder may be removed while it is looked into, which os.walk takes for an empty one.
+    return [Path(parent, name) for parent, _folders, names in os.walk(folder) for name in names]
 
 
 # The store
