@@ -9,6 +9,7 @@ import errno
 import fcntl
 import os
 import struct
+import threading
 from pathlib import Path
 
 MS_NOSUID, MS_NODEV, MS_NOATIME = 2, 4, 1024
@@ -23,6 +24,11 @@ _LOOP_CONFIG = struct.Struct("=II" + "QQQQQIIII" + "64s64s32s" + "QQ" + "64x")
 _ATTEMPTS = 64
 """Others may take the free loop device first."""
 
+_LOOK_SECONDS = 0.02
+_MOST_LOOKS = 500
+_PAUSE = threading.Event()
+"""Never set."""
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -35,6 +41,7 @@ def mount(source: Path, target: Path, kind: str, flags: int, options: str = "") 
 
 def mount_image(image: Path, target: Path, kind: str, flags: int, options: str) -> None:
     """Mount the file system in a file. Its loop device goes when it is unmounted, by whomever. Raises OSError."""
+    _wait_until_free(image)
     device, path = _attach(image)
     try:
         mount(path, target, kind, flags, options)
@@ -79,6 +86,27 @@ def _unescaped(text: bytes) -> bytes:
     for code in (b"\\040", b"\\011", b"\\012", b"\\134"):
         text = text.replace(code, bytes([int(code[1:], 8)]))
     return text
+
+
+def _wait_until_free(image: Path) -> None:
+    """Wait until no loop device has a file any more; raises OSError when that takes too long.
+
+    A file system that was unmounted lives on in the namespaces of instances that are still dying. To mount its file
+    once more meanwhile would show what of it had reached the disk, and write over the rest.
+    """
+    for _ in range(_MOST_LOOKS):
+        if not _is_attached(image):
+            return
+        _PAUSE.wait(_LOOK_SECONDS)
+    raise OSError(errno.EBUSY, f"{image} is still in use")
+
+
+def _is_attached(image: Path) -> bool:
+    for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
+        with contextlib.suppress(OSError):
+            if image.samefile(backing.read_text(encoding="utf-8").rstrip("\n")):
+                return True
+    return False
 
 
 def _attach(image: Path) -> tuple[int, Path]:
