@@ -199,7 +199,6 @@ class PatientClock:
 )
 async def test_zygote_is_ended_when_it_had_no_instance_for_a_minute(name: str, tmp_path: Path) -> None:
     clock = PatientClock()
-    before = {entry.pid for entry in read_processes()}
     async with bench(name, tmp_path, clock) as made:
         instance = await made.ready()
         (zygote,) = made.zygotes.pids
@@ -211,8 +210,8 @@ async def test_zygote_is_ended_when_it_had_no_instance_for_a_minute(name: str, t
         clock.seconds += 60
         await until(lambda: made.zygotes.pids == (), "the zygote is ended")
         await until(lambda: not is_living(zygote), "its process is gone")
-        await until(lambda: _children() <= before, "nothing of it waits for somebody to take note of its end")
+        await until(lambda: not _session_of(zygote), "nothing of it waits for somebody to take note of its end")
 
 
-def _children() -> set[int]:
-    return {entry.pid for entry in read_processes() if entry.parent == os.getpid()}
+def _session_of(leader: int) -> list[int]:
+    return [entry.pid for entry in read_processes() if entry.session == leader]

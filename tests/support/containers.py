@@ -134,6 +134,16 @@ class ImageBench:
         self.started.append(running)
         return running
 
+    async def close(self) -> None:
+        """Kill what still runs, and let go of everything."""
+        for running in self.started:
+            if not running.container.ended.done():
+                await running.container.kill()
+                await running.end()
+        await self.engine.close()
+        self.pump.close()
+        shutil.rmtree(self.sockets)
+
     async def ready(self, image: str, **parts: Any) -> Running:
         """Start a container and wait until it is ready."""
         return await (await self.start(image, **parts)).is_ready()
@@ -162,13 +172,7 @@ async def docker_bench(daemon: Daemon, folder: Path, **parts: Any) -> AsyncItera
     try:
         yield made
     finally:
-        for running in made.started:
-            if not running.container.ended.done():
-                await running.container.kill()
-                await running.end()
-        await engine.close()
-        made.pump.close()
-        shutil.rmtree(sockets)
+        await made.close()
 
 
 def load(daemon: Daemon, image: Image, tag: str, folder: Path) -> str:

@@ -1,7 +1,6 @@
 """The image engine ``sandbox`` for tests: with a folder for everything, and images that come from where a test says."""
 
 import os
-import shutil
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -68,11 +67,5 @@ async def unpacked_bench(folder: Path, library: Path | None = None, **parts: Any
     try:
         yield made
     finally:
-        for running in made.started:
-            if not running.container.ended.done():
-                await running.container.kill()
-                await running.end()
-        await engine.close()
-        made.pump.close()
+        await made.close()
         cgroups.close()
-        shutil.rmtree(sockets)

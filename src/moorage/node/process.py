@@ -17,7 +17,7 @@ from moorage.base.settings import Limits, Settings
 from moorage.base.tasks import Tasks
 from moorage.engine import promises
 from moorage.engine.artifacts import Artifacts
-from moorage.engine.cgroups import Cgroups, groups_of
+from moorage.engine.cgroups import Cgroups, groups_of, hasten
 from moorage.engine.commands import Runner, run_plainly
 from moorage.engine.contract import InstanceSpec
 from moorage.engine.docker.engine import DockerEngine, make_docker_engine
@@ -118,7 +118,7 @@ async def _run(settings: Settings, clock: SystemClock, stop: asyncio.Event) -> N
 
     def make_life(spec: InstanceSpec) -> Life:
         # While it is prepared: during it no process can be forked, after it one joins its group at once.
-        tasks.start("hasten control groups", asyncio.to_thread(cgroups.hasten))
+        tasks.start("hasten control groups", asyncio.to_thread(hasten))
         return Life(spec, places.log(spec), surroundings)
 
     agent = Agent(reports, make_life)
