@@ -96,6 +96,7 @@ def test_a_journal_comes_back_up_to_what_was_torn() -> None:
 
 def test_pieces_of_a_journal_cannot_be_moved_left_out_or_changed() -> None:
     head, (one, two) = journal(b"one", b"two")
-    for wrong in (head + two + one, head + two, head + one[:-1] + b"?" + two, head + (1).to_bytes(4, "big") + b"?"):
+    changed = one[:-1] + bytes([one[-1] ^ 1])  # whatever its last byte is, this is another
+    for wrong in (head + two + one, head + two, head + changed + two, head + (1).to_bytes(4, "big") + b"?"):
         with pytest.raises(InvalidCiphertext):
             list(read_journal(KEY, io.BytesIO(wrong)))
