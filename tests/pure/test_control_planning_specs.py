@@ -6,7 +6,7 @@ import pytest
 
 from moorage.control.planning.observed import Patience
 from moorage.control.planning.specs import make_spec
-from moorage.engine.contract import ContainerSpec, CoreDumps, InstanceSpec
+from moorage.engine.contract import ContainerSpec, CoreDumps, InstanceSpec, ModelSource
 from moorage.state.records import Container, EndpointStatus
 from moorage.testing.builders import ACCOUNT, IMAGE, REGION, a_deployment, a_variant, an_endpoint, an_instance
 
@@ -23,7 +23,7 @@ def test_variant_that_promises_nothing_gets_the_installations_patience() -> None
         endpoint="ep",
         variant="AllTraffic",
         instance_type="ml.m5.large",
-        containers=(ContainerSpec("primary", IMAGE, {}, "s3://models/AllTraffic.tar.gz"),),
+        containers=(ContainerSpec("primary", IMAGE, {}, ModelSource("s3://models/AllTraffic.tar.gz")),),
         startup_timeout_seconds=40.0,
         download_timeout_seconds=30.0,
     )

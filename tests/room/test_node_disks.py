@@ -22,7 +22,7 @@ from moorage.base.ids import SystemIds
 from moorage.base.settings import Limits
 from moorage.engine import mounts
 from moorage.engine.artifacts import Artifacts
-from moorage.engine.contract import ContainerSpec, CoreDumps, Failure, InstanceSpec, InstanceState
+from moorage.engine.contract import ContainerSpec, CoreDumps, Failure, InstanceSpec, InstanceState, ModelSource
 from moorage.engine.machine import Machine, Need
 from moorage.engine.promises import Refusals, refusals
 from moorage.engine.volumes import GIB, Volumes
@@ -47,7 +47,7 @@ READY, STOPPED, EXITED, FAILED = (
     InstanceState.EXITED,
     InstanceState.FAILED,
 )
-PRIMARY = ContainerSpec("primary", IMAGE, {}, "s3://models/model")
+PRIMARY = ContainerSpec("primary", IMAGE, {}, ModelSource("s3://models/model"))
 NO_KEY = "arn:aws:kms:us-east-1:000000000000:alias/none"
 DUMPS = CoreDumps("s3://dumps/of/mine")
 
@@ -72,7 +72,7 @@ class Scene:
 
     async def launch(self, name: str, model: str = OBEDIENT, **promises: Any) -> InstanceSpec:
         self.control.model(name, model)
-        container = replace(PRIMARY, model_data_url=f"s3://models/{name}")
+        container = replace(PRIMARY, model=ModelSource(f"s3://models/{name}"))
         spec = replace(make_spec(name), **{"containers": (container,), **promises})
         await self.control.ask_for(spec)
         return spec
@@ -143,7 +143,7 @@ async def test_promised_disk_is_there_and_goes_with_the_instance(sandbox: Scene)
 @needs_disk
 async def test_disk_of_an_instance_that_never_starts_goes_too(sandbox: Scene) -> None:
     await sandbox.launch("i-1", "raise ValueError('no')\n", volume_gib=1)
-    await sandbox.launch("i-2", containers=(replace(PRIMARY, model_data_url="s3://models/missing"),), volume_gib=1)
+    await sandbox.launch("i-2", containers=(replace(PRIMARY, model=ModelSource("s3://models/missing")),), volume_gib=1)
     await sandbox.control.comes_to("i-1", FAILED)
     await sandbox.control.comes_to("i-2", FAILED)
     await until(lambda: sandbox.left == [], "their volumes are gone")
@@ -199,7 +199,7 @@ async def test_model_of_an_encrypted_instance_is_nowhere_in_plain(tmp_path: Path
     await store.put("dumps", "model.tar.gz", _once(_archive(OBEDIENT.encode(), mark)))
     artifacts = Artifacts(store, tmp_path / "models", Limits(), SystemClock())
     async with node("sandbox", tmp_path, artifacts=artifacts) as socket, call(socket, tmp_path / "models") as control:
-        container = replace(PRIMARY, model_data_url="s3://dumps/model.tar.gz")
+        container = replace(PRIMARY, model=ModelSource("s3://dumps/model.tar.gz"))
         await control.ask_for(replace(replace(make_spec("i-1"), containers=(container,)), kms_key="alias/mine"))
         ready = await control.comes_to("i-1", READY)
         assert ready.pid is not None
@@ -413,7 +413,7 @@ async def test_models_folder_that_cannot_be_written_is_named(tmp_path: Path) -> 
     (tmp_path / "cache").touch()
     artifacts = Artifacts(store, tmp_path / "cache", Limits(), SystemClock())
     async with node("process", tmp_path, artifacts=artifacts) as socket, call(socket, tmp_path / "models") as control:
-        container = replace(PRIMARY, model_data_url="s3://dumps/model.tar.gz")
+        container = replace(PRIMARY, model=ModelSource("s3://dumps/model.tar.gz"))
         await control.ask_for(replace(make_spec("i-1"), containers=(container,)))
         report = await control.comes_to("i-1", FAILED)
     assert report.failure is Failure.ARTIFACT

@@ -30,7 +30,7 @@ package = importlib.util.module_from_spec(spec)
 sys.modules["moorage_serving"] = package
 spec.loader.exec_module(package)
 from moorage_serving.instance import serve
-serve(socket.socket(fileno=int(sys.argv[2])), sys.argv[3])
+serve(socket.socket(fileno=int(sys.argv[2])), sys.argv[3], "sklearn")
 """
 
 TRAIN = """

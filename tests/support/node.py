@@ -18,7 +18,7 @@ from moorage.base.settings import Limits
 from moorage.base.tasks import Tasks
 from moorage.engine.artifacts import ArtifactFailure, Artifacts
 from moorage.engine.built_folder import lay_over
-from moorage.engine.contract import ContainerSpec, InstanceReport, InstanceSpec, InstanceState
+from moorage.engine.contract import ContainerSpec, InstanceReport, InstanceSpec, InstanceState, ModelSource
 from moorage.engine.environments import Environment, EnvironmentFailure
 from moorage.engine.images import BuiltinImage
 from moorage.engine.launch import Progress
@@ -92,7 +92,7 @@ def make_spec(
     environment: Mapping[str, str] = MappingProxyType({}),
 ) -> InstanceSpec:
     """Make a specification of an instance of one of the laid-out models."""
-    container = ContainerSpec("primary", image, dict(environment), f"s3://models/{model}")
+    container = ContainerSpec("primary", image, dict(environment), ModelSource(f"s3://models/{model}"))
     return InstanceSpec(name, "000000000000", "us-east-1", "ep", "v1", "ml.m5.large", (container,), seconds)
 
 

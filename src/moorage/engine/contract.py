@@ -24,19 +24,66 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
+class ModelSource:
+    """Where model data comes from (data-plane.md section 7.3); the words are those of S3ModelDataSource."""
+
+    uri: str
+    """``s3://bucket/key`` or ``https://...``; a prefix ends with ``/``."""
+    data_type: str = "S3Object"
+    """``S3Object`` or ``S3Prefix``."""
+    compression: str = "Gzip"
+    """``Gzip``: a ``.tar.gz`` that is extracted; ``None``: files as they are."""
+    manifest: str | None = None
+    """``s3://bucket/key`` of the list of the prefix's objects that count; None: all do."""
+    etag: str | None = None
+    """The only ETag that the object may have; None: any."""
+    manifest_etag: str | None = None
+    """The same of the manifest."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdditionalSource:
+    """Data beside the model's own (AdditionalModelDataSources)."""
+
+    channel: str
+    """Name of its folder in ``/opt/ml/additional-model-data-sources``."""
+    source: ModelSource
+
+
+SINGLE_MODEL, MULTI_MODEL = "SingleModel", "MultiModel"
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerSpec:
     """One container of an instance."""
 
     name: str
-    """``primary`` for a model of one container; part of FailureReason and of ModelError texts."""
+    """``primary`` for a model of one container, else its ContainerHostname or ``container-N``, counted from 1; part of
+    FailureReason and of ModelError texts."""
     image: str
     """Image URI as the user gave it."""
     environment: Mapping[str, str]
     """The user's environment variables."""
-    model_data_url: str | None
-    """``s3://bucket/key`` of a ``.tar.gz``, or None: an empty model folder."""
+    model: ModelSource | None
+    """Its model data; None: an empty model folder. In the mode MultiModel what TargetModel is relative to."""
     resolved_image: str | None = None
     """``repository@sha256:digest`` that this deployment runs, once known: all its instances run the same."""
+    additional: tuple[AdditionalSource, ...] = ()
+    mode: str = SINGLE_MODEL
+    """``SingleModel`` or ``MultiModel``."""
+    caches_models: bool = True
+    """In the mode MultiModel, whether a model stays loaded after its invocation (ModelCacheSetting)."""
+
+    @classmethod
+    def from_message(cls, message: Mapping[str, Any]) -> "ContainerSpec":
+        """Read the JSON form."""
+        model = message["model"]
+        additional = (
+            AdditionalSource(entry["channel"], ModelSource(**entry["source"])) for entry in message["additional"]
+        )
+        return cls(
+            **{**message, "model": None if model is None else ModelSource(**model), "additional": tuple(additional)}
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +122,8 @@ class InstanceSpec:
     """None: a crash leaves no core file."""
     shell_access: bool = False
     """``moorage exec`` may open a shell in it (EnableSSMAccess)."""
+    execution: str = "Serial"
+    """Of several containers: ``Serial``, one after the other, or ``Direct``, each by its name."""
 
     def to_message(self) -> dict[str, Any]:
         """Give the JSON form."""
@@ -83,7 +132,7 @@ class InstanceSpec:
     @classmethod
     def from_message(cls, message: Mapping[str, Any]) -> "InstanceSpec":
         """Read the JSON form."""
-        containers = tuple(ContainerSpec(**container) for container in message["containers"])
+        containers = tuple(map(ContainerSpec.from_message, message["containers"]))
         core_dumps = CoreDumps(**message["core_dumps"]) if message.get("core_dumps") else None
         return cls(**{**message, "containers": containers, "core_dumps": core_dumps})
 

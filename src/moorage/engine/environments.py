@@ -71,6 +71,8 @@ class Environment:
     """Modules that a zygote imports: the framework, never the customer's."""
     packages: tuple[Path, ...]
     """The folders of its packages, its own first."""
+    toolkit: str = "sklearn"
+    """Which of AWS's containers the built-in server behaves like here: a module of ``serving.toolkits``."""
 
 
 class Environments:
@@ -113,6 +115,7 @@ class Environments:
             (*above.folders, *environment.folders),
             environment.preload,
             (*above.packages, *environment.packages),
+            environment.toolkit,
         )
 
         async def build(unfinished: Path) -> None:

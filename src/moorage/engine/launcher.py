@@ -130,6 +130,7 @@ class Launcher:
         bounded = "memory" in self._cgroups.controllers
         try:
             order = await asyncio.to_thread(self._engine.order, launch, bounded=bounded)
+            order["toolkit"] = launch.environment.toolkit
             output = await asyncio.to_thread(launch.log.open)
         except OSError as fault:
             raise LaunchFailed(f"the instance could not be prepared: {fault}") from fault

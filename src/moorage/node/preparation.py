@@ -226,7 +226,7 @@ class Preparation:
     async def _model(
         self, spec: InstanceSpec, container: ContainerSpec, artifacts: Artifacts, progress: Progress
     ) -> Path | None:
-        url, submitted = container.model_data_url, submitted_code(container)
+        url, submitted = None if container.model is None else container.model.uri, submitted_code(container)
         seconds, fetching = spec.download_timeout_seconds, url
         try:
             async with asyncio.timeout(seconds):

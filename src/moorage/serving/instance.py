@@ -12,8 +12,10 @@ from .model import load
 from .server import Server
 
 
-def serve(listener: socket.socket, model_dir: str) -> None:
+def serve(listener: socket.socket, model_dir: str, toolkit: str) -> None:
     """Serve a model on a listening socket until SIGTERM; the process's environment is the container's.
+
+    ``toolkit`` names the container that it behaves like.
 
     Nothing is answered before the model is loaded: a client may connect at once and just wait. A model that cannot be
     loaded leaves its traceback in the log and ends the process with SystemExit(1).
@@ -23,7 +25,7 @@ def serve(listener: socket.socket, model_dir: str) -> None:
             stream.reconfigure(line_buffering=True, errors="backslashreplace")
     signal.signal(signal.SIGTERM, _end_at_once)
     try:
-        handlers = load(model_dir, os.environ)
+        handlers = load(model_dir, os.environ, toolkit)
     except BaseException:  # noqa: BLE001 - the customer's code may raise anything, also SystemExit
         traceback.print_exc()
         raise SystemExit(1) from None

@@ -16,8 +16,13 @@ class MissingCode(Exception):
     """The environment names code that is not there."""
 
 
-def load(model_dir: str, environment: Mapping[str, str]) -> Handlers:
-    """Import the customer's module and let its model_fn load the model; raises whatever they raise."""
+def load(model_dir: str, environment: Mapping[str, str], toolkit: str = "sklearn") -> Handlers:
+    """Import the customer's module and let its model_fn load the model; raises whatever they raise.
+
+    ``toolkit`` names the container whose defaults, codecs and errors are to be shown.
+    """
+    if toolkit != "sklearn":
+        raise ValueError(f"There is no toolkit {toolkit}.")
     program = environment.get("SAGEMAKER_PROGRAM", "")
     folder = code_folder(model_dir, environment.get("SAGEMAKER_SUBMIT_DIRECTORY", ""))
     name = (program or "inference.py").removesuffix(".py")

@@ -43,6 +43,8 @@ class Order:
     """One instance to be forked."""
 
     environment: Mapping[str, str]
+    toolkit: str
+    """Which container the server behaves like (``model.load``)."""
     model_dir: str
     """As the instance will see it."""
     working_dir: str
@@ -155,7 +157,7 @@ def _be_the_instance(order: Order, given: Given) -> NoReturn:
             isolation.name_the_user(order.guest_uid)
         _pass(given.gate, order)
         _forget_the_zygote(order, keep=given.listener)
-        code = _run(given.listener, order.model_dir)
+        code = _run(given.listener, order)
     except BaseException:  # noqa: BLE001 - the last frame of this process: whatever it is, the log gets it
         traceback.print_exc()
     with contextlib.suppress(OSError, ValueError):
@@ -226,10 +228,10 @@ def _shuffle_anew() -> None:
         numpy_random.seed()
 
 
-def _run(listener: int, model_dir: str) -> int:
+def _run(listener: int, order: Order) -> int:
     instance = importlib.import_module(".instance", __package__)
     try:
-        instance.serve(socket.socket(fileno=listener), model_dir)
+        instance.serve(socket.socket(fileno=listener), order.model_dir, order.toolkit)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     return 0

@@ -115,4 +115,13 @@ def _variant(document: Mapping[str, Any]) -> DeployedVariant:
 
 
 def _containers(document: Mapping[str, Any]) -> tuple[Container, ...]:
-    return tuple(Container(**entry) for entry in document["containers"])
+    return tuple(Container(**_of_today(entry)) for entry in document["containers"])
+
+
+def _of_today(container: Mapping[str, Any]) -> dict[str, Any]:
+    """Give a container as it is written now: what was written before knew of archives only."""
+    today = {**container, "additional": tuple(container.get("additional", ()))}
+    url = today.pop("model_data_url", None)
+    if url is not None:
+        today["model"] = {"S3Uri": url, "S3DataType": "S3Object", "CompressionType": "Gzip"}
+    return {"model": None, **today}

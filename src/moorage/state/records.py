@@ -83,10 +83,16 @@ class Container:
     name: str
     image: str
     environment: Mapping[str, str]
-    model_data_url: str | None
+    model: Mapping[str, Any] | None
+    """Its model data in the form of an S3DataSource, whichever way it was given."""
     resolved_image: str | None = None
     """``repository@sha256:digest`` once an instance has run it."""
     resolved_at: float | None = None
+    additional: tuple[Mapping[str, Any], ...] = ()
+    """Its AdditionalModelDataSources as they were given."""
+    mode: str = "SingleModel"
+    caches_models: bool = True
+    """Whether a model of several stays loaded after its invocation (ModelCacheSetting)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +103,8 @@ class Pool:
     model_name: str
     containers: tuple[Container, ...]
     network_isolation: bool = False
+    execution: str = "Serial"
+    """Mode of the model's InferenceExecutionConfig."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +151,8 @@ class DeployedVariant:
     """Its VariantInstanceProvisionTimeoutInSeconds; None: as AWS waits for capacity."""
     reservation: Mapping[str, Any] | None = None
     """Its CapacityReservationConfig as it was given."""
+    execution: str = "Serial"
+    """Mode of its model's InferenceExecutionConfig."""
 
 
 class Stage(StrEnum):

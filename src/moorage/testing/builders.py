@@ -20,13 +20,14 @@ IMAGE = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-scikit-learn:1.2
 
 def a_variant(name: str = "AllTraffic", count: int = 1, **changes: Any) -> DeployedVariant:
     """Make a deployed variant of a model with one container."""
+    data = {"S3Uri": f"s3://models/{name}.tar.gz", "S3DataType": "S3Object", "CompressionType": "Gzip"}
     values: dict[str, Any] = {
         "name": name,
         "model_name": f"model-{name}",
         "instance_type": "ml.m5.large",
         "desired_count": count,
         "desired_weight": 1.0,
-        "containers": (Container("primary", IMAGE, {}, f"s3://models/{name}.tar.gz"),),
+        "containers": (Container("primary", IMAGE, {}, data),),
     }
     return DeployedVariant(**{**values, **changes})
 

@@ -12,7 +12,7 @@ from moorage.control.operations.reservations import check_reservation
 from moorage.control.planning import quotas
 from moorage.control.planning.status import Event, allows
 from moorage.control.rules import check, promises, variants
-from moorage.control.rules.models import containers_of
+from moorage.control.rules.models import containers_of, data_of
 from moorage.state import endpoints, instances
 from moorage.state.records import (
     Container,
@@ -86,6 +86,7 @@ def _copy(connection: Connection, call: Call, variant: Members, config: Members)
         pools=tuple(pools),
         provision_timeout_seconds=variant.get("VariantInstanceProvisionTimeoutInSeconds"),
         reservation=_reservation(connection, call, variant),
+        execution=own.execution,
     )
 
 
@@ -106,9 +107,14 @@ def _copy_model(connection: Connection, call: Call, instance_type: str, name: st
         name=_PRIMARY,
         image=container["Image"],
         environment=container.get("Environment", {}),
-        model_data_url=container.get("ModelDataUrl"),
+        model=data_of(container),
+        additional=tuple(container.get("AdditionalModelDataSources", ())),
+        mode=container.get("Mode", "SingleModel"),
+        caches_models=container.get("MultiModelConfig", {}).get("ModelCacheSetting") != "Disabled",
     )
-    return Pool(instance_type, model.name, (copied,), _is_isolated(model.members) or _is_isolated(config))
+    execution = model.members.get("InferenceExecutionConfig", {}).get("Mode", "Serial")
+    isolated = _is_isolated(model.members) or _is_isolated(config)
+    return Pool(instance_type, model.name, (copied,), isolated, execution)
 
 
 def _core_dumps(call: Call, config: Members | None) -> Members | None:

@@ -69,7 +69,7 @@ def failure_reason(variant: DeployedVariant, containers: Sequence[Container], re
     names = [container.name for container in containers]
     at = names.index(report.container) if report.container in names else 0
     sentence = _SENTENCES[report.failure or Failure.START].format(
-        container=names[at], variant=variant.name, number=at + 1, url=containers[at].model_data_url
+        container=names[at], variant=variant.name, number=at + 1, url=(containers[at].model or {}).get("S3Uri")
     )
     return with_log(" ".join((sentence, *_as_sentence(report.message))), report.log_tail)
 

@@ -10,7 +10,11 @@ def pools_of(variant: DeployedVariant) -> tuple[Pool, ...]:
     """Give a variant's pools, the best first; of a variant of one instance type, the only one."""
     if variant.pools:
         return variant.pools
-    return (Pool(variant.instance_type, variant.model_name, variant.containers, variant.network_isolation),)
+    return (
+        Pool(
+            variant.instance_type, variant.model_name, variant.containers, variant.network_isolation, variant.execution
+        ),
+    )
 
 
 def types_of(variant: DeployedVariant) -> tuple[str, ...]:

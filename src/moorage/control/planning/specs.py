@@ -5,7 +5,7 @@ from typing import Any
 
 from moorage.control.planning.observed import Patience
 from moorage.control.planning.pools import pool_of
-from moorage.engine.contract import ContainerSpec, CoreDumps, InstanceSpec
+from moorage.engine.contract import AdditionalSource, ContainerSpec, CoreDumps, InstanceSpec, ModelSource
 from moorage.state.records import Container, DeployedVariant, EndpointRecord, InstanceRecord
 
 
@@ -28,6 +28,7 @@ def make_spec(endpoint: EndpointRecord, instance: InstanceRecord, patience: Pati
         kms_key=variant.kms_key,
         core_dumps=_core_dumps(variant.core_dumps),
         shell_access=variant.shell_access,
+        execution=pool.execution,
     )
 
 
@@ -47,8 +48,24 @@ def _container(container: Container) -> ContainerSpec:
         name=container.name,
         image=container.image,
         environment=dict(container.environment),
-        model_data_url=container.model_data_url,
+        model=None if container.model is None else _source(container.model),
         resolved_image=container.resolved_image,
+        additional=tuple(
+            AdditionalSource(entry["ChannelName"], _source(entry["S3DataSource"])) for entry in container.additional
+        ),
+        mode=container.mode,
+        caches_models=container.caches_models,
+    )
+
+
+def _source(source: Mapping[str, Any]) -> ModelSource:
+    return ModelSource(
+        uri=source["S3Uri"],
+        data_type=source["S3DataType"],
+        compression=source["CompressionType"],
+        manifest=source.get("ManifestS3Uri"),
+        etag=source.get("ETag"),
+        manifest_etag=source.get("ManifestEtag"),
     )
 
 

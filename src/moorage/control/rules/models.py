@@ -39,6 +39,13 @@ def source_of(url: str) -> dict[str, Any]:
     return {"S3DataSource": {"S3Uri": url, "S3DataType": "S3Object", "CompressionType": "Gzip"}}
 
 
+def data_of(container: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Give a container's model data in the form of an S3DataSource, whichever way it was given; None: it has none."""
+    url: str | None = container.get("ModelDataUrl")
+    source: Mapping[str, Any] | None = source_of(url) if url is not None else container.get("ModelDataSource")
+    return None if source is None else dict(source["S3DataSource"])
+
+
 def one_way_of_containers(request: Members) -> str | None:
     """Refuse both PrimaryContainer and Containers, and neither."""
     if ("PrimaryContainer" in request) == bool(request.get("Containers")):
