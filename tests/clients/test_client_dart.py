@@ -19,6 +19,9 @@ from moorage.control.dispatch import OPERATIONS
 from moorage.engine.contract import Failure
 from moorage.testing.fake_node import Script
 
+WINES = "arn:aws:sagemaker:us-test-3:000000000000:model-package/wines"
+SPECIFICATION = {"Containers": [{"Image": IMAGE, "ModelDataUrl": "s3://models/m.tar.gz"}]}
+
 pytestmark = pytest.mark.client("Dart (requests replayed)")
 
 
@@ -108,6 +111,15 @@ def test_the_answer_of_every_operation_can_be_read(plane: ControlPlane) -> None:
         ("AddTags", {"ResourceArn": arn, "Tags": [{"Key": "year", "Value": "1987"}]}),
         ("ListTags", {"ResourceArn": arn}),
         ("DeleteTags", {"ResourceArn": arn, "TagKeys": ["year"]}),
+        ("CreateModelPackageGroup", {"ModelPackageGroupName": "wines"}),
+        ("DescribeModelPackageGroup", {"ModelPackageGroupName": "wines"}),
+        ("ListModelPackageGroups", {"NameContains": "WINE"}),
+        ("CreateModelPackage", {"ModelPackageGroupName": "wines", "InferenceSpecification": SPECIFICATION}),
+        ("UpdateModelPackage", {"ModelPackageArn": f"{WINES}/1", "ModelApprovalStatus": "Approved"}),
+        ("DescribeModelPackage", {"ModelPackageName": f"{WINES}/1"}),
+        ("ListModelPackages", {"ModelPackageGroupName": "wines"}),
+        ("DeleteModelPackage", {"ModelPackageName": f"{WINES}/1"}),
+        ("DeleteModelPackageGroup", {"ModelPackageGroupName": "wines"}),
     ):
         dart.call(operation, **members)
     dart.call("UpdateEndpoint", EndpointName="all", EndpointConfigName="all-c")

@@ -47,6 +47,8 @@ def test_the_python_sdk_2_lives_one_whole_life(moorage: Moorage, wine: Wine, tmp
     ]
     assert seen["copied_tags"] == [{"Key": "team", "Value": "cellar"}]
     assert (seen["after_update"], seen["instances"]) == (expected, 2)
+    assert seen["package"].endswith(":model-package/sdk-two-packages/1")
+    assert seen["registered"] == seen["csv"]
     assert seen["submitted"] == {"says": "ahoy", "rows": 3, "has": ["code", "model.joblib"]}
     assert seen["models_left"] == []
     assert "does not exist" in seen["endpoint_gone"]

@@ -245,6 +245,17 @@ def test_tags_take_no_marks_and_controls(text: str) -> None:
     assert not compile_pattern(TAG_PATTERN).fullmatch(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "symbols", "no_symbols"),
+    [("Größe 数 ٣ a\u0301!", True, True), ("5 € + 1", True, False), ("a\tb", False, False), ("", True, True)],
+)
+def test_descriptions_take_all_but_controls(text: str, *, symbols: bool, no_symbols: bool) -> None:
+    description, source = r"[\p{L}\p{M}\p{Z}\p{S}\p{N}\p{P}]*", r"[\p{L}\p{M}\p{Z}\p{N}\p{P}]{0,1024}"
+    assert bool(compile_pattern(description).fullmatch(text)) is symbols
+    assert bool(compile_pattern(source).fullmatch(text)) is no_symbols
+    assert not compile_pattern(source).fullmatch("a" * 1025)
+
+
 @pytest.mark.parametrize("text", ["\u0663", "123\n", "\uff11\uff12"])
 def test_digits_are_those_of_ascii(text: str) -> None:
     assert not compile_pattern(r"\d+").fullmatch(text)

@@ -21,6 +21,7 @@ MUTATIONS = 1_000
 """In each round: more than 20,000 in all."""
 
 ARN = "arn:aws:sagemaker:us-east-1:000000000000:model/m"
+PACKAGE = "arn:aws:sagemaker:us-east-1:000000000000:model-package/g"
 IMAGE = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-scikit-learn:1.2-1-cpu-py3"
 CONTAINER = {"Image": IMAGE, "ModelDataUrl": "s3://b/m.tar.gz", "Environment": {"A": "1"}}
 
@@ -72,6 +73,8 @@ MEANT: dict[str, list[dict[str, Any]]] = {
     "DescribeEndpoint": [{"EndpointName": "ep"}],
     "DescribeModel": [{"ModelName": "m"}],
     "DescribeEndpointConfig": [{"EndpointConfigName": "c"}],
+    "CreateModelPackage": [{"ModelPackageGroupName": "g", "InferenceSpecification": {"Containers": [CONTAINER]}}],
+    "UpdateModelPackage": [{"ModelPackageArn": f"{PACKAGE}/1", "ModelApprovalStatus": "Approved"}],
     "AddTags": [{"ResourceArn": ARN, "Tags": [{"Key": "k", "Value": "v"}]}],
     "ListTags": [{"ResourceArn": ARN, "MaxResults": 50}],
     "DeleteTags": [{"ResourceArn": ARN, "TagKeys": ["k"]}],

@@ -22,6 +22,9 @@ _SAMPLES = (
     "arn:aws:iam::000000000000:role/r",
     "arn:aws:sns:us-east-1:000000000000:t",
     "arn:aws:sagemaker:us-east-1:000000000000:model/m",
+    "arn:aws:sagemaker:us-east-1:000000000000:model-package/p",
+    "sha256:" + "0" * 64,
+    "1.2.3",
 )
 _BREAKERS = ("*", "\n", "_", "%", "a b")
 
@@ -175,6 +178,8 @@ def _broken_by_text(shape: Shape, text: str) -> list[str]:
 
 def _matches(pattern: str, text: str) -> bool:
     """Match as Java does, well enough for the texts of this module."""
+    pattern = re.sub(r"\$\{\d+,\d+\}$", "", pattern)
+    pattern = re.sub(r"\[\\p\{L\}\\p\{M\}.*\]", r"[\\x20-\\x7e]", pattern)
     return re.fullmatch(pattern.replace(r"\p{L}\p{Z}\p{N}", r"a-zA-Z0-9 "), text, re.ASCII) is not None
 
 

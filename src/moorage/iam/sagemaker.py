@@ -17,12 +17,23 @@ from moorage.iam.patterns import Context
 _MODEL = ("model", "ModelName")
 _CONFIG = ("endpoint-config", "EndpointConfigName")
 _ENDPOINT = ("endpoint", "EndpointName")
+_PACKAGE = ("model-package", "ModelPackageName")
+_GROUP = ("model-package-group", "ModelPackageGroupName")
 
 RESOURCES: Mapping[str, tuple[tuple[str, str], ...]] = {
     "CreateModel": (_MODEL,),
     "DescribeModel": (_MODEL,),
     "DeleteModel": (_MODEL,),
     "ListModels": (),
+    "CreateModelPackage": (_PACKAGE, _GROUP),
+    "DescribeModelPackage": (_PACKAGE,),
+    "UpdateModelPackage": (("model-package", "ModelPackageArn"),),
+    "DeleteModelPackage": (_PACKAGE,),
+    "ListModelPackages": (),
+    "CreateModelPackageGroup": (_GROUP,),
+    "DescribeModelPackageGroup": (_GROUP,),
+    "DeleteModelPackageGroup": (_GROUP,),
+    "ListModelPackageGroups": (),
     "CreateEndpointConfig": (_CONFIG,),
     "DescribeEndpointConfig": (_CONFIG,),
     "DeleteEndpointConfig": (_CONFIG,),
@@ -37,7 +48,7 @@ RESOURCES: Mapping[str, tuple[tuple[str, str], ...]] = {
     "ListTags": (),
     "DeleteTags": (),
 }
-"""By operation, the resources that it names: kind, and the member that has the name."""
+"""By operation, the resources that it may name: kind, and the member that has the name or the ARN."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +69,9 @@ def needs(operation: str, members: Mapping[str, Any], account: str, region: str)
         return [_of_arn(action, members["ResourceArn"], context)]
     found = []
     for kind, member in RESOURCES[operation]:
-        name = members[member]
+        if member not in members:
+            continue
+        name = _name_in(members[member])
         is_new = operation == f"Create{member.removesuffix('Name')}"
         tagged = None if is_new else (kind, name)
         found.append(Need(action, resource_arn(region, account, kind, name), context, tagged))
@@ -69,6 +82,12 @@ def needs(operation: str, members: Mapping[str, Any], account: str, region: str)
         passed = {**context, "iam:passedtoservice": ("sagemaker.amazonaws.com",)}
         found.append(Need("iam:PassRole", members["ExecutionRoleArn"], passed))
     return found or [Need(action, "*", context)]
+
+
+def _name_in(text: str) -> str:
+    """Give the name of a resource that is named by it or by its ARN."""
+    arn = parse_arn(text)
+    return text if arn is None else arn.name
 
 
 def resource_arn(region: str, account: str, kind: str, name: str) -> str:

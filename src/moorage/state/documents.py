@@ -1,11 +1,12 @@
-"""Models and endpoint configurations: documents with a name.
+"""Models, endpoint configurations, model packages and their groups: documents with a name.
 
 The statements that nearly every call uses are made once: to make one takes longer than to execute it.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, and_, bindparam, delete, insert, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, bindparam, delete, insert, select, update
 
 from moorage.state.lists import Page, read_page
 from moorage.state.records import Document, Kind, Listed, ResourceKey
@@ -20,6 +21,7 @@ def _among(account: str, region: str, kind: Kind) -> ColumnElement[bool]:
 _AT = and_(*(DOCUMENTS.c[name] == bindparam(f"its_{name}") for name in ("account", "region", "kind", "name_key")))
 _FIND = select(DOCUMENTS).where(_AT)
 _ADD = insert(DOCUMENTS)
+_CHANGE = update(DOCUMENTS).where(_AT)
 _REMOVE = delete(DOCUMENTS).where(_AT)
 
 
@@ -57,6 +59,11 @@ def add(connection: Connection, document: Document) -> None:
     """Record a new one; raises IntegrityError when the name is taken."""
     row = {name: getattr(document, name) for name in Document.__dataclass_fields__}
     connection.execute(_ADD, {"name_key": document.name.lower(), **row})
+
+
+def change(connection: Connection, key: ResourceKey, members: Mapping[str, Any]) -> None:
+    """Give the one of this name other members."""
+    connection.execute(_CHANGE, {**_place(key), "members": dict(members)})
 
 
 def remove(connection: Connection, key: ResourceKey) -> None:

@@ -12,6 +12,9 @@ class Kind(StrEnum):
     MODEL = "model"
     ENDPOINT_CONFIG = "endpoint-config"
     ENDPOINT = "endpoint"
+    MODEL_PACKAGE = "model-package"
+    """Its name is that of its group, a slash and its version, if it belongs to one."""
+    MODEL_PACKAGE_GROUP = "model-package-group"
 
 
 class ResourceKey(NamedTuple):

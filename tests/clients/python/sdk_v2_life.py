@@ -70,6 +70,24 @@ other.serializer, other.deserializer = CSVSerializer(), JSONDeserializer()
 seen["submitted"] = other.predict(rows)
 other.delete_endpoint()
 
+package = model.register(
+    content_types=["text/csv"],
+    response_types=["application/json"],
+    inference_instances=["ml.m5.large"],
+    model_package_group_name="sdk-two-packages",
+    approval_status="Approved",
+)
+seen["package"] = package.model_package_arn
+registered = package.deploy(
+    initial_instance_count=1,
+    instance_type="ml.m5.large",
+    endpoint_name="sdk-two-package",
+    serializer=CSVSerializer(),
+    deserializer=JSONDeserializer(),
+)
+seen["registered"] = by_csv.predict(rows) if registered is None else registered.predict(rows)
+session.delete_endpoint("sdk-two-package")
+
 predictor.delete_model()
 predictor.delete_endpoint()
 left = session.sagemaker_client.list_models(NameContains="sdk-two")["Models"]

@@ -8,6 +8,8 @@ WORDS = {
     Kind.MODEL: "model",
     Kind.ENDPOINT_CONFIG: "endpoint configuration",
     Kind.ENDPOINT: "endpoint",
+    Kind.MODEL_PACKAGE: "model package",
+    Kind.MODEL_PACKAGE_GROUP: "model package group",
 }
 
 

@@ -8,6 +8,7 @@ from moorage.aws.errors import ClientFault, validation_exception
 from moorage.control.operations.answers import could_not_find, endpoint_arn, in_progress
 from moorage.control.operations.call import Call, Members
 from moorage.control.operations.documents import find_document
+from moorage.control.operations.packaged import with_packages
 from moorage.control.operations.reservations import check_reservation
 from moorage.control.planning import quotas
 from moorage.control.planning.status import Event, allows
@@ -102,7 +103,7 @@ def _copy_models(connection: Connection, call: Call, variant: Members, config: M
 
 def _copy_model(connection: Connection, call: Call, instance_type: str, name: str, config: Members) -> Pool:
     model = find_document(connection, call.resource(Kind.MODEL, name))
-    (container,) = containers_of(model.members)
+    (container,) = containers_of(with_packages(connection, call, model.members))
     copied = Container(
         name=_PRIMARY,
         image=container["Image"],
@@ -148,7 +149,8 @@ def check_promises(connection: Connection, call: Call, config: Members) -> None:
     The models that it refers to must exist.
     """
     names = variants.models_of(config)
-    models = {name: find_document(connection, call.resource(Kind.MODEL, name)).members for name in names}
+    found = {name: find_document(connection, call.resource(Kind.MODEL, name)).members for name in names}
+    models = {name: with_packages(connection, call, members) for name, members in found.items()}
     check(promises.rules_for(call.services.node.refuses, models), config)
     _find_key(call, config)
     _find_key(call, config.get("DataCaptureConfig", {}), "DataCaptureConfig.")

@@ -1,4 +1,4 @@
-"""What models and endpoint configurations have in common: documents with a unique name, and tags."""
+"""What models, endpoint configurations and model packages have in common: a unique name, and tags."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ from moorage.control.operations.call import Call, Members
 from moorage.state import documents, tags
 from moorage.state.records import Document, Kind, Listed, ResourceKey
 
-_NAMES = ("ModelName", "EndpointConfigName")
+_NAMES = ("ModelName", "EndpointConfigName", "ModelPackageName", "ModelPackageGroupName")
 
 
 def check_is_free(connection: Connection, key: ResourceKey) -> None:

@@ -12,6 +12,7 @@ from moorage.control.operations.documents import (
     list_documents,
     remove_document,
 )
+from moorage.control.operations.packaged import with_packages
 from moorage.control.rules import check, models
 from moorage.state.records import Kind, Listed, ResourceKey
 
@@ -21,8 +22,9 @@ async def create_model(call: Call, request: Members) -> dict[str, Any]:
     check(models.RULES, request)
     key = call.resource(Kind.MODEL, request["ModelName"])
     await call.services.store.read(lambda connection: check_is_free(connection, key))
-    check([models.only_what_is_built], request)
-    await _check_can_be_had(call, request)
+    whole = await call.services.store.read(lambda connection: with_packages(connection, call, request))
+    check([*models.RULES, models.only_what_is_built], whole)
+    await _check_can_be_had(call, whole)
     await call.services.store.transact(lambda connection: add_document(connection, key, request, call.now))
     return {"ModelArn": arn_of(key)}
 
