@@ -89,6 +89,9 @@ def test_life_and_death_of_an_endpoint_are_told_to_everybody(
 ) -> None:
     del environment_python
     with running(tmp_path / "data", MOORAGE_EVENT_WEBHOOK=hook.url) as moorage:
+        everybody_sees = Path(f"/proc/{moorage.server()['pid']}/cmdline").read_bytes()
+        assert b"moorage.supervisor" in everybody_sees
+        assert hook.url.encode() not in everybody_sees
         sagemaker = make_configuration(moorage)
         with subprocess.Popen(
             [*moorage.command, "events", "-f", "--output", "json"],

@@ -14,7 +14,7 @@ from moorage.cli.client import Client
 from moorage.cli.deploy import DEFAULT_IMAGE, Artifact, check_name, default_name, deploy, read_artifact
 from moorage.cli.present import Live
 from moorage.cli.server import Server, chosen_data_dir, data_dir_option, find_server
-from moorage.cli.up import make_settings, supervisor_command
+from moorage.cli.up import SUPERVISOR, make_settings, supervisor_environment
 
 _STARTED_WITHIN_SECONDS = 60.0
 
@@ -35,7 +35,8 @@ def run(model: Path, image: str, name: str | None, data_dir: Path | None) -> Non
     folder = chosen_data_dir(data_dir)
     process = subprocess.Popen(
         # Its own process group: this command passes the signals on, each once.
-        supervisor_command(make_settings(folder, {}), end_with_parent=True),
+        SUPERVISOR,
+        env=supervisor_environment(make_settings(folder, {}), end_with_parent=True),
         process_group=0,
     )
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -61,9 +61,9 @@ def up(*, data_dir: Path | None, ephemeral: bool, **options: str | int | Path | 
         for name, value in options.items()
         if value is not None
     }
-    command = supervisor_command(make_settings(data_dir, given), ephemeral=ephemeral)
+    environment = supervisor_environment(make_settings(data_dir, given), ephemeral=ephemeral)
     # The same process goes on as the supervisor: its pid is the one that the user started and will stop.
-    os.execv(command[0], command)  # noqa: S606 - our own interpreter
+    os.execve(SUPERVISOR[0], SUPERVISOR, environment)  # noqa: S606 - our own interpreter
 
 
 def make_settings(data_dir: Path | None, options: Mapping[str, str | int | Path]) -> Settings:
@@ -85,7 +85,13 @@ def make_settings(data_dir: Path | None, options: Mapping[str, str | int | Path]
     return settings
 
 
-def supervisor_command(settings: Settings, *, ephemeral: bool = False, end_with_parent: bool = False) -> list[str]:
-    """Give the command that runs the supervisor. ``-P``: a file in the user's folder is never taken for a module."""
+SUPERVISOR = [sys.executable, "-P", "-m", "moorage.supervisor"]
+"""The command that runs the supervisor. ``-P``: a file in the user's folder is never taken for a module."""
+
+
+def supervisor_environment(
+    settings: Settings, *, ephemeral: bool = False, end_with_parent: bool = False
+) -> dict[str, str]:
+    """Give the variables that tell the supervisor what to do, secrets among them: everybody sees arguments."""
     start = {"settings": settings.to_message(), "ephemeral": ephemeral, "end_with_parent": end_with_parent}
-    return [sys.executable, "-P", "-m", "moorage.supervisor", json.dumps(start)]
+    return {**os.environ, "_MOORAGE_START": json.dumps(start)}

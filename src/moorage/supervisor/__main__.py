@@ -1,11 +1,12 @@
-"""``python -m moorage.supervisor START``: what ``moorage up`` becomes.
+"""``python -m moorage.supervisor``: what ``moorage up`` becomes.
 
-START is JSON: ``settings`` (``Settings.to_message``), ``ephemeral``, and ``end_with_parent`` for a server that must not
-outlive the command that started it.
+The variable ``_MOORAGE_START`` is JSON: ``settings`` (``Settings.to_message``), ``ephemeral``, and ``end_with_parent``
+for a server that must not outlive the command that started it.
 """
 
 import ctypes
 import json
+import os
 import signal
 import sys
 
@@ -35,4 +36,4 @@ def main(message: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(os.environ.pop("_MOORAGE_START"))
