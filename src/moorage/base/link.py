@@ -7,6 +7,7 @@ again from the start, so nothing has to be remembered across a break.
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,11 @@ class Link:
 async def connect(path: Path) -> Link:
     """Call the process that listens at a socket; raises ConnectionError or FileNotFoundError."""
     return Link(*await asyncio.open_unix_connection(path, limit=_LINE_BYTES))
+
+
+async def take(connected: socket.socket) -> Link:
+    """Speak on a socket that is connected: one end of a pair."""
+    return Link(*await asyncio.open_unix_connection(sock=connected, limit=_LINE_BYTES))
 
 
 async def listen(path: Path, serve: Callable[[Link], Awaitable[None]]) -> asyncio.Server:
