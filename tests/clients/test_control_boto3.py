@@ -228,6 +228,50 @@ def test_failed_endpoint_says_why_and_can_only_be_deleted(plane: ControlPlane, s
     sagemaker.get_waiter("endpoint_deleted").wait(EndpointName="sick", WaiterConfig=FAST)
 
 
+def make_pipeline(sagemaker: Any, name: str, mode: str | None = None, *hostnames: str) -> list[dict[str, Any]]:
+    """Make a model of two containers; gives them."""
+    named = [{"ContainerHostname": hostname} for hostname in hostnames] or [{}, {}]
+    containers = [{"Image": IMAGE, "ModelDataUrl": "s3://models/m.tar.gz", **name} for name in named]
+    more = {} if mode is None else {"InferenceExecutionConfig": {"Mode": mode}}
+    sagemaker.create_model(ModelName=name, Containers=containers, ExecutionRoleArn=ROLE, **more)
+    return containers
+
+
+def test_model_of_several_containers_is_given_back_as_it_was_made(sagemaker: Any) -> None:
+    make_pipeline(sagemaker, "m", "Direct", "a", "b")
+    described = sagemaker.describe_model(ModelName="m")
+    assert [container["ContainerHostname"] for container in described["Containers"]] == ["a", "b"]
+    assert described["InferenceExecutionConfig"] == {"Mode": "Direct"}
+    assert "PrimaryContainer" not in described
+
+
+def test_pipeline_runs_all_its_containers_and_the_one_that_fails_is_named(plane: ControlPlane, sagemaker: Any) -> None:
+    plane.scripts["sick-pipe"] = Script(fails_after=0.1, failing_container=1)
+    make_pipeline(sagemaker, "m")
+    sagemaker.create_endpoint_config(EndpointConfigName="c", ProductionVariants=[a_variant()])
+    sagemaker.create_endpoint(EndpointName="pipe", EndpointConfigName="c")
+    sagemaker.get_waiter("endpoint_in_service").wait(EndpointName="pipe", WaiterConfig=FAST)
+    (spec,) = [spec for spec in plane.node.specs.values() if spec.endpoint == "pipe"]
+    assert [container.name for container in spec.containers] == ["container-1", "container-2"]
+
+    sagemaker.create_endpoint(EndpointName="sick-pipe", EndpointConfigName="c")
+    with pytest.raises(WaiterError):
+        sagemaker.get_waiter("endpoint_in_service").wait(EndpointName="sick-pipe", WaiterConfig=FAST)
+    reason = sagemaker.describe_endpoint(EndpointName="sick-pipe")["FailureReason"]
+    assert reason.startswith("The container-2 container for production variant AllTraffic did not pass the ping")
+
+
+def test_pool_s_model_has_the_containers_of_its_variant_s(sagemaker: Any) -> None:
+    make_model(sagemaker, "single")
+    make_pipeline(sagemaker, "m")
+    pooled = {k: v for k, v in a_variant().items() if k != "InstanceType"}
+    pools = [{"InstanceType": "ml.m5.large", "Priority": 1, "ModelNameOverride": "single"}]
+    variants = [{**pooled, "InstancePools": pools}]
+    code, message = refused(sagemaker.create_endpoint_config, EndpointConfigName="c", ProductionVariants=variants)
+    assert code == "ValidationException"
+    assert message.startswith("ModelNameOverride single must have the same containers")
+
+
 def test_weights_and_capacities_change_and_bad_variants_are_named(sagemaker: Any) -> None:
     make_endpoint(sagemaker, variants=[a_variant("a"), a_variant("b")])
     sagemaker.get_waiter("endpoint_in_service").wait(EndpointName="ep", WaiterConfig=FAST)

@@ -1,9 +1,12 @@
 """The texts of FailureReason."""
 
+from dataclasses import replace
+
 import pytest
 
 from moorage.control.planning.failures import LONGEST, crash_loop_reason, failure_reason, in_brief
 from moorage.engine.contract import Failure, InstanceState
+from moorage.state.records import Container
 from moorage.testing.builders import a_report, a_variant
 
 
@@ -90,6 +93,14 @@ def test_crash_loop_says_so() -> None:
     assert "It ended again and again after it was ready." in reason
     assert reason.endswith("Killed")
     assert crash_loop_reason(a_variant("v"), None).endswith("ready.")
+
+
+def test_container_that_failed_among_several_is_named() -> None:
+    several = tuple(Container(name, "image", {}, None) for name in ("x", "y"))
+    variant = a_variant("v", containers=several)
+    failed = a_report("i-1", InstanceState.FAILED, failure=Failure.HEALTH_CHECK, container="y")
+    assert failure_reason(variant, several, failed).startswith("The y container for production variant v did not pass")
+    assert crash_loop_reason(variant, replace(failed, state=InstanceState.EXITED)).startswith("The y container")
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import pytest
 
 from moorage.control.planning.routes import route_of
 from moorage.engine.contract import InstanceReport, InstanceState
-from moorage.routing.snapshot import Capture, Endpoint, Instance, PrefixAware, Strategy
-from moorage.state.records import DeployedVariant, EndpointStatus, InstanceRecord, Stage
+from moorage.routing.snapshot import Capture, Endpoint, Instance, Mode, PrefixAware, Strategy
+from moorage.state.records import Container, DeployedVariant, EndpointStatus, InstanceRecord, Stage
 from moorage.testing.builders import a_deployment, a_report, a_variant, an_endpoint, an_instance
 
 PRODUCTION, SHADOW = a_variant("a"), a_variant("s", shadow=True, desired_weight=0.5)
@@ -151,3 +151,15 @@ def test_capture_changes_with_the_fleet_that_serves(stage: Stage, percentage: fl
     route = routed(PRODUCTION, status=EndpointStatus.UPDATING, deployment=deployment, capture=CAPTURE)
     assert route.capture is not None
     assert route.capture.percentage == percentage
+
+
+@pytest.mark.parametrize("execution", ["Serial", "Direct"])
+def test_containers_of_an_instance_are_known_by_their_names(execution: str) -> None:
+    several = tuple(Container(name, "image", {}, None) for name in ("x", "y"))
+    (variant,) = routed(a_variant("a", containers=several, execution=execution)).variants
+    assert (variant.mode, variant.container, variant.containers) == (Mode(execution), "x", ("x", "y"))
+
+
+def test_single_container_has_no_front_whatever_the_mode_says() -> None:
+    (variant,) = routed(a_variant("a", execution="Direct")).variants
+    assert (variant.mode, variant.containers) == (Mode.SINGLE, ())

@@ -65,6 +65,19 @@ def test_names_of_containers_fit_the_mode() -> None:
     assert rules.hostnames_fit_the_mode({"Containers": [unnamed, unnamed]}) is None
     assert rules.hostnames_fit_the_mode({**direct, "Containers": [unnamed, unnamed]}) is not None
     assert rules.hostnames_fit_the_mode({**direct, "Containers": [named, other]}) is None
+    assert rules.hostnames_fit_the_mode({**direct, "PrimaryContainer": named}) is not None
+    assert rules.hostnames_fit_the_mode({"PrimaryContainer": named}) is None
+
+
+def test_containers_are_named_by_their_hostname_or_place_and_a_lone_one_is_primary() -> None:
+    named = {"ContainerHostname": "a"}
+    assert rules.name_of([named], 0) == "primary"
+    assert [rules.name_of([named, IMAGE], at) for at in range(2)] == ["a", "container-2"]
+
+
+def test_several_containers_are_built() -> None:
+    request = {"Containers": [IMAGE, IMAGE], "InferenceExecutionConfig": {"Mode": "Direct"}}
+    assert rules.only_what_is_built(request) is None
 
 
 def test_two_sources_of_data_must_mean_the_same() -> None:
@@ -133,7 +146,6 @@ def test_channels_differ() -> None:
         (primary(MultiModelConfig={}), "PrimaryContainer.MultiModelConfig"),
         (primary(AdditionalModelDataSources=[{}]), "PrimaryContainer.AdditionalModelDataSources"),
         ({**primary(), "VpcConfig": {"Subnets": ["s"]}}, "VpcConfig"),
-        ({"Containers": [IMAGE, IMAGE]}, "Containers with more than one container"),
         (primary(ModelDataSource=rules.source_of("s3://b/k")), "ModelDataSource"),
         (primary(ModelDataUrl="https://h/m.tar.gz"), 'ModelDataUrl "https://h/m.tar.gz"'),
     ],

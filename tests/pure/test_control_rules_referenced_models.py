@@ -67,3 +67,21 @@ def test_shadow_and_its_counterpart_have_simple_models(model: dict[str, Any]) ->
     assert (first(SHADOWED, model) or "").startswith(text)
     assert (first(SHADOWED, PLAIN, model) or "").endswith("container: model n.")
     assert first(SHADOWED) is None
+
+
+@pytest.mark.parametrize(
+    ("own", "override", "agree"),
+    [
+        (PLAIN, PLAIN, True),
+        (PLAIN, {"Containers": [{"Image": "j", "ContainerHostname": "ignored"}]}, True),
+        (SEVERAL, SEVERAL, True),
+        (PLAIN, SEVERAL, False),
+        (SEVERAL, {**SEVERAL, "InferenceExecutionConfig": {"Mode": "Direct"}}, False),
+        (SEVERAL, {"Containers": [{"ContainerHostname": "a"}, {"ContainerHostname": "b"}]}, False),
+        (PLAIN, MULTI, False),
+    ],
+)
+def test_models_of_pools_have_the_same_containers(own: Any, override: Any, *, agree: bool) -> None:
+    (rule,) = rules.always_for({"m": own, "n": override})
+    assert (rule(of(pooled({"ModelNameOverride": "n"}))) is None) == agree
+    assert rule(of(pooled({}))) is None

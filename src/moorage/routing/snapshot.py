@@ -45,6 +45,17 @@ class Strategy(StrEnum):
     KV_AWARE = "KV_AWARE"
 
 
+class Mode(StrEnum):
+    """What an instance is made of, and so what stands at its address."""
+
+    SINGLE = "Single"
+    """One container, which answers itself."""
+    SERIAL = "Serial"
+    """A front, which takes an invocation through the containers in order."""
+    DIRECT = "Direct"
+    """A front, which gives it to the container that it names."""
+
+
 @dataclass(frozen=True, slots=True)
 class PrefixAware:
     """The configuration of PREFIX_AWARE."""
@@ -79,7 +90,7 @@ class Variant:
     weight: float
     """Any number from 0; the share is the weight by the sum of the weights."""
     container: str
-    """Name of the container that answers, for the texts of ModelError."""
+    """Name of the (first) container, for the texts of ModelError."""
     instances: tuple[Instance, ...]
     """The ready ones only."""
     strategy: Strategy = Strategy.RANDOM
@@ -87,6 +98,14 @@ class Variant:
     """Given with PREFIX_AWARE alone."""
     coming: bool = False
     """Whether fewer instances are ready than are wanted: who finds none may wait."""
+    mode: Mode = Mode.SINGLE
+    containers: tuple[str, ...] = ()
+    """Names of the containers behind a front, in order."""
+
+    @property
+    def has_front(self) -> bool:
+        """Whether a front stands at the addresses of its instances (``gateway.fronts``)."""
+        return self.mode is not Mode.SINGLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +200,8 @@ def _variant_message(variant: Variant) -> dict[str, Any]:
         "strategy": variant.strategy,
         "prefix_aware": None if prefix is None else [prefix.length, prefix.concurrency_threshold],
         "coming": variant.coming,
+        "mode": variant.mode,
+        "containers": variant.containers,
     }
 
 
@@ -207,6 +228,8 @@ def _variant(message: Mapping[str, Any]) -> Variant:
         strategy=Strategy(message.get("strategy", Strategy.RANDOM)),
         prefix_aware=None if prefix is None else PrefixAware(*prefix),
         coming=message.get("coming", False),
+        mode=Mode(message.get("mode", Mode.SINGLE)),
+        containers=tuple(message.get("containers", ())),
     )
 
 

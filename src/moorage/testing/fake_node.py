@@ -22,6 +22,8 @@ class Script:
     fails_after: float | None = None
     """Never becomes ready, and ends after so long."""
     failure: Failure = Failure.HEALTH_CHECK
+    failing_container: int = 0
+    """Which of its containers it is that fails, counted from 0."""
     message: str = ""
     log_tail: str = ""
     dies_after: float | None = None
@@ -120,7 +122,7 @@ class FakeNode:
                 born,
                 state=InstanceState.FAILED,
                 failure=script.failure,
-                container=spec.containers[0].name,
+                container=spec.containers[script.failing_container].name,
                 message=script.message,
                 log_tail=script.log_tail,
             )

@@ -12,8 +12,8 @@ from moorage.control.operations.packaged import with_packages
 from moorage.control.operations.reservations import check_reservation
 from moorage.control.planning import quotas
 from moorage.control.planning.status import Event, allows
-from moorage.control.rules import check, promises, variants
-from moorage.control.rules.models import containers_of, data_of
+from moorage.control.rules import check, promises, referenced_models, variants
+from moorage.control.rules.models import containers_of, data_of, execution_of, name_of
 from moorage.state import endpoints, instances
 from moorage.state.records import (
     Container,
@@ -25,9 +25,6 @@ from moorage.state.records import (
     Kind,
     Pool,
 )
-
-_PRIMARY = "primary"
-"""Name of the only container of a model in AWS's texts."""
 
 
 def find_endpoint(connection: Connection, call: Call, key: EndpointKey) -> EndpointRecord:
@@ -103,9 +100,15 @@ def _copy_models(connection: Connection, call: Call, variant: Members, config: M
 
 def _copy_model(connection: Connection, call: Call, instance_type: str, name: str, config: Members) -> Pool:
     model = find_document(connection, call.resource(Kind.MODEL, name))
-    (container,) = containers_of(with_packages(connection, call, model.members))
-    copied = Container(
-        name=_PRIMARY,
+    given = containers_of(with_packages(connection, call, model.members))
+    copied = tuple(_copy_container(container, name_of(given, at)) for at, container in enumerate(given))
+    isolated = _is_isolated(model.members) or _is_isolated(config)
+    return Pool(instance_type, model.name, copied, isolated, execution_of(model.members))
+
+
+def _copy_container(container: Members, name: str) -> Container:
+    return Container(
+        name=name,
         image=container["Image"],
         environment=container.get("Environment", {}),
         model=data_of(container),
@@ -113,9 +116,6 @@ def _copy_model(connection: Connection, call: Call, instance_type: str, name: st
         mode=container.get("Mode", "SingleModel"),
         caches_models=container.get("MultiModelConfig", {}).get("ModelCacheSetting") != "Disabled",
     )
-    execution = model.members.get("InferenceExecutionConfig", {}).get("Mode", "Serial")
-    isolated = _is_isolated(model.members) or _is_isolated(config)
-    return Pool(instance_type, model.name, (copied,), isolated, execution)
 
 
 def _core_dumps(call: Call, config: Members | None) -> Members | None:
@@ -151,7 +151,7 @@ def check_promises(connection: Connection, call: Call, config: Members) -> None:
     names = variants.models_of(config)
     found = {name: find_document(connection, call.resource(Kind.MODEL, name)).members for name in names}
     models = {name: with_packages(connection, call, members) for name, members in found.items()}
-    check(promises.rules_for(call.services.node.refuses, models), config)
+    check([*promises.rules_for(call.services.node.refuses, models), *referenced_models.always_for(models)], config)
     _find_key(call, config)
     _find_key(call, config.get("DataCaptureConfig", {}), "DataCaptureConfig.")
     for variant in variants.variants_of(config):

@@ -82,7 +82,9 @@ def _as_sentence(message: str) -> tuple[str, ...]:
 
 def crash_loop_reason(variant: DeployedVariant, report: InstanceReport | None) -> str:
     """Make the FailureReason of instances that become ready and die again and again."""
-    sentence = _HEALTH_CHECK.format(container=variant.containers[0].name, variant=variant.name)
+    names = [container.name for container in variant.containers]
+    name = report.container if report is not None and report.container in names else names[0]
+    sentence = _HEALTH_CHECK.format(container=name, variant=variant.name)
     return with_log(f"{sentence} It ended again and again after it was ready.", report.log_tail if report else "")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from moorage.aws.arns import make_arn
 from moorage.control.planning.observed import Observed
 from moorage.engine.contract import InstanceReport, InstanceState
-from moorage.routing.snapshot import Capture, Endpoint, Instance, PrefixAware, Strategy, Variant
+from moorage.routing.snapshot import Capture, Endpoint, Instance, Mode, PrefixAware, Strategy, Variant
 from moorage.state.records import DeployedVariant, EndpointRecord, EndpointStatus, InstanceRecord, Stage
 
 _SWITCHED = frozenset({Stage.SHIFTING, Stage.BAKING, Stage.TERMINATING})
@@ -83,6 +83,7 @@ def _variant(
         and (address := _ready_address(reports.get(record.instance_id))) is not None
     ]
     routing = variant.routing or {}
+    several = len(variant.containers) > 1
     return Variant(
         name=variant.name,
         weight=variant.desired_weight,
@@ -93,6 +94,8 @@ def _variant(
         # It follows from what is ready and what is desired, and so changes with one of them alone: instances that
         # are launched, start and fail before they are ready make no new snapshot.
         coming=len(ready) < variant.desired_count,
+        mode=Mode(variant.execution) if several else Mode.SINGLE,
+        containers=tuple(container.name for container in variant.containers) if several else (),
     )
 
 

@@ -1,10 +1,13 @@
 """Rules for CreateModel (control-plane.md section 5.1)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from moorage.control.rules import Members, tags
 from moorage.control.rules.not_built import refusal
+
+PRIMARY = "primary"
+"""Name of the only container of a model."""
 
 _MOST_ENVIRONMENT_BYTES = 32 * 1024
 
@@ -21,6 +24,7 @@ _BUILT = {
     "ModelName": ...,
     "PrimaryContainer": _CONTAINER,
     "Containers": _CONTAINER,
+    "InferenceExecutionConfig": ...,
     "ExecutionRoleArn": ...,
     "EnableNetworkIsolation": ...,
     "Tags": ...,
@@ -32,6 +36,18 @@ def containers_of(members: Members) -> list[Mapping[str, Any]]:
     if "PrimaryContainer" in members:
         return [members["PrimaryContainer"]]
     return list(members.get("Containers", ()))
+
+
+def name_of(containers: Sequence[Mapping[str, Any]], at: int) -> str:
+    """Name one of a model's containers as AWS's texts and logs do; a lone one's ContainerHostname is ignored."""
+    if len(containers) == 1:
+        return PRIMARY
+    return str(containers[at].get("ContainerHostname", f"container-{at + 1}"))
+
+
+def execution_of(request: Members) -> str:
+    """Say how a model's containers are invoked: ``Serial`` or ``Direct``."""
+    return str(request.get("InferenceExecutionConfig", {}).get("Mode", "Serial"))
 
 
 def source_of(url: str) -> dict[str, Any]:
@@ -102,9 +118,10 @@ def hostnames_fit_the_mode(request: Members) -> str | None:
     """Refuse a direct invocation of containers that have no name, and names for some of a pipeline only."""
     names = [container.get("ContainerHostname") for container in containers_of(request)]
     given = [name for name in names if name is not None]
+    direct = execution_of(request) == "Direct"
     if len(names) < 2:
-        return None
-    if request.get("InferenceExecutionConfig", {}).get("Mode") == "Direct":
+        return "InferenceExecutionConfig with the mode Direct requires at least two containers." if direct else None
+    if direct:
         if len(set(names)) < len(names) or len(given) < len(names):
             return "Each container needs a unique ContainerHostname when the inference execution mode is Direct."
     elif given and (len(given) < len(names) or len(set(given)) < len(given)):
@@ -181,8 +198,6 @@ def only_what_is_built(request: Members) -> str | None:
 def _not_built(request: Members) -> Iterator[str]:
     if violation := refusal(request, _BUILT):
         yield violation
-    if len(containers_of(request)) > 1:
-        yield "Containers with more than one container is not supported by Moorage yet."
     for container in containers_of(request):
         url = container.get("ModelDataUrl")
         if url is None and "ModelDataSource" in container:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 
 from moorage.control.rules import Members, Rule
-from moorage.control.rules.models import containers_of
+from moorage.control.rules.models import containers_of, execution_of, name_of
 from moorage.control.rules.variants import is_serverless, models_of, variants_of
 
 Models = Mapping[str, Members]
@@ -96,12 +96,37 @@ def shadowed_models_are_simple(models: Models, request: Members) -> str | None:
     return None
 
 
+def pools_agree(models: Models, request: Members) -> str | None:
+    """Refuse a pool whose model has other containers than the variant's own: callers would get now these, now those."""
+    for variant in variants_of(request):
+        for pool in variant.get("InstancePools", ()):
+            override = pool.get("ModelNameOverride")
+            if override is not None and _shape_of(models[override]) != _shape_of(models[variant["ModelName"]]):
+                return (
+                    f"ModelNameOverride {override} must have the same containers (number, ContainerHostname, Mode) and "
+                    f"InferenceExecutionConfig as the model {variant['ModelName']} of its variant."
+                )
+    return None
+
+
+def _shape_of(model: Members) -> tuple[str, list[tuple[str, str]]]:
+    """Give what those who invoke a model see of its containers."""
+    given = containers_of(model)
+    execution = execution_of(model) if len(given) > 1 else "Serial"
+    return execution, [(name_of(given, at), c.get("Mode", "SingleModel")) for at, c in enumerate(given)]
+
+
 _RULES = (
     serverless_model_has_no_source,
     serverless_model_is_simple,
     async_model_is_simple,
     shadowed_models_are_simple,
 )
+
+
+def always_for(models: Models) -> tuple[Rule, ...]:
+    """Give those that must still hold when an endpoint is deployed: a model may have been made anew since."""
+    return (partial(pools_agree, models),)
 
 
 def rules_for(models: Models) -> tuple[Rule, ...]:
