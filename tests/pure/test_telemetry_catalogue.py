@@ -6,6 +6,8 @@ from pathlib import Path
 from moorage.base.distribution import Distribution, of_flags
 from moorage.telemetry.catalogue import (
     CONCURRENCY,
+    CONTAINER_HISTOGRAMS,
+    CONTAINER_LATENCY,
     COUNTERS,
     GATEWAY_VALUES,
     HISTOGRAMS,
@@ -14,6 +16,7 @@ from moorage.telemetry.catalogue import (
     UNITS,
     VARIANT_GAUGES,
     published,
+    published_by_container,
 )
 from moorage.telemetry.delta import Delta
 from moorage.telemetry.meters import Meter
@@ -73,7 +76,7 @@ def test_nothing_is_published_of_what_is_not_an_invocation() -> None:
 def test_every_metric_of_cloudwatch_is_documented_with_its_unit() -> None:
     documented = dict(re.findall(r"^\| `([A-Z]\w+)` \| (None|Microseconds) \|", PAGE, re.MULTILINE))
     assert documented == UNITS
-    assert set(UNITS) == {*(metric.name for metric in METRICS), CONCURRENCY}
+    assert set(UNITS) == {*(metric.name for metric in METRICS), CONTAINER_LATENCY, CONCURRENCY}
 
 
 def test_every_metric_of_prometheus_is_documented_with_its_type() -> None:
@@ -81,6 +84,19 @@ def test_every_metric_of_prometheus_is_documented_with_its_type() -> None:
     assert documented == {
         **{counter.name: "counter" for counter in COUNTERS},
         **{histogram.name: "histogram" for histogram in HISTOGRAMS},
+        **dict.fromkeys(CONTAINER_HISTOGRAMS, "histogram"),
         **dict.fromkeys(VARIANT_GAUGES, "gauge"),
         **{name: value.kind for name, value in {**GATEWAY_VALUES, **INSTALLATION_VALUES}.items()},
     }
+
+
+def test_containers_publish_their_latency_and_direct_ones_their_invocations() -> None:
+    meter = Meter()
+    for direct in (False, True):
+        meter.begin()
+        meter.containers([("a", 7)] if direct else [("a", 5), ("b", 6)], direct=direct)
+        meter.end(200, 0.25, 0.5, 1)
+    found = {
+        (name, container): values.sum for name, container, values in published_by_container(meter.take() or Delta())
+    }
+    assert found == {("ContainerLatency", "a"): 12, ("ContainerLatency", "b"): 6, ("Invocations", "a"): 1}

@@ -26,6 +26,8 @@ def ended(*ends: tuple[int, int, int, int]) -> Meter:
     meter = Meter()
     for status, model, overhead, instances in ends:
         meter.begin()
+        if overhead % 2:  # some are of several containers
+            meter.containers([(f"c{instances}", model), ("c0", overhead)], direct=overhead % 3 == 0)
         # Half a microsecond more, so that rounding down gives the whole number that was meant.
         meter.end(status, (model + 0.5) * SECONDS, (model + overhead + 0.5) * SECONDS, instances)
     return meter

@@ -9,6 +9,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import TypeVar
+
+K = TypeVar("K")
 
 ERROR = 1 / 64
 """How far a percentile may be from the value that it stands for, as a part of it."""
@@ -107,7 +110,7 @@ def of_flags(count: int, ones: int) -> Distribution:
     return Distribution(count, ones, 0 if zeros else 1, 1 if ones else 0, buckets)
 
 
-def add_counts(one: Mapping[int, int], other: Mapping[int, int]) -> dict[int, int]:
+def add_counts(one: Mapping[K, int], other: Mapping[K, int]) -> dict[K, int]:
     """Add counts by their key."""
     added = dict(one)
     for key, number in other.items():

@@ -23,7 +23,7 @@ from moorage.base.link import Link, LinkClosed, Message
 from moorage.state import metrics
 from moorage.state.metrics import Row, Series
 from moorage.state.store import Store
-from moorage.telemetry.catalogue import CONCURRENCY, NAMESPACE, published
+from moorage.telemetry.catalogue import CONCURRENCY, NAMESPACE, published, published_by_container
 from moorage.telemetry.delta import Delta, Key
 
 log = logging.getLogger(__name__)
@@ -248,10 +248,16 @@ def _rows(unwritten: Mapping[tuple[int, Key], Delta], samples: Mapping[tuple[int
         for (start, key), delta in unwritten.items()
         for name, values in published(delta)
     ]
+    rows += [
+        (_series(key, name, ("ContainerName", container)), start, values)
+        for (start, key), delta in unwritten.items()
+        for name, container, values in published_by_container(delta)
+    ]
     rows += [(_series(key, CONCURRENCY), start, values) for (start, key), values in samples.items()]
     return rows
 
 
-def _series(key: Key, metric: str) -> Series:
+def _series(key: Key, metric: str, *more: tuple[str, str]) -> Series:
     account, region, endpoint, variant = key
-    return Series(account, region, NAMESPACE, metric, (("EndpointName", endpoint), ("VariantName", variant)))
+    dimensions = sorted([*more, ("EndpointName", endpoint), ("VariantName", variant)])
+    return Series(account, region, NAMESPACE, metric, tuple(dimensions))

@@ -13,6 +13,7 @@ from moorage.base.distribution import Distribution
 from moorage.control.ledger import Ledger
 from moorage.control.publish import Publisher
 from moorage.telemetry.catalogue import (
+    CONTAINER_HISTOGRAMS,
     COUNTERS,
     GATEWAY_VALUES,
     HISTOGRAMS,
@@ -72,6 +73,17 @@ class Traffic:
             # Most variants have no streams.
             values = [(labels, histogram.of(delta)) for labels, delta in labelled]
             yield Family(histogram.name, "histogram", histogram.help, [pair for pair in values if pair[1].count])
+        for name, text in CONTAINER_HISTOGRAMS.items():
+            yield Family(
+                name,
+                "histogram",
+                text,
+                [
+                    ({**labels, "container": container}, values)
+                    for labels, delta in labelled
+                    for container, values in delta.containers.items()
+                ],
+            )
         for (name, text), now in zip(VARIANT_GAUGES.items(), (in_flight, ready), strict=True):
             yield Family(name, "gauge", text, [(labels_of(key), now.get(key, 0)) for key in keys])
 

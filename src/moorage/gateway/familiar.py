@@ -18,7 +18,7 @@ from moorage.aws.shapes import Operation
 from moorage.aws.sigv4 import MalformedSignature, Signature, timestamp_of
 from moorage.aws.sigv4_again import Verifier
 from moorage.gateway.head_form import HeadForm
-from moorage.gateway.stages import SKEW_SECONDS, Invocation, make_forwarded, signature_of
+from moorage.gateway.stages import SKEW_SECONDS, Invocation, check_members, make_forwarded, signature_of
 from moorage.iam.authenticate import Caller
 from moorage.iam.evaluate import permissions_of
 from moorage.routing.decide import Routes
@@ -75,6 +75,7 @@ class Known:
                 members = rest_json.read_headers(self.operation, headers)
                 members.update(self.labels)
                 rest_json.check(self.operation, members)
+                check_members(self.routes, members)
             except ServiceError:
                 return None
             found = (members, make_forwarded(self.operation, dict(headers)))

@@ -15,15 +15,17 @@ from typing import ClassVar
 
 from moorage.aws.errors import ClientFault, ModelFault, OurFault, ServiceError
 from moorage.aws.response import Response
-from moorage.gateway import answers, model_errors, stages
+from moorage.gateway import answers, front_faults, model_errors, stages
 from moorage.gateway.connection import ClientConnection
 from moorage.gateway.exchange import AnswerHead, Break
+from moorage.gateway.fronts import Fault, FaultKind, Told, read_told
 from moorage.gateway.intake import Intake
 from moorage.gateway.requests import RequestHead
 from moorage.gateway.session_stages import settle
 from moorage.gateway.stages import Invocation
 from moorage.gateway.upstream import UpstreamConnection
 from moorage.routing.choice import Refusal
+from moorage.routing.snapshot import Mode
 from moorage.telemetry.capture import Payload
 from moorage.telemetry.meters import Meter
 
@@ -33,6 +35,9 @@ MOST_ATTEMPTS = 16
 
 RECOVERY_SECONDS = 2.0
 """How long an invocation waits when all have refused and nothing is known to be on its way."""
+
+FRONT_GRACE_SECONDS = 1.0
+"""A front keeps the time limit itself, since it knows whom to blame; it is given so much longer to say so."""
 
 JOINED_BYTES = 16_384
 """Up to this size head and body go out as one piece: copying is cheaper than a list of pieces."""
@@ -51,12 +56,14 @@ class InvocationHandling(Intake):
     __slots__ = (
         "_answer",
         "_answer_size",
+        "_begun_at",
         "_forwarded_at",
         "_inputs",
         "_invocation",
         "_meter",
         "_refusal",
         "_sampled",
+        "_told",
         "_upstream",
         "_waiting",
         "_waiting_since",
@@ -79,6 +86,10 @@ class InvocationHandling(Intake):
         """What it sends, for the record and for the shadow variant."""
         self._answer: AnswerHead | None = None
         self._answer_size = 0
+        self._told: Told | None = None
+        """What the instance's front has told with the answer."""
+        self._begun_at = 0.0
+        """When it has."""
 
     # Handling
 
@@ -120,7 +131,7 @@ class InvocationHandling(Intake):
         elif self._refusal is not None:
             self._fail(stages.refused(invocation, self._refusal))
         else:
-            self._fail(model_errors.timed_out(invocation.routes.endpoint, invocation.choice.variant.container))
+            self._fail(model_errors.timed_out(invocation.routes.endpoint, self._container()))
 
     def break_off(self) -> None:
         """Break the connection: the container has not answered before the gateway had to stop."""
@@ -164,14 +175,16 @@ class InvocationHandling(Intake):
     def upstream_refused(self, reason: str) -> None:  # noqa: ARG002 - the text for the client is AWS's
         """Try another instance: nothing has been sent."""
         invocation = self._invocation
-        if self._done or invocation is None:
-            return
+        if not self._done and invocation is not None:
+            self._try_another(invocation)
+
+    def _try_another(self, invocation: Invocation) -> None:
         instance_id = invocation.choice.instance.instance_id
         self._shared.instances.suspect(instance_id)
         invocation.tried.add(instance_id)
         try:
             if len(invocation.tried) >= MOST_ATTEMPTS:
-                raise model_errors.no_response(invocation.routes.endpoint, invocation.choice.variant.container)
+                raise model_errors.no_response(invocation.routes.endpoint, self._container())
             self._choose(invocation)
         except ServiceError as fault:
             self._fail(fault)
@@ -187,6 +200,7 @@ class InvocationHandling(Intake):
     def answer_received(self, head: AnswerHead) -> None:
         """Take the head of the answer."""
         self._answer = head
+        self._hear_front(head)
         if head.content_length is not None and head.has_body and head.content_length > self._limit:
             self._not_loaded()
 
@@ -210,9 +224,12 @@ class InvocationHandling(Intake):
         if 200 <= head.status < 300:
             self._succeed(invocation, head)
             return
-        body = b"".join(self._answer_chunks).decode("utf-8", "replace")
-        container = invocation.choice.variant.container
-        fault = model_errors.from_status(invocation.routes.endpoint, container, head.status, body)
+        body = b"".join(self._answer_chunks)
+        if self._told is not None and self._told.fault is not None:
+            self._end_by_front(invocation, Fault.from_body(self._told.fault, body))
+            return
+        text = body.decode("utf-8", "replace")
+        fault = model_errors.from_status(invocation.routes.endpoint, self._container(), head.status, text)
         self._fail(fault, model_status=head.status)
 
     def answer_broken(self, how: Break) -> None:
@@ -225,7 +242,37 @@ class InvocationHandling(Intake):
             return
         if how is Break.NO_ANSWER:
             self._shared.instances.suspect(invocation.choice.instance.instance_id)
-        self._fail(model_errors.no_response(invocation.routes.endpoint, invocation.choice.variant.container))
+        self._fail(model_errors.no_response(invocation.routes.endpoint, self._container()))
+
+    # Fronts
+
+    def _hear_front(self, head: AnswerHead) -> None:
+        """Take what the front has told, where there is one: a container could write the same."""
+        invocation = self._invocation
+        if invocation is not None and invocation.choice.variant.has_front:
+            self._told = read_told(head)
+            self._begun_at = self._shared.clock.monotonic()
+
+    def _end_by_front(self, invocation: Invocation, fault: Fault) -> None:
+        """Fail as the front has told; where nothing has run, another instance is asked."""
+        if fault.kind != FaultKind.REFUSED:
+            self._fail(front_faults.error_of(invocation.routes.endpoint, self._container(), fault))
+            return
+        connection, self._upstream = self._upstream, None
+        if connection is not None:
+            connection.give_back()
+        self._answer = self._told = None
+        self._answer_chunks, self._answer_size = [], 0
+        self._try_another(invocation)
+
+    def _container(self) -> str:
+        """Name the container that has answered, or is to blame."""
+        if self._told is not None and self._told.container is not None:
+            return self._told.container
+        invocation = self._invocation
+        if invocation is None:
+            return ""
+        return str(invocation.members.get("TargetContainerHostname", invocation.choice.variant.container))
 
     # Deciding
 
@@ -289,7 +336,11 @@ class InvocationHandling(Intake):
 
     def _time_limit(self) -> float:
         """Say until when, in monotonic seconds, the container must have answered."""
-        return self._shared.ticked_at + self._shared.limits.invocation_timeout_seconds
+        grace = FRONT_GRACE_SECONDS if self._has_front() else 0.0
+        return self._shared.ticked_at + self._shared.limits.invocation_timeout_seconds + grace
+
+    def _has_front(self) -> bool:
+        return self._invocation is not None and self._invocation.choice.variant.has_front
 
     def _meter_of(self, invocation: Invocation, variant: str) -> Meter:
         endpoint = invocation.routes.endpoint
@@ -362,6 +413,16 @@ class InvocationHandling(Intake):
                 inference_id=invocation.members.get("InferenceId"),
             )
 
+    def _count_containers(self, meter: Meter, invocation: Invocation, told: Told, now: float) -> float:
+        """Count what each container has taken; gives the sum in seconds.
+
+        What the front has told of the last one is up to its head.
+        """
+        *before, (name, microseconds) = told.latencies
+        whole = (*before, (name, microseconds + int((now - self._begun_at) * 1_000_000)))
+        meter.containers(whole, direct=invocation.choice.variant.mode is Mode.DIRECT)
+        return sum(taken for _, taken in whole) / 1_000_000
+
     def _note(self, status: int, model_status: int | None, error: str | None, *, bytes_out: int = 0) -> None:
         """Count the end, and write it into the access log."""
         shared, invocation = self._shared, self._invocation
@@ -369,6 +430,8 @@ class InvocationHandling(Intake):
         forwarded = bool(self._forwarded_at) and self._refusal is None  # who waits has been refused where it was sent
         model_seconds = now - self._forwarded_at if forwarded else None
         if self._meter is not None and invocation is not None and model_seconds is not None:
+            if self._told is not None and self._told.latencies:
+                model_seconds = self._count_containers(self._meter, invocation, self._told, now)
             instances = len(invocation.choice.variant.instances)
             self._meter.end(model_status or 0, model_seconds, now - self._started, instances)
             self._meter = None
@@ -445,8 +508,7 @@ class InvocationHandling(Intake):
 
     def _not_loaded(self) -> None:
         if self._invocation is not None:
-            container = self._invocation.choice.variant.container
-            self._fail(model_errors.not_loaded(self._invocation.routes.endpoint, container))
+            self._fail(model_errors.not_loaded(self._invocation.routes.endpoint, self._container()))
 
     def _fail(self, fault: ServiceError, *, model_status: int | None = None) -> None:
         if self._done:

@@ -1,5 +1,8 @@
 """The texts of ModelError, which clients match on (data-plane.md sections 1.7 and 3.2). Pure."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from moorage.aws.errors import ModelFault
 from moorage.routing.snapshot import Endpoint
 
@@ -40,6 +43,26 @@ def no_response(endpoint: Endpoint, container: str) -> ModelFault:
         "memory utilization is high. To check your utilization, see Amazon CloudWatch. To fix this problem, use an "
         "instance type with more CPU capacity or memory.",
     )
+
+
+def too_large_between(endpoint: Endpoint, container: str, details: Mapping[str, Any]) -> ModelFault:
+    """Make the error of a pipeline in which what one container has for the next is too large (section 8.2).
+
+    ``details`` are those of ``fronts.FaultKind.TOO_LARGE``.
+    """
+    status = int(details["status"])
+    text = (
+        f"Received response from {container} with status code {status}. However, the request payload from {container} "
+        f"to {details['next']} is {details['bytes']} bytes, which has exceeded the maximum limit of "
+        f"{_megabytes(details['limit'])}."
+    )
+    return _fault(endpoint, _SERVER_ERROR, f"{text} {_see(endpoint)}", status, text)
+
+
+def _megabytes(size: int) -> str:
+    """Write a limit as AWS does, where it is whole."""
+    megabytes, rest = divmod(size, 2**20)
+    return f"{size} bytes" if rest else f"{megabytes} MB"
 
 
 def session_taken(endpoint: Endpoint, container: str, session_id: str) -> ModelFault:

@@ -25,6 +25,7 @@ from moorage.routing.conditions import Conditions
 from moorage.routing.decide import Choice, Refusal, Routes, Routing, decide
 from moorage.routing.prompt import Prompt
 from moorage.routing.sessions import Binding
+from moorage.routing.snapshot import Endpoint, Mode, Variant
 
 SKEW_SECONDS = 300.0
 SERVICE = load_service("sagemaker-runtime")
@@ -36,6 +37,7 @@ _FORWARDED = (
     "X-Amzn-SageMaker-Custom-Attributes",
     "X-Amzn-SageMaker-Inference-Id",
     _SESSION,
+    "X-Amzn-SageMaker-Target-Container-Hostname",  # only where there is a front, which keeps it to itself
 )
 """What the container sees of the client's headers."""
 _ACTIONS: Mapping[str, str] = {
@@ -215,6 +217,41 @@ def refuse_what_is_not_built(invocation: Invocation) -> None:
             raise make(invocation.routes.endpoint.name, str(invocation.members[member]))
 
 
+def check_target_container(invocation: Invocation) -> None:
+    """Refuse what no variant that it may go to can do: to name a container, or to name none (section 8.3)."""
+    check_members(invocation.routes, invocation.members, invocation.request_id)
+
+
+def check_members(routes: Routes, members: Mapping[str, Any], request_id: str = "") -> None:
+    """Refuse members that no variant which they leave can do anything with."""
+    named = routes.by_name.get(members.get("TargetVariant", ""))
+    variants = routes.endpoint.variants if named is None else (named,)
+    faults = [target_fault(routes.endpoint, variant, members, request_id) for variant in variants]
+    if faults and None not in faults:
+        raise next(filter(None, faults))
+
+
+def target_fault(
+    endpoint: Endpoint, variant: Variant, members: Mapping[str, Any], request_id: str
+) -> ClientFault | None:
+    """Make the error of an invocation whose TargetContainerHostname does not fit a variant; None: it fits."""
+    hostname = members.get("TargetContainerHostname")
+    if variant.mode is not Mode.DIRECT:
+        return None if hostname is None else _no_target_container(endpoint.name)
+    if hostname is None:
+        return validation_error(
+            f"Request {request_id} is missing a target container hostname header, which is required to invoke "
+            f"multi-container endpoint {endpoint.name} with direct invocation.",
+            "TARGET_CONTAINER_HOSTNAME_MISSING",
+        )
+    if hostname not in variant.containers:
+        return validation_error(
+            f"Target container hostname {hostname} not found for endpoint {endpoint.name}.",
+            "TARGET_CONTAINER_HOSTNAME_NOT_FOUND",
+        )
+    return None
+
+
 def follow_session(invocation: Invocation) -> None:
     """Find the session that it belongs to: then only one instance can answer it."""
     if "SessionId" in invocation.members:
@@ -231,6 +268,7 @@ ADMISSION: tuple[Callable[[Invocation], None], ...] = (
     find_endpoint,
     authorize,
     refuse_what_is_not_built,
+    check_target_container,
 )
 
 
@@ -263,10 +301,18 @@ def choose(invocation: Invocation) -> Refusal | None:
         )
     if isinstance(decision, Choice):
         invocation.choice = decision
+        if decision.variant.mode is Mode.DIRECT or "TargetContainerHostname" in invocation.members:
+            _check_choice(invocation, decision.variant)  # the variants of an endpoint may differ
         return None
     if decision is Refusal.UNKNOWN_VARIANT or decision is Refusal.NO_WEIGHT:
         raise refused(invocation, decision)
     return decision
+
+
+def _check_choice(invocation: Invocation, variant: Variant) -> None:
+    fault = target_fault(invocation.routes.endpoint, variant, invocation.members, invocation.request_id)
+    if fault is not None:
+        raise fault
 
 
 def expected_variant(invocation: Invocation) -> str:
@@ -357,7 +403,7 @@ def _no_target_model(endpoint: str, _: str) -> ClientFault:
     )
 
 
-def _no_target_container(endpoint: str, _: str) -> ClientFault:
+def _no_target_container(endpoint: str) -> ClientFault:
     return validation_error(
         f"Endpoint {endpoint} does not support target container hostname header.",
         "TARGET_CONTAINER_HOSTNAME_NOT_SUPPORTED",
@@ -376,7 +422,6 @@ def _no_explanations(endpoint: str, _: str) -> ClientFault:
 
 _NOT_BUILT: Mapping[str, Callable[[str, str], ClientFault]] = {
     "TargetModel": _no_target_model,
-    "TargetContainerHostname": _no_target_container,
     "InferenceComponentName": _no_component,
     "EnableExplanations": _no_explanations,
 }

@@ -114,6 +114,7 @@ class StreamHandling(InvocationHandling):
         """Take the head; the client sees it with the first byte of the body."""
         if 200 <= head.status < 300 and self._is_streamed(head):
             self._answer = head
+            self._hear_front(head)
             self._passes_on = True
         else:
             super().answer_received(head)
@@ -239,9 +240,6 @@ class StreamHandling(InvocationHandling):
 
     def _reading_limit(self) -> float:
         return min(self._ends_at, self._shared.clock.monotonic() + WRITE_SECONDS)
-
-    def _container(self) -> str:
-        return self._invocation.choice.variant.container if self._invocation is not None else ""
 
 
 class ResponseStreamHandling(StreamHandling):

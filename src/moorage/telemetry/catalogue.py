@@ -55,7 +55,14 @@ METRICS: tuple[Metric, ...] = (
 )
 """Those that follow from deltas; CONCURRENCY is sampled."""
 
-UNITS: Mapping[str, Unit] = {**{metric.name: metric.unit for metric in METRICS}, CONCURRENCY: "None"}
+CONTAINER_LATENCY = "ContainerLatency"
+"""By container, with the dimension ContainerName, as is Invocations where containers are invoked directly."""
+
+UNITS: Mapping[str, Unit] = {
+    **{metric.name: metric.unit for metric in METRICS},
+    CONTAINER_LATENCY: "Microseconds",
+    CONCURRENCY: "None",
+}
 
 
 def published(delta: Delta) -> Iterator[tuple[str, Distribution]]:
@@ -64,6 +71,14 @@ def published(delta: Delta) -> Iterator[tuple[str, Distribution]]:
         values = metric.of(delta)
         if values.count:
             yield metric.name, values
+
+
+def published_by_container(delta: Delta) -> Iterator[tuple[str, str, Distribution]]:
+    """Give the metrics of single containers that have values: the metric's name, the container's, and the values."""
+    for container, values in delta.containers.items():
+        yield CONTAINER_LATENCY, container, values
+    for container, count in delta.direct.items():
+        yield "Invocations", container, of_flags(count, count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +140,11 @@ HISTOGRAMS: tuple[Histogram, ...] = (
         lambda d: d.first_chunk_overhead,
     ),
 )
+
+CONTAINER_HISTOGRAMS: Mapping[str, str] = {
+    "moorage_container_latency_seconds": "From asked to answered by one container of several.",
+}
+"""With the label ``container``."""
 
 VARIANT_GAUGES: Mapping[str, str] = {
     "moorage_in_flight": "Invocations that are with an instance or wait for one.",

@@ -4,8 +4,8 @@ A delta is never changed: adding two gives a third. All that is in it is whole n
 in whatever order and grouping they come: from several gateways, late, or again after a break.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from operator import add, attrgetter
 from typing import Any
 
@@ -40,6 +40,10 @@ class Delta:
     first_chunk: Distribution = field(default_factory=Distribution)
     first_chunk_model: Distribution = field(default_factory=Distribution)
     first_chunk_overhead: Distribution = field(default_factory=Distribution)
+    containers: Mapping[str, Distribution] = field(default_factory=dict)
+    """How long each container of several has taken, by its name."""
+    direct: Mapping[str, int] = field(default_factory=dict)
+    """Invocations that have named their container, by its name."""
 
     @property
     def invocations(self) -> int:
@@ -48,10 +52,17 @@ class Delta:
 
     def merge(self, other: "Delta") -> "Delta":
         """Give what has happened in both."""
-        return Delta(
+        merged = Delta(
             add_counts(self.by_instances, other.by_instances),
             *map(add, _counts_of(self), _counts_of(other)),
             *map(_both, _distributions_of(self), _distributions_of(other)),
+        )
+        if not (self.containers or other.containers):
+            return merged
+        return replace(
+            merged,
+            containers=_all_of(self.containers, other.containers),
+            direct=add_counts(self.direct, other.direct),
         )
 
     def to_message(self) -> list[Any]:
@@ -60,17 +71,23 @@ class Delta:
             flat(self.by_instances),
             *_counts_of(self),
             *(values.to_message() for values in _distributions_of(self)),
+            {name: values.to_message() for name, values in self.containers.items()},
+            dict(self.direct),
         ]
 
     @classmethod
     def from_message(cls, message: Sequence[Any]) -> "Delta":
         """Read the JSON form."""
         distributions = 1 + len(_COUNTS)
-        return cls(
+        named = distributions + len(_DISTRIBUTIONS)
+        containers, direct = message[named:] or ({}, {})  # a gateway of an older version knows of none
+        read = cls(
             unflat(message[0]),
             *message[1:distributions],
-            *(Distribution.from_message(entry) for entry in message[distributions:]),
+            *(Distribution.from_message(entry) for entry in message[distributions:named]),
         )
+        found = {name: Distribution.from_message(entry) for name, entry in containers.items()}
+        return replace(read, containers=found, direct=direct) if found else read
 
 
 def _both(one: Distribution, other: Distribution) -> Distribution:
@@ -80,6 +97,11 @@ def _both(one: Distribution, other: Distribution) -> Distribution:
     return one.merge(other) if one.count else other
 
 
+def _all_of(one: Mapping[str, Distribution], other: Mapping[str, Distribution]) -> dict[str, Distribution]:
+    return {name: _both(one.get(name, _NOTHING), other.get(name, _NOTHING)) for name in {**one, **other}}
+
+
+_NOTHING = Distribution()
 _COUNTS = tuple(entry.name for entry in fields(Delta) if entry.type in {int, "int"})
 _DISTRIBUTIONS = tuple(entry.name for entry in fields(Delta) if entry.type in {Distribution, "Distribution"})
 _counts_of = attrgetter(*_COUNTS)

@@ -7,7 +7,7 @@ since, and starts from nothing.
 
 # ruff: noqa: PLR1730 - min() and max() are calls, which take as long as all else in a line
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from moorage.base.distribution import Distribution
 from moorage.telemetry.catalogue import GATEWAY_VALUES
@@ -23,6 +23,8 @@ class Meter:
     __slots__ = (
         "_by_instances",
         "_clients_gone",
+        "_containers",
+        "_direct",
         "_errors_4xx",
         "_errors_5xx",
         "_held",
@@ -65,6 +67,8 @@ class Meter:
         self._overhead_buckets: dict[int, int] = {}
         self._total_buckets: dict[int, int] = {}
         self._streams: _Streams | None = None
+        self._containers: dict[str, Distribution] = {}
+        self._direct: dict[str, int] = {}
 
     def __repr__(self) -> str:
         return f"<Meter: {self.in_flight} in flight, {self.waiting} waiting, {sum(self._by_instances.values())} ended>"
@@ -151,6 +155,20 @@ class Meter:
         streams.model.add(model)
         streams.overhead.add(total - model)
 
+    def containers(self, latencies: Sequence[tuple[str, int]], *, direct: bool) -> None:
+        """Note how many microseconds each container of several has taken; ``end`` follows.
+
+        ``direct``: the invocation has named the only one of them that was asked.
+        """
+        found = self._containers
+        for name, microseconds in latencies:
+            values = found.get(name)
+            if values is None:
+                values = found[name] = Distribution()
+            values.add(microseconds)
+            if direct:
+                self._direct[name] = self._direct.get(name, 0) + 1
+
     def stream_broke(self) -> None:
         """Note that a stream has failed after its first bytes; ``end`` (status 0) follows."""
         self._open_streams().broken += 1
@@ -207,6 +225,8 @@ class Meter:
             streams.total,
             streams.model,
             streams.overhead,
+            self._containers,
+            self._direct,
         )
         self._start()
         return delta
