@@ -68,6 +68,14 @@ async def test_model_folder_is_there_and_read_only(engine: ImageBench, image: st
     assert "Read-only file system" in await running.ask("open('/opt/ml/model/weights', 'w')")
 
 
+@pytest.mark.promise("additional-data", engine="docker")
+async def test_additional_data_of_a_container_is_at_its_place_and_read_only(engine: ImageBench, image: str) -> None:
+    running = await engine.ready(image, additional=engine.model(weights="42"))
+    place = "/opt/ml/additional-model-data-sources"
+    assert await running.ask(f"open('{place}/weights').read()") == "'42'"
+    assert "Read-only file system" in await running.ask(f"open('{place}/weights', 'w')")
+
+
 async def test_model_folder_without_model_is_empty_and_writable(engine: ImageBench, image: str) -> None:
     running = await engine.ready(image)
     assert await running.ask("os.listdir('/opt/ml/model'), open('/opt/ml/model/mine', 'w').write('1')") == "([], 1)"

@@ -106,12 +106,18 @@ async def test_model_on_an_encrypted_disk_is_read_only_and_unreadable_from_outsi
     code.mkdir(parents=True)
     mark = "a-secret-of-this-model"
     (code / "inference.py").write_text(OBEDIENT + f"\n# {mark}\n" * 500, encoding="utf-8")
+    additional = volume.artifacts / "a" / "content"
+    (additional / "channel").mkdir(parents=True)
+    (additional / "channel" / "file").write_text("more", encoding="utf-8")
     volume.artifacts.chmod(0o755)
-    instance = await sandbox.start(code.parent, made=(name, volume.folder))
+    instance = await sandbox.start(code.parent, made=(name, volume.folder), additional=additional)
     await instance.is_ready()
     assert mark in await instance.ask("Path('/opt/ml/model/code/inference.py').read_text()")
     assert "Errno 30" in await instance.ask("open('/opt/ml/model/x', 'w')")
     assert "Errno 30" in await instance.ask("open('/opt/ml/model/code/inference.py', 'w')")
+    channel = "/opt/ml/additional-model-data-sources/channel"
+    assert await instance.ask(f"Path('{channel}/file').read_text()") == "'more'"
+    assert "Errno 30" in await instance.ask(f"open('{channel}/x', 'w')")
     await instance.ask(f"Path('/tmp/{mark}').write_text({mark!r} * 1000)")
     os.sync()
     image = (tmp_path / "volumes" / name / "image").read_bytes()

@@ -54,6 +54,21 @@ async def test_model_folder_and_system_are_read_only(sandbox: Bench) -> None:
     assert await instance.ask("os.access('/opt/ml/model/code/inference.py', os.W_OK)") == "False"
 
 
+@pytest.mark.promise("additional-data")
+async def test_additional_data_is_at_its_place_and_read_only(sandbox: Bench) -> None:
+    data = sandbox.folder / "models" / "additional" / "content"
+    (data / "adapter").mkdir(parents=True)
+    (data / "adapter" / "weights").write_text("42", encoding="utf-8")
+    instance = await (await sandbox.start(sandbox.model(OBEDIENT), additional=data)).is_ready()
+    other = await sandbox.ready(name="other")
+    place = "/opt/ml/additional-model-data-sources"
+    assert await instance.ask(f"Path({place!r}, 'adapter/weights').read_text()") == "'42'"
+    for name in ("x", "adapter/x"):
+        assert "Errno 30" in await instance.ask(f"open('{place}/{name}', 'a')")
+    assert "Errno" in await instance.ask(f"open('{place}/adapter/weights', 'a')")
+    assert await other.ask(f"os.path.exists('{place}/adapter')") == "False"
+
+
 @pytest.mark.promise("temporary-folders")
 async def test_temporary_folders_are_the_instances_own(any_engine: AnyBench) -> None:
     neighbour, instance = await any_engine.ready(name="neighbour"), await any_engine.ready()

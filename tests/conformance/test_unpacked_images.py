@@ -123,6 +123,14 @@ async def test_model_is_there_and_cannot_be_written(bench: UnpackedBench) -> Non
     assert "Read-only" in await running.ask("open('/opt/ml/model/new', 'w')")
 
 
+@pytest.mark.promise("additional-data", engine="sandbox")
+async def test_additional_data_is_there_and_cannot_be_written(bench: UnpackedBench) -> None:
+    running = await ready(bench, model=bench.model(), additional=bench.model(weights="heavy"))
+    place = "/opt/ml/additional-model-data-sources"
+    assert await running.ask(f"open('{place}/weights').read()") == "'heavy'"
+    assert "Read-only" in await running.ask(f"open('{place}/new', 'w')")
+
+
 async def test_container_without_a_model_has_an_empty_folder_that_can_be_written(bench: UnpackedBench) -> None:
     running = await ready(bench, python_image(User="33"))
     assert await running.ask("os.listdir('/opt/ml/model')") == "[]"

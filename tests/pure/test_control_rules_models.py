@@ -109,7 +109,6 @@ def from_s3(uri: str, kind: str, compression: str) -> dict[str, Any]:
         (from_s3("s3://b/p/", "S3Prefix", "None"), None),
         (from_s3("s3://b/p", "S3Object", "Gzip"), None),
         (from_s3("s3://b/p", "S3Object", "None"), None),
-        ({}, None),
         (from_s3("s3://b/p", "S3Prefix", "None"), 'S3Uri must end with "/" when S3DataType is S3Prefix: "s3://b/p".'),
         (
             from_s3("s3://b/p/", "S3Prefix", "Gzip"),
@@ -120,6 +119,53 @@ def from_s3(uri: str, kind: str, compression: str) -> dict[str, Any]:
 def test_sources_are_whole(source: dict[str, Any], text: str | None) -> None:
     assert rules.sources_are_whole(primary(ModelDataSource=source)) == text
     assert rules.sources_are_whole(primary(AdditionalModelDataSources=[{"ChannelName": "c", **source}])) == text
+
+
+def test_source_of_data_names_one() -> None:
+    text = "ModelDataSource must have exactly one data source: S3DataSource."
+    assert rules.sources_are_whole(primary(ModelDataSource={})) == text
+
+
+PREFIX = {"S3Uri": "s3://b/p/", "S3DataType": "S3Prefix", "CompressionType": "None"}
+OBJECT = {"S3Uri": "s3://b/p", "S3DataType": "S3Object", "CompressionType": "None"}
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ({**PREFIX, "ManifestS3Uri": "s3://b/m", "ManifestEtag": "e"}, None),
+        ({**OBJECT, "ETag": "e"}, None),
+        ({**OBJECT, "ManifestS3Uri": "s3://b/m"}, "ManifestS3Uri can only be specified when S3DataType is S3Prefix."),
+        ({**PREFIX, "ManifestEtag": "e"}, "ManifestEtag can only be specified with ManifestS3Uri."),
+        ({**PREFIX, "ETag": "e"}, "ETag can only be specified when S3DataType is S3Object: a prefix has no ETag."),
+    ],
+)
+def test_pins_have_something_to_pin(source: dict[str, Any], text: str | None) -> None:
+    assert rules.pins_have_something_to_pin(primary(ModelDataSource={"S3DataSource": source})) == text
+
+
+@pytest.mark.parametrize(
+    ("source", "named"),
+    [
+        ({**OBJECT, "S3Uri": "https://h/p"}, None),
+        ({**PREFIX, "S3Uri": "https://b.s3.eu-west-1.amazonaws.com/p/"}, None),
+        ({**PREFIX, "S3Uri": "https://h/p/"}, "S3Uri must name a bucket of S3"),
+        ({**PREFIX, "ManifestS3Uri": "https://h/m.csv"}, "ManifestS3Uri must name a bucket of S3"),
+        ({**OBJECT, "S3Uri": "https://user:secret@h/p"}, "S3Uri cannot be used: a URL with a user's name or password"),
+    ],
+)
+def test_places_can_be_read(source: dict[str, Any], named: str | None) -> None:
+    violation = rules.places_can_be_read(primary(ModelDataSource={"S3DataSource": source}))
+    assert (violation or "").startswith(named or "")
+    assert (violation is None) == (named is None)
+    assert "secret" not in (violation or "")
+
+
+@pytest.mark.parametrize(("accepted", "refused"), [(True, False), (False, True), (None, False)])
+def test_license_that_is_expressly_not_accepted_is_none(*, accepted: bool | None, refused: bool) -> None:
+    source = OBJECT if accepted is None else {**OBJECT, "ModelAccessConfig": {"AcceptEula": accepted}}
+    request = primary(AdditionalModelDataSources=[{"ChannelName": "c", "S3DataSource": source}])
+    assert (rules.licenses_are_accepted(request) is not None) == refused
 
 
 def test_many_models_have_no_source_and_one_has_no_cache() -> None:
@@ -139,15 +185,25 @@ def test_channels_differ() -> None:
     assert rules.channels_differ(primary(AdditionalModelDataSources=sources[:1])) is None
 
 
+@pytest.mark.parametrize("name", [".", ".."])
+def test_channel_is_the_name_of_a_folder(name: str) -> None:
+    text = f'ChannelName must be fit for the name of a folder: "{name}" is not.'
+    assert rules.channels_differ(primary(AdditionalModelDataSources=[{"ChannelName": name}])) == text
+
+
 @pytest.mark.parametrize(
     ("request_", "named"),
     [
         (primary(Mode="MultiModel"), "PrimaryContainer.Mode 'MultiModel'"),
         (primary(MultiModelConfig={}), "PrimaryContainer.MultiModelConfig"),
-        (primary(AdditionalModelDataSources=[{}]), "PrimaryContainer.AdditionalModelDataSources"),
-        ({**primary(), "VpcConfig": {"Subnets": ["s"]}}, "VpcConfig"),
-        (primary(ModelDataSource=rules.source_of("s3://b/k")), "ModelDataSource"),
-        (primary(ModelDataUrl="https://h/m.tar.gz"), 'ModelDataUrl "https://h/m.tar.gz"'),
+        (
+            primary(ModelDataSource={"S3DataSource": {"HubAccessConfig": {"HubContentArn": "arn"}}}),
+            "PrimaryContainer.ModelDataSource.S3DataSource.HubAccessConfig",
+        ),
+        (
+            primary(ImageConfig={"RepositoryAccessMode": "Vpc", "RepositoryAuthConfig": {}}),
+            "PrimaryContainer.ImageConfig.RepositoryAuthConfig",
+        ),
     ],
 )
 def test_what_is_not_built_is_refused_by_name(request_: dict[str, Any], named: str) -> None:
@@ -159,6 +215,17 @@ def test_what_is_not_built_is_refused_by_name(request_: dict[str, Any], named: s
 def test_defaults_may_be_asked_for() -> None:
     request = primary(Mode="SingleModel", ImageConfig={"RepositoryAccessMode": "Platform"})
     assert rules.only_what_is_built(request) is None
+
+
+def test_every_form_of_data_and_the_network_of_an_image_are_built() -> None:
+    source = {**PREFIX, "ManifestS3Uri": "s3://b/m", "ManifestEtag": "e", "ModelAccessConfig": {"AcceptEula": True}}
+    request = primary(
+        ModelDataSource={"S3DataSource": source},
+        AdditionalModelDataSources=[{"ChannelName": "c", "S3DataSource": {**OBJECT, "ETag": "e"}}],
+        ImageConfig={"RepositoryAccessMode": "Vpc"},
+    )
+    network = {"SecurityGroupIds": ["sg-1"], "Subnets": ["subnet-1"]}
+    assert rules.only_what_is_built({**request, "VpcConfig": network}) is None
 
 
 def test_models_may_be_isolated() -> None:

@@ -48,3 +48,13 @@ def test_false_asks_for_nothing() -> None:
     assert violation(request, "EnableSSMAccess", "EnableNetworkIsolation") is None
     core_dumps = of(variant(CoreDumpConfig={"DestinationS3Uri": "s3://c"}))
     assert violation(core_dumps, "CoreDumpConfig.KmsKeyId") is None
+
+
+def test_containers_of_models_ask_too() -> None:
+    text = f"model m: AdditionalModelDataSources cannot be kept on this machine: {WHY}"
+    sources = [{"ChannelName": "c"}]
+    for model in (
+        {"PrimaryContainer": {"AdditionalModelDataSources": sources}},
+        {"Containers": [{}, {"AdditionalModelDataSources": sources}]},
+    ):
+        assert violation(of(), "AdditionalModelDataSources", model=model) == text

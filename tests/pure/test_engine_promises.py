@@ -65,7 +65,12 @@ def test_ids_and_texts_are_unique() -> None:
 
 def test_members_are_refused_with_promise_reason_and_advice() -> None:
     refused = refusals(RICH, "process")
-    assert set(refused) == {"EnableNetworkIsolation", "VolumeSizeInGB", "KmsKeyId"}
+    assert set(refused) == {
+        "EnableNetworkIsolation",
+        "VolumeSizeInGB",
+        "KmsKeyId",
+        "AdditionalModelDataSources",
+    }
     assert refused["EnableNetworkIsolation"] == (
         "the engine process does not keep here that an isolated instance has no network, "
         "because its instances are ordinary processes of the user that started Moorage. Use the engine sandbox or "
@@ -73,7 +78,7 @@ def test_members_are_refused_with_promise_reason_and_advice() -> None:
     )
     assert refusals(RICH, "sandbox") == refusals(RICH, "docker") == {}
     assert set(refusals(BARE, "process")) == {
-        *("EnableNetworkIsolation", "VolumeSizeInGB", "KmsKeyId", "CoreDumpConfig"),
+        *("EnableNetworkIsolation", "VolumeSizeInGB", "KmsKeyId", "CoreDumpConfig", "AdditionalModelDataSources"),
     }
 
 

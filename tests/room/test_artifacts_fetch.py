@@ -17,10 +17,11 @@ import pytest
 from moorage.base.clock import SystemClock
 from moorage.base.settings import Limits
 from moorage.engine.artifacts import ArtifactFailure, Artifacts
+from moorage.engine.contract import ModelSource
 from moorage.objects.faults import NoSuchBucket, NoSuchKey
-from moorage.objects.store import Description, ObjectInfo
+from moorage.objects.store import Description, ObjectInfo, Page
 
-URL = "s3://bucket/model.tar.gz"
+URL = ModelSource("s3://bucket/model.tar.gz")
 Entry = tarfile.TarInfo
 
 
@@ -51,6 +52,11 @@ class FakeStore:
     pieces: int = 0
     opens: int = 0
     closed: int = 0
+
+    async def list(
+        self, bucket: str, *, prefix: str = "", delimiter: str = "", after: str = "", limit: int = 1000
+    ) -> Page:
+        raise NotImplementedError
 
     async def open(self, bucket: str, key: str) -> Opened:
         if bucket != "bucket":
@@ -125,7 +131,7 @@ async def test_submitted_code_takes_the_place_of_the_artefacts_own(store: FakeSt
     )  # fmt: skip
     store.objects["sourcedir.tar.gz"] = archive(file("inference.py", b"new"), file("lib/more.py", b"more"))
     model, code = await asyncio.gather(
-        artifacts.fetch(URL, print), artifacts.fetch("s3://bucket/sourcedir.tar.gz", print)
+        artifacts.fetch(URL, print), artifacts.fetch(ModelSource("s3://bucket/sourcedir.tar.gz"), print)
     )
 
     whole, again, bare = [await artifacts.with_code(base, code) for base in (model, model, None)]
@@ -164,17 +170,17 @@ async def test_concurrent_fetches_do_the_work_once(store: FakeStore, tmp_path: P
 
 async def test_sweep_removes_what_nobody_needs(store: FakeStore, artifacts: Artifacts) -> None:
     store.objects |= {"a.tar.gz": archive(file("a")), "b.tar.gz": archive(file("d/b"))}
-    kept = await artifacts.fetch("s3://bucket/a.tar.gz", print, "i-1")
-    doomed = await artifacts.fetch("s3://bucket/b.tar.gz", print, "i-2")
+    kept = await artifacts.fetch(ModelSource("s3://bucket/a.tar.gz"), print, "i-1")
+    doomed = await artifacts.fetch(ModelSource("s3://bucket/b.tar.gz"), print, "i-2")
     artifacts.release("i-2")
     assert await artifacts.sweep(idle_seconds=0) == [doomed.parent]
     assert (kept.is_dir(), doomed.exists()) == (True, False)
-    assert (await artifacts.fetch("s3://bucket/b.tar.gz", print)).joinpath("d/b").exists()
+    assert (await artifacts.fetch(ModelSource("s3://bucket/b.tar.gz"), print)).joinpath("d/b").exists()
 
 
 async def test_sweep_leaves_what_was_used_lately(store: FakeStore, artifacts: Artifacts) -> None:
     store.objects |= {"a.tar.gz": archive(file("a")), "b.tar.gz": archive(file("b"))}
-    old, lately = [await artifacts.fetch(f"s3://bucket/{name}.tar.gz", print, name) for name in ("a", "b")]
+    old, lately = [await artifacts.fetch(ModelSource(f"s3://bucket/{name}.tar.gz"), print, name) for name in ("a", "b")]
     os.utime(lately.parent, (0, 0))
     artifacts.release("b")
     artifacts.release("a")
@@ -187,7 +193,9 @@ async def test_sweep_ends_when_there_is_room_enough_and_begins_with_the_oldest(
     store: FakeStore, artifacts: Artifacts
 ) -> None:
     store.objects |= {"a.tar.gz": archive(file("a")), "b.tar.gz": archive(file("b"))}
-    newer, older = [await artifacts.fetch(f"s3://bucket/{name}.tar.gz", print, name) for name in ("a", "b")]
+    newer, older = [
+        await artifacts.fetch(ModelSource(f"s3://bucket/{name}.tar.gz"), print, name) for name in ("a", "b")
+    ]
     for name, used, folder in (("a", 2, newer), ("b", 1, older)):
         artifacts.release(name)
         os.utime(folder.parent, (used, used))
@@ -197,9 +205,9 @@ async def test_sweep_ends_when_there_is_room_enough_and_begins_with_the_oldest(
 
 async def test_full_disk_makes_room_by_what_nobody_uses(store: FakeStore, artifacts: Artifacts) -> None:
     store.objects |= {"a.tar.gz": archive(file("a")), "b.tar.gz": archive(file("b"))}
-    unused = await artifacts.fetch("s3://bucket/a.tar.gz", print, "i-1")
+    unused = await artifacts.fetch(ModelSource("s3://bucket/a.tar.gz"), print, "i-1")
     artifacts.release("i-1")
-    needed = await artifacts.fetch("s3://bucket/b.tar.gz", _full_while(unused), "i-2")
+    needed = await artifacts.fetch(ModelSource("s3://bucket/b.tar.gz"), _full_while(unused), "i-2")
     assert (needed.joinpath("b").exists(), unused.exists()) == (True, False)
 
 
@@ -300,12 +308,12 @@ async def test_too_many_files_are_refused(store: FakeStore, tmp_path: Path) -> N
     [
         ("s3://bucket/none.tar.gz", "There is no model data at s3://bucket/none.tar.gz: The specified key"),
         ("s3://none/model.tar.gz", "There is no model data at s3://none/model.tar.gz: The specified bucket"),
-        ("https://example.com/model.tar.gz", "not of the form s3://bucket/key"),
+        ("http://example.com/model.tar.gz", "not of the form s3://bucket/key"),
     ],
 )
 async def test_an_object_that_is_not_there_is_said(artifacts: Artifacts, url: str, said: str) -> None:
     with pytest.raises(ArtifactFailure) as failure:
-        await artifacts.fetch(url, print)
+        await artifacts.fetch(ModelSource(url), print)
     assert said in str(failure.value)
 
 

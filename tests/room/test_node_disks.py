@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import tarfile
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -32,7 +33,7 @@ from moorage.node.disks import Disks
 from moorage.node.dumps import Dumps
 from moorage.node.upkeep import keep_room
 from moorage.objects.folder import FolderStore
-from moorage.objects.store import Description, ObjectInfo
+from moorage.objects.store import Description, ObjectInfo, Page
 
 NO_DISK = MACHINE.sandbox_fault or MACHINE.lacks.get(Need.VOLUME, "")
 NO_SECRET = MACHINE.sandbox_fault or MACHINE.lacks.get(Need.ENCRYPTION, "")
@@ -361,6 +362,11 @@ class EndlessStore:
     async def open(self, bucket: str, key: str) -> "EndlessReader":
         return EndlessReader(ObjectInfo(bucket, key, 2**40, "e", 0.0, Description(), None), self)
 
+    async def list(
+        self, bucket: str, *, prefix: str = "", delimiter: str = "", after: str = "", limit: int = 1000
+    ) -> Page:
+        raise NotImplementedError
+
 
 @dataclass
 class EndlessReader:
@@ -368,9 +374,13 @@ class EndlessReader:
     store: EndlessStore
 
     async def chunks(self, _start: int = 0, _end: int | None = None) -> AsyncIterator[bytes]:
+        entry, packed = tarfile.TarInfo("weights"), zlib.compressobj(wbits=31)
+        entry.size = 2**30
+        content = entry.tobuf()
         while True:
             self.store.given += 1
-            yield b"x"
+            yield packed.compress(content) + packed.flush(zlib.Z_SYNC_FLUSH)
+            content = b"x"
             await asyncio.sleep(0.01)
 
     async def close(self) -> None:
@@ -426,12 +436,12 @@ async def test_room_is_made_by_unused_models_when_the_disk_runs_short(tmp_path: 
     await store.create_bucket("dumps", account="000000000000", region="us-east-1")
     await store.put("dumps", "model.tar.gz", _once(_archive(b"", b"")))
     artifacts = Artifacts(store, tmp_path / "models", Limits(), SystemClock())
-    folder = await artifacts.fetch("s3://dumps/model.tar.gz", print, "i-1")
+    folder = await artifacts.fetch(ModelSource("s3://dumps/model.tar.gz"), print, "i-1")
     artifacts.release("i-1")
     await keep_room(artifacts, tmp_path, replace(Limits(), disk_reserve_bytes=0))
     assert folder.exists()
     short = replace(Limits(), disk_reserve_bytes=shutil.disk_usage(tmp_path).total * 2)
-    held = await artifacts.fetch("s3://dumps/model.tar.gz", print, "i-2")
+    held = await artifacts.fetch(ModelSource("s3://dumps/model.tar.gz"), print, "i-2")
     await keep_room(artifacts, tmp_path, short)
     assert held.exists()
     artifacts.release("i-2")

@@ -209,6 +209,7 @@ class Bench:
         made: tuple[str, Path] | None = None,
         core_bytes: int = 0,
         isolated: bool = False,
+        additional: Path | None = None,
     ) -> Instance:
         """Start an instance of a model; ``made`` is the name and the folder of a volume that is there already."""
         self.count += 1
@@ -219,6 +220,7 @@ class Bench:
             instance_id=name,
             environment=environment,
             model=model,
+            additional=additional,
             variables=make_variables(variables or {}, region="eu-north-1", python=PYTHON, threads=1),
             threads=1,
             memory_bytes=memory_mib * 2**20,

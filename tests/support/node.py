@@ -17,7 +17,7 @@ from moorage.base.files import write_whole
 from moorage.base.settings import Limits
 from moorage.base.tasks import Tasks
 from moorage.engine.artifacts import ArtifactFailure, Artifacts
-from moorage.engine.built_folder import lay_over
+from moorage.engine.built_folder import lay_beside, lay_over
 from moorage.engine.contract import ContainerSpec, InstanceReport, InstanceSpec, InstanceState, ModelSource
 from moorage.engine.environments import Environment, EnvironmentFailure
 from moorage.engine.images import BuiltinImage
@@ -66,7 +66,8 @@ class LaidOutArtifacts:
     def release(self, holder: str) -> None:
         self.released.append(holder)
 
-    async def fetch(self, url: str, progress: Progress, _holder: str) -> Path:
+    async def fetch(self, source: ModelSource, progress: Progress, _holder: str) -> Path:
+        url = source.uri
         progress(f"fetching {url}")
         name = url.removeprefix("s3://models/")
         if name == "slow":
@@ -81,6 +82,12 @@ class LaidOutArtifacts:
         folder = self._folder / name / "content"
         folder.parent.mkdir()
         await asyncio.to_thread(lay_over, model, code, folder)
+        return folder
+
+    async def side_by_side(self, channels: Mapping[str, Path], _holder: str) -> Path:
+        folder = self._folder / "+".join(channels) / "content"
+        folder.parent.mkdir()
+        await asyncio.to_thread(lay_beside, channels, folder)
         return folder
 
 

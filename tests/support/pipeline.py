@@ -24,6 +24,7 @@ from moorage.control.node_link import NodeLink
 from moorage.control.operations.call import Services
 from moorage.control.pipeline import Pipeline
 from moorage.control.publish import Publisher
+from moorage.engine.contract import ModelSource
 from moorage.routing.snapshot import Snapshot
 from moorage.state.records import KeyRecord
 from moorage.state.store import InlineStore
@@ -114,7 +115,7 @@ async def open_counter(folder: Path, *, scrape_token: str = "") -> AsyncIterator
     async def no_node() -> Link:
         raise LinkClosed
 
-    async def has_object(_account: str, _uri: str) -> bool:
+    async def has_data(_account: str, _source: ModelSource) -> bool:
         return True
 
     publisher = Publisher(Snapshot(version=0), nowhere, tasks)
@@ -122,7 +123,7 @@ async def open_counter(folder: Path, *, scrape_token: str = "") -> AsyncIterator
     await keyring.load()
     node = NodeLink(no_node, clock)
     capacity = Capacity(lambda: node.machine)
-    services = Services(store, clock, node, publisher, lambda _uri: True, has_object, capacity)
+    services = Services(store, clock, node, publisher, lambda _uri: True, has_data, capacity)
     traffic = Traffic(Ledger(store, clock, 60.0, lambda: ()), publisher, folder, "1.2.3", scrape_token)
     desk = Desk(services, keyring, EventFeed(store, clock, None), clock, LONGEST_BODY_BYTES, {}, traffic)
     try:

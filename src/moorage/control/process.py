@@ -22,6 +22,7 @@ from moorage.base.process import run_process
 from moorage.base.settings import Settings
 from moorage.base.tasks import Tasks
 from moorage.control.capacity import capacity_of
+from moorage.control.data import DataFinder
 from moorage.control.events import EventFeed, Recorder
 from moorage.control.exchange import Desk
 from moorage.control.keyring import Keyring
@@ -36,9 +37,8 @@ from moorage.control.publish import Publisher
 from moorage.control.reconcile import Reconciler, World
 from moorage.engine import images
 from moorage.kms.ring import open_ring
-from moorage.objects.faults import NoSuchBucket, NoSuchKey, UnusableUri
 from moorage.objects.folder import open_store
-from moorage.objects.store import ObjectStore, parse_s3_uri
+from moorage.objects.web import Web
 from moorage.routing.snapshot import Snapshot
 from moorage.state.events import Retention
 from moorage.state.records import KeyRecord
@@ -99,7 +99,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             node,
             publisher,
             lambda uri: node.runs_images or is_built_in(uri),
-            lambda account, uri: has_object(objects, account, uri),
+            DataFinder(objects, Web()).has_data,
             capacity,
             settings.quotas,
             key_finder(open_ring(settings, clock, ids)),
@@ -184,15 +184,3 @@ def _first_key(data_dir: Path, clock: Clock) -> KeyRecord | None:
 def is_built_in(uri: str) -> bool:
     """Say whether an image URI stands for something that needs no image."""
     return images.resolve(uri) is not None
-
-
-async def has_object(objects: ObjectStore, account: str, uri: str) -> bool:
-    """Say whether an account has an object at ``s3://bucket/key``: nobody serves what is in another's bucket."""
-    try:
-        bucket, key = parse_s3_uri(uri)
-        if (await objects.bucket(bucket)).account != account:
-            return False
-        await objects.head(bucket, key)
-    except (NoSuchKey, NoSuchBucket, UnusableUri):
-        return False
-    return True

@@ -12,7 +12,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 
 from moorage.base.clock import Clock
@@ -105,6 +105,14 @@ def lay_over(base: Path | None, code: Path, folder: Path) -> None:
             os.link(entry, folder / entry.name, follow_symlinks=False)  # Path.hardlink_to would follow
     _link_tree(code, folder / "code")
     folder.chmod(0o555)  # shared with instances, which run as other users
+
+
+def lay_beside(folders: Mapping[str, Path], folder: Path) -> None:
+    """Make a folder that has others by names; files by second names. Blocks."""
+    folder.mkdir(mode=0o755)
+    for name, source in folders.items():
+        _link_tree(source, folder / name)
+    folder.chmod(0o555)
 
 
 def _link_tree(source: Path, target: Path) -> None:

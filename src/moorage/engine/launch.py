@@ -31,6 +31,8 @@ class Launch:
     instance_id: str
     model: Path | None
     """Folder of the extracted artefact; None: the container has no model data."""
+    additional: Path | None = None
+    """Folder of additional model data, by channels; None: it has none."""
     variables: Mapping[str, str]
     memory_bytes: int
     vcpus: float

@@ -15,6 +15,7 @@ VOLUME_SIZE = "VolumeSizeInGB"
 VOLUME_KEY = "KmsKeyId"
 CORE_DUMPS = "CoreDumpConfig"
 SHELL_ACCESS = "EnableSSMAccess"
+ADDITIONAL_DATA = "AdditionalModelDataSources"
 
 _ENGINE_NEEDS = {"docker": (Need.DOCKER,), "sandbox": (Need.SANDBOX,), "process": ()}
 
@@ -87,6 +88,14 @@ PROMISES = (
     Promise(
         id="model-read-only",
         text="the model folder is read-only",
+        docker=ALWAYS,
+        sandbox=ALWAYS,
+        process=Never(_NO_NAMESPACES),
+    ),
+    Promise(
+        id="additional-data",
+        text="additional model data is where the container contract puts it, and read-only",
+        member=ADDITIONAL_DATA,
         docker=ALWAYS,
         sandbox=ALWAYS,
         process=Never(_NO_NAMESPACES),
@@ -269,6 +278,7 @@ def asked_for(spec: InstanceSpec) -> tuple[str, ...]:
         VOLUME_KEY: spec.kms_key is not None,
         CORE_DUMPS: spec.core_dumps is not None,
         SHELL_ACCESS: spec.shell_access,
+        ADDITIONAL_DATA: any(container.additional for container in spec.containers),
     }
     return tuple(member for member, is_asked in asked.items() if is_asked)
 

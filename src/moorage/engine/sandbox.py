@@ -23,7 +23,7 @@ from moorage.engine.launch import ServingLaunch
 from moorage.engine.network import resolver_settings
 from moorage.engine.variables import HOSTNAME
 from moorage.serving import seccomp
-from moorage.serving.isolation import CAPABILITIES, GROUPS_FOLDER, MODEL_FOLDER
+from moorage.serving.isolation import ADDITIONAL_FOLDER, CAPABILITIES, GROUPS_FOLDER, MODEL_FOLDER
 
 SERVING_FOLDER = Path(__file__).parents[1] / "serving"
 """Where the built-in model server's files are."""
@@ -128,7 +128,7 @@ class Sandbox:
 
     def order(self, launch: ServingLaunch, *, bounded: bool) -> dict[str, Any]:
         """Give the zygote's order to fork this instance; ``bounded``: a control group limits its memory."""
-        model, volume = self._seen_model(launch), self._seen_volume(launch)
+        model, volume = self._seen_data(launch, launch.model), self._seen_volume(launch)
         uid = self._uids.take(launch.instance_id) if self._uids else None
         folders = (launch.environment.python.parent.parent, *launch.environment.folders)
         return {
@@ -140,6 +140,7 @@ class Sandbox:
             "view": {
                 **self._view(model, folders, memory_bytes=launch.memory_bytes, uid=uid, isolated=launch.isolated),
                 "volume": volume,
+                "additional": self._seen_data(launch, launch.additional),
             },
             "filtered": seccomp.is_available(),
         }
@@ -161,12 +162,12 @@ class Sandbox:
             return None
         return _VOLUMES if self._as_root else f"{_VOLUMES}/{launch.volume.relative_to(self._volumes)}"
 
-    def _seen_model(self, launch: ServingLaunch) -> str | None:
-        if launch.model is None:
+    def _seen_data(self, launch: ServingLaunch, folder: Path | None) -> str | None:
+        if folder is None:
             return None
-        if launch.volume is not None and launch.model.is_relative_to(launch.volume):
-            return f"{self._seen_volume(launch)}/{launch.model.relative_to(launch.volume)}"
-        return f"{_MODELS}/{launch.model.relative_to(self._models)}"
+        if launch.volume is not None and folder.is_relative_to(launch.volume):
+            return f"{self._seen_volume(launch)}/{folder.relative_to(launch.volume)}"
+        return f"{_MODELS}/{folder.relative_to(self._models)}"
 
     def _view(
         self, model: str | None, folders: Iterable[Path], *, memory_bytes: int, uid: int | None, isolated: bool
@@ -195,7 +196,9 @@ class Sandbox:
             *make_settings_arguments(self._scratch),
             *(("--ro-bind", str(resolver), "/etc/resolv.conf") if resolver.exists() else ()),
             *make_bind_arguments(binds),
-            *make_folder_arguments([MODEL_FOLDER, GROUPS_FOLDER, _VOLUMES], known=("/sys", "/sys/devices")),
+            *make_folder_arguments(
+                [MODEL_FOLDER, ADDITIONAL_FOLDER, GROUPS_FOLDER, _VOLUMES], known=("/sys", "/sys/devices")
+            ),
             *(() if self._as_root else ("--bind", str(self._volumes), _VOLUMES)),
             *("--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/"),
             "--",

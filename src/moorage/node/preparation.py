@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 from moorage.aws.instance_types import InstanceType, instance_type
 from moorage.engine import images
 from moorage.engine.artifacts import ArtifactFailure
-from moorage.engine.contract import ContainerSpec, Failure, InstanceSpec
+from moorage.engine.contract import ContainerSpec, Failure, InstanceSpec, ModelSource
 from moorage.engine.environments import Environment, EnvironmentFailure
 from moorage.engine.images import BuiltinImage
 from moorage.engine.launch import ImageEngine, ImageFailure, ImageLaunch, Launch, Progress, ServingLaunch
@@ -47,11 +47,14 @@ class Artifacts(Protocol):
     def at(self, folder: Path) -> "Artifacts":
         """Give the same store's artefacts in another folder."""
 
-    async def fetch(self, url: str, progress: Progress, holder: str) -> Path:
-        """Give the folder of the extracted artefact; raises ArtifactFailure."""
+    async def fetch(self, source: ModelSource, progress: Progress, holder: str) -> Path:
+        """Give the folder of model data; raises ArtifactFailure."""
 
     async def with_code(self, model: Path | None, code: Path, holder: str) -> Path:
         """Give a model's folder with another artefact as its folder ``code``; raises ArtifactFailure."""
+
+    async def side_by_side(self, channels: Mapping[str, Path], holder: str) -> Path:
+        """Give a folder that has other folders by names; raises ArtifactFailure."""
 
     def release(self, holder: str) -> None:
         """Say that a holder needs nothing any more."""
@@ -83,6 +86,16 @@ class Places:
         """Give the log of an instance's container."""
         stream = f"{spec.variant}/{spec.instance_id}"
         return ContainerLog(self.pump, place_of(self.logs, spec.account, spec.region, spec.endpoint, stream))
+
+
+@dataclass(frozen=True, slots=True)
+class ModelData:
+    """The folders of a container's data."""
+
+    model: Path | None = None
+    """None: it has no model data."""
+    additional: Path | None = None
+    """A folder of its additional data, by channels; None: it has none."""
 
 
 class Preparation:
@@ -150,16 +163,17 @@ class Preparation:
     ) -> ServingLaunch:
         resources = resources_of(spec)
         memory_bytes = self._memory_of(resources)
-        environment, (volume, model) = await _both(
+        environment, (volume, data) = await _both(
             self._environments.ensure(image, progress),
             self._disk_and_model(spec, container, memory_bytes, progress),
         )
-        environment = await self._with_requirements(environment, model, installs)
+        environment = await self._with_requirements(environment, data.model, installs)
         threads = count_threads(container.environment, resources.vcpus, self._machine_cpus)
         return ServingLaunch(
             instance_id=spec.instance_id,
             environment=environment,
-            model=model,
+            model=data.model,
+            additional=data.additional,
             variables=make_variables(
                 container.environment, region=spec.region, python=environment.python, threads=threads
             ),
@@ -185,14 +199,15 @@ class Preparation:
             raise ImageFailure(f"Requested image {container.image} not found.")
         resources = resources_of(spec)
         memory_bytes = self._memory_of(resources)
-        resolved, (volume, model) = await _both(
+        resolved, (volume, data) = await _both(
             engine.ensure(container.resolved_image or container.image, progress),
             self._disk_and_model(spec, container, memory_bytes, progress),
         )
         launch = ImageLaunch(
             instance_id=spec.instance_id,
             image=resolved,
-            model=model,
+            model=data.model,
+            additional=data.additional,
             variables=container_variables(container.environment, region=spec.region),
             memory_bytes=memory_bytes,
             vcpus=resources.vcpus,
@@ -212,7 +227,7 @@ class Preparation:
 
     async def _disk_and_model(
         self, spec: InstanceSpec, container: ContainerSpec, memory_bytes: int, progress: Progress
-    ) -> tuple[Path | None, Path | None]:
+    ) -> tuple[Path | None, ModelData]:
         """Get the instance's disk and, meanwhile, its model; one that is to be encrypted lies on that disk only."""
         making = self._disks.make(spec, memory_bytes)
         if spec.kms_key is None:
@@ -225,19 +240,14 @@ class Preparation:
 
     async def _model(
         self, spec: InstanceSpec, container: ContainerSpec, artifacts: Artifacts, progress: Progress
-    ) -> Path | None:
-        url, submitted = None if container.model is None else container.model.uri, submitted_code(container)
-        seconds, fetching = spec.download_timeout_seconds, url
+    ) -> ModelData:
+        """Get all of a container's data, in the time that there is for it."""
+        fetching = _Fetching(artifacts, progress, spec.instance_id)
         try:
-            async with asyncio.timeout(seconds):
-                model = None if url is None else await artifacts.fetch(url, progress, spec.instance_id)
-                if submitted is None:
-                    return model
-                fetching = submitted
-                code = await artifacts.fetch(submitted, progress, spec.instance_id)
-                return await artifacts.with_code(model, code, spec.instance_id)
+            async with asyncio.timeout(spec.download_timeout_seconds):
+                return await fetching.all_of(container)
         except TimeoutError as fault:
-            message = f"Getting the model data at {fetching} took longer than {seconds:g} s."
+            message = f"Getting the model data at {fetching.uri} took longer than {spec.download_timeout_seconds:g} s."
             raise CannotPrepare(Failure.ARTIFACT, message) from fault
 
     async def _with_requirements(self, environment: Environment, model: Path | None, installs: Progress) -> Environment:
@@ -248,6 +258,32 @@ class Preparation:
             return await self._environments.overlay(environment, requirements, installs)
         except EnvironmentFailure as fault:
             raise CannotPrepare(Failure.START, str(fault)) from fault
+
+
+class _Fetching:
+    """A container's data on its way."""
+
+    def __init__(self, artifacts: Artifacts, progress: Progress, holder: str) -> None:
+        self._artifacts = artifacts
+        self._progress = progress
+        self._holder = holder
+        self.uri = ""
+        """What is being fetched."""
+
+    async def all_of(self, container: ContainerSpec) -> ModelData:
+        """Get the model, code beside it and additional data, one after the other; raises ArtifactFailure."""
+        model = None if container.model is None else await self._fetch(container.model)
+        if (submitted := submitted_code(container)) is not None:
+            code = await self._fetch(ModelSource(submitted))
+            model = await self._artifacts.with_code(model, code, self._holder)
+        if not container.additional:
+            return ModelData(model)
+        channels = {entry.channel: await self._fetch(entry.source) for entry in container.additional}
+        return ModelData(model, await self._artifacts.side_by_side(channels, self._holder))
+
+    async def _fetch(self, source: ModelSource) -> Path:
+        self.uri = source.uri
+        return await self._artifacts.fetch(source, self._progress, self._holder)
 
 
 def _refuse_unkept(spec: InstanceSpec, refused: Mapping[str, str]) -> None:

@@ -20,6 +20,7 @@ from moorage.base.settings import Settings
 from moorage.kms.ring import KeyRing, open_ring
 from moorage.objects import listing, rows
 from moorage.objects.blobs import BlobLink
+from moorage.objects.copying import CopyOut
 from moorage.objects.folder_uploads import FolderUploads
 from moorage.objects.reader import BlobBytes, FileReader
 from moorage.objects.sealing import Sealing, etag_of, way_of
@@ -147,6 +148,26 @@ class FolderStore:
                 raise
             return FileReader(info, descriptor, content, self._workshop)
         raise _lost(bucket, key)
+
+    async def copy_out(self, wanted: Sequence[tuple[ObjectInfo, Path]]) -> Sequence[tuple[ObjectInfo, Path]]:
+        """Write objects into new files that everybody may read; faster than to read them, and flat in memory.
+
+        Gives those that are left for ``open``: they are encrypted, or not the same as ``wanted`` any more.
+        """
+
+        def find(connection: Connection) -> list[str | None]:
+            return [rows.find_plain(connection, info) for info, _path in wanted]
+
+        blobs = await self._workshop.read(find)
+        given = [(blob, path) for blob, (_, path) in zip(blobs, wanted, strict=True) if blob is not None]
+        copy = CopyOut(self._workshop.blobs.open, given)
+        try:
+            while await self._workshop.work(copy.step):
+                pass
+        finally:
+            await self._workshop.work(copy.close)
+        made = {path for _, path in given}.difference(copy.gone)
+        return [(info, path) for info, path in wanted if path not in made]
 
     def _content(self, info: ObjectInfo, descriptor: int) -> BlobBytes:
         data_key = self._sealing.data_key(info.encryption, info.bucket, info.key) if info.encryption else None

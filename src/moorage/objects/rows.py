@@ -119,6 +119,15 @@ def find_object(connection: Connection, bucket: str, key: str) -> tuple[ObjectIn
     return unpack_object(bucket, row), row[1]
 
 
+def find_plain(connection: Connection, info: ObjectInfo) -> str | None:
+    """Give the name of the blob that is an object's very bytes; None: another one is there now, or it is encrypted."""
+    row = connection.execute(
+        "SELECT blob FROM objects WHERE bucket = ? AND key = ? AND etag = ? AND size = ? AND encryption IS NULL",
+        [info.bucket, info.key, info.etag, info.size],
+    ).fetchone()
+    return None if row is None else str(row[0])
+
+
 def put_object(connection: Connection, made: ObjectInfo, blob: str, condition: Condition) -> list[str]:
     """Record an object in place of what the key had; gives the blobs that are no longer named."""
     find_bucket(connection, made.bucket)

@@ -34,6 +34,9 @@ GROUPS_FOLDER = "/sys/fs/cgroup"
 MODEL_FOLDER = "/opt/ml/model"
 """Where the container contract puts the model (data-plane.md section 7.3)."""
 
+ADDITIONAL_FOLDER = "/opt/ml/additional-model-data-sources"
+"""Where it puts data beside the model's own, in a folder of each channel's name."""
+
 _CLONE_NEWNS = 0x00020000
 _CLONE_NEWCGROUP = 0x02000000
 _CLONE_NEWUTS = 0x04000000
@@ -77,6 +80,8 @@ class View:
     """The instance's disk as the zygote sees it; None: what it may write lies in memory."""
     isolated: bool = False
     """No network but a loopback of its own."""
+    additional: str | None = None
+    """A folder of additional data as the zygote sees it."""
     groups: Mapping[str, str] = field(default_factory=dict)
     """Control groups to be seen in ``/sys/fs/cgroup``: name of the folder and controllers of version 1; ``""``: all
     of version 2."""
@@ -209,17 +214,22 @@ def _lower(limit: int, value: int) -> None:
 
 
 def _show_model(view: View) -> None:
-    """Give the model its place, read-only; or an empty folder."""
+    """Give the model and additional data their places, read-only; or the model an empty folder."""
+    if view.additional is not None:
+        _show_data(view.additional, ADDITIONAL_FOLDER, view.volume)
     if view.model is not None:
-        _mount(view.model, MODEL_FOLDER, None, _MS_BIND | _MS_REC)
-        if view.volume is not None and view.model.startswith(f"{view.volume}/"):
-            # Other than the folder of all models, a volume can be written to.
-            flags = _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV
-            _mount(None, MODEL_FOLDER, None, flags)
+        _show_data(view.model, MODEL_FOLDER, view.volume)
     elif view.volume is not None:
         _mount(f"{view.volume}/model", MODEL_FOLDER, None, _MS_BIND)
     else:
         _private_folder(MODEL_FOLDER, view.temporary_bytes)
+
+
+def _show_data(folder: str, place: str, volume: str | None) -> None:
+    _mount(folder, place, None, _MS_BIND | _MS_REC)
+    if volume is not None and folder.startswith(f"{volume}/"):
+        # Other than the folder of all models, a volume can be written to.
+        _mount(None, place, None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV)
 
 
 def _private_folder(path: str, size_bytes: int) -> None:

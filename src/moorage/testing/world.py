@@ -24,7 +24,7 @@ from moorage.control.operations.call import Call, Services
 from moorage.control.planning.observed import Patience
 from moorage.control.publish import Publisher
 from moorage.control.reconcile import Reconciler, World
-from moorage.engine.contract import InstanceSpec
+from moorage.engine.contract import InstanceSpec, ModelSource
 from moorage.routing.snapshot import Snapshot
 from moorage.state.events import Retention
 from moorage.state.records import EndpointKey
@@ -202,11 +202,11 @@ class ControlWorld:
             self.killer.armed = armed
 
     def _call(self) -> Call:
-        async def has_object(_account: str, _uri: str) -> bool:
+        async def has_data(_account: str, _source: ModelSource) -> bool:
             return True
 
         services = Services(
-            self.store, self.clock, self.link, self.publisher, lambda _uri: True, has_object, self.capacity, self.quotas
+            self.store, self.clock, self.link, self.publisher, lambda _uri: True, has_data, self.capacity, self.quotas
         )
         return Call(services, ACCOUNT, REGION, round(self.clock.now(), 3))
 

@@ -8,6 +8,7 @@ from moorage.base.clock import Clock
 from moorage.control.capacity import Capacity
 from moorage.control.node_link import NodeLink
 from moorage.control.publish import Publisher
+from moorage.engine.contract import ModelSource
 from moorage.state.records import EndpointKey, Kind, ResourceKey
 from moorage.state.store import Store
 
@@ -29,8 +30,8 @@ class Services:
     publisher: Publisher
     has_image: Callable[[str], bool]
     """Says whether an image URI can be run here."""
-    has_object: Callable[[str, str], Awaitable[bool]]
-    """Says whether an account has an object at ``s3://bucket/key``."""
+    has_data: Callable[[str, ModelSource], Awaitable[bool]]
+    """Says whether there is model data that an account may use."""
     capacity: Capacity
     quotas: Mapping[str, int] = field(default_factory=dict)
     """By AWS's names; what is not named is not limited."""

@@ -1,5 +1,6 @@
 """Models (control-plane.md section 5.1)."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from moorage.aws.errors import validation_exception
@@ -13,7 +14,9 @@ from moorage.control.operations.documents import (
     remove_document,
 )
 from moorage.control.operations.packaged import with_packages
+from moorage.control.planning.specs import make_source
 from moorage.control.rules import check, models
+from moorage.engine.contract import ModelSource
 from moorage.state.records import Kind, Listed, ResourceKey
 
 
@@ -34,19 +37,29 @@ async def _check_can_be_had(call: Call, request: Members) -> None:
     for container in models.containers_of(request):
         if not call.services.has_image(container["Image"]):
             raise validation_exception(f"Requested image {container['Image']} not found.")
-        url = container.get("ModelDataUrl")
-        if url is not None and not await call.services.has_object(call.account, url):
-            if (role := request.get("ExecutionRoleArn")) is None:
-                raise validation_exception(
-                    f"Could not access model data at {url}. Please ensure that there is an object located at the URL."
-                )
-            raise validation_exception(
-                f'Could not access model data at {url}. Please ensure that the role "{role}" exists and that its '
-                'trust relationship policy allows the action "sts:AssumeRole" for the service principal '
-                '"sagemaker.amazonaws.com". Also ensure that the role has "s3:GetObject" permissions and that the '
-                f"object is located in {call.region}. If your Model uses multiple models or uncompressed models, "
-                'please ensure that the role has "s3:ListBucket" permission.'
-            )
+        for source in models.sources_of(container):
+            for part in _parts_of(make_source(source)):
+                if not await call.services.has_data(call.account, part):
+                    raise validation_exception(_no_access(part.uri, request.get("ExecutionRoleArn"), call.region))
+
+
+def _parts_of(source: ModelSource) -> Iterator[ModelSource]:
+    """Give what must be there: the data, and the list of what of it counts."""
+    yield source
+    if source.manifest is not None:
+        yield ModelSource(source.manifest, compression="None")
+
+
+def _no_access(url: str, role: str | None, region: str) -> str:
+    if role is None:
+        return f"Could not access model data at {url}. Please ensure that there is an object located at the URL."
+    return (
+        f'Could not access model data at {url}. Please ensure that the role "{role}" exists and that its '
+        'trust relationship policy allows the action "sts:AssumeRole" for the service principal '
+        '"sagemaker.amazonaws.com". Also ensure that the role has "s3:GetObject" permissions and that the '
+        f"object is located in {region}. If your Model uses multiple models or uncompressed models, "
+        'please ensure that the role has "s3:ListBucket" permission.'
+    )
 
 
 async def describe_model(call: Call, request: Members) -> dict[str, Any]:

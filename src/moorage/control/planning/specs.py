@@ -48,17 +48,18 @@ def _container(container: Container) -> ContainerSpec:
         name=container.name,
         image=container.image,
         environment=dict(container.environment),
-        model=None if container.model is None else _source(container.model),
+        model=None if container.model is None else make_source(container.model),
         resolved_image=container.resolved_image,
         additional=tuple(
-            AdditionalSource(entry["ChannelName"], _source(entry["S3DataSource"])) for entry in container.additional
+            AdditionalSource(entry["ChannelName"], make_source(entry["S3DataSource"])) for entry in container.additional
         ),
         mode=container.mode,
         caches_models=container.caches_models,
     )
 
 
-def _source(source: Mapping[str, Any]) -> ModelSource:
+def make_source(source: Mapping[str, Any]) -> ModelSource:
+    """Make what the engine is told of model data that is given in the form of an S3DataSource."""
     return ModelSource(
         uri=source["S3Uri"],
         data_type=source["S3DataType"],

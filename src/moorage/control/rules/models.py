@@ -5,20 +5,32 @@ from typing import Any
 
 from moorage.control.rules import Members, tags
 from moorage.control.rules.not_built import refusal
+from moorage.objects.faults import UnusableUri
+from moorage.objects.places import S3Place, parse_place
 
 PRIMARY = "primary"
 """Name of the only container of a model."""
 
 _MOST_ENVIRONMENT_BYTES = 32 * 1024
 
+_SOURCE = {
+    "S3Uri": ...,
+    "S3DataType": ...,
+    "CompressionType": ...,
+    "ManifestS3Uri": ...,
+    "ETag": ...,
+    "ManifestEtag": ...,
+    "ModelAccessConfig": {"AcceptEula": ...},
+}
 _CONTAINER = {
     "Image": ...,
     "ModelDataUrl": ...,
-    "ModelDataSource": ...,  # only what ModelDataUrl says already: see one_source_of_data
+    "ModelDataSource": {"S3DataSource": _SOURCE},
+    "AdditionalModelDataSources": {"ChannelName": ..., "S3DataSource": _SOURCE},
     "Environment": ...,
     "ContainerHostname": ...,
     "Mode": "SingleModel",
-    "ImageConfig": {"RepositoryAccessMode": "Platform"},
+    "ImageConfig": {"RepositoryAccessMode": ...},
 }
 _BUILT = {
     "ModelName": ...,
@@ -27,8 +39,16 @@ _BUILT = {
     "InferenceExecutionConfig": ...,
     "ExecutionRoleArn": ...,
     "EnableNetworkIsolation": ...,
+    "VpcConfig": ...,
     "Tags": ...,
 }
+
+
+_INSTEAD = {
+    "RepositoryAuthConfig": ": the password of a registry is that of docker login, in Docker's configuration",
+    "HubAccessConfig": ": there is no hub here; give the S3Uri of the model data itself",
+}
+"""What to do where a refused member stands for something that can be had in another way."""
 
 
 def containers_of(members: Members) -> list[Mapping[str, Any]]:
@@ -59,7 +79,7 @@ def data_of(container: Mapping[str, Any]) -> dict[str, Any] | None:
     """Give a container's model data in the form of an S3DataSource, whichever way it was given; None: it has none."""
     url: str | None = container.get("ModelDataUrl")
     source: Mapping[str, Any] | None = source_of(url) if url is not None else container.get("ModelDataSource")
-    return None if source is None else dict(source["S3DataSource"])
+    return dict(source["S3DataSource"]) if source else None
 
 
 def one_way_of_containers(request: Members) -> str | None:
@@ -139,9 +159,11 @@ def one_source_of_data(request: Members) -> str | None:
 
 
 def sources_are_whole(request: Members) -> str | None:
-    """Refuse a prefix that does not end like one, or that is compressed (rule 6)."""
+    """Refuse a source that names nothing, or a prefix that does not end like one, or that is compressed (rule 6)."""
     for container in containers_of(request):
-        for source in _sources_of(container):
+        if container.get("ModelDataSource") == {}:
+            return "ModelDataSource must have exactly one data source: S3DataSource."
+        for source in sources_of(container):
             if source["S3DataType"] != "S3Prefix":
                 continue
             if not source["S3Uri"].endswith("/"):
@@ -151,8 +173,57 @@ def sources_are_whole(request: Members) -> str | None:
     return None
 
 
-def _sources_of(container: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    for holder in (container.get("ModelDataSource", {}), *container.get("AdditionalModelDataSources", ())):
+def pins_have_something_to_pin(request: Members) -> str | None:
+    """Refuse a manifest of a single object, and ETags of what has none: a prefix, a manifest that is not there."""
+    for container in containers_of(request):
+        for source in sources_of(container):
+            is_prefix = source["S3DataType"] == "S3Prefix"
+            if "ManifestS3Uri" in source and not is_prefix:
+                return "ManifestS3Uri can only be specified when S3DataType is S3Prefix."
+            if "ManifestEtag" in source and "ManifestS3Uri" not in source:
+                return "ManifestEtag can only be specified with ManifestS3Uri."
+            if "ETag" in source and is_prefix:
+                return "ETag can only be specified when S3DataType is S3Object: a prefix has no ETag."
+    return None
+
+
+def places_can_be_read(request: Members) -> str | None:
+    """Refuse URLs that cannot be, and prefixes and manifests that are in no bucket."""
+    for container in containers_of(request):
+        for source in sources_of(container):
+            names = ("S3Uri", "ManifestS3Uri") if "ManifestS3Uri" in source else ("S3Uri",)
+            for name in names:
+                if violation := _unreadable(name, source[name], in_bucket=source["S3DataType"] == "S3Prefix"):
+                    return violation
+    return None
+
+
+def _unreadable(name: str, uri: str, *, in_bucket: bool) -> str | None:
+    try:
+        place = parse_place(uri)
+    except UnusableUri as fault:
+        return f"{name} cannot be used: {fault}."
+    if in_bucket and not isinstance(place, S3Place):
+        return f'{name} must name a bucket of S3 when S3DataType is S3Prefix: "{uri}".'
+    return None
+
+
+def licenses_are_accepted(request: Members) -> str | None:
+    """Refuse data whose end-user license agreement is expressly not accepted."""
+    for container in containers_of(request):
+        for source in sources_of(container):
+            if source.get("ModelAccessConfig", {}).get("AcceptEula") is False:
+                return (
+                    f'ModelAccessConfig.AcceptEula must be true for the model data at "{source["S3Uri"]}" to be used.'
+                )
+    return None
+
+
+def sources_of(container: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Give all of a container's data in the form of S3DataSources, its model's first."""
+    if (data := data_of(container)) is not None:
+        yield data
+    for holder in container.get("AdditionalModelDataSources", ()):
         if "S3DataSource" in holder:
             yield holder["S3DataSource"]
 
@@ -169,9 +240,11 @@ def sources_fit_the_mode(request: Members) -> str | None:
 
 
 def channels_differ(request: Members) -> str | None:
-    """Refuse two additional sources of one name (rule 7)."""
+    """Refuse two additional sources of one name (rule 7), and names that no folder can have."""
     for container in containers_of(request):
         names = [source["ChannelName"] for source in container.get("AdditionalModelDataSources", ())]
+        if unusable := {".", ".."}.intersection(names):
+            return f'ChannelName must be fit for the name of a folder: "{min(unusable)}" is not.'
         if twice := next((name for name in names if names.count(name) > 1), None):
             return f"ChannelName must be unique within AdditionalModelDataSources: {twice}."
     return None
@@ -197,13 +270,8 @@ def only_what_is_built(request: Members) -> str | None:
 
 def _not_built(request: Members) -> Iterator[str]:
     if violation := refusal(request, _BUILT):
-        yield violation
-    for container in containers_of(request):
-        url = container.get("ModelDataUrl")
-        if url is None and "ModelDataSource" in container:
-            yield "ModelDataSource is not supported by Moorage yet: use ModelDataUrl."
-        if url is not None and not url.startswith("s3://"):
-            yield f'ModelDataUrl "{url}" is not supported by Moorage yet: it must be of the form s3://bucket/key.'
+        hint = next((text for member, text in _INSTEAD.items() if member in violation), "")
+        yield f"{violation[:-1]}{hint}."
 
 
 RULES = (
@@ -215,6 +283,9 @@ RULES = (
     hostnames_fit_the_mode,
     one_source_of_data,
     sources_are_whole,
+    pins_have_something_to_pin,
+    places_can_be_read,
+    licenses_are_accepted,
     sources_fit_the_mode,
     channels_differ,
     artifact_is_an_archive,

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from moorage.control.rules import Members, Rule
+from moorage.control.rules.models import containers_of
 
 _LISTS = ("ProductionVariants", "ShadowProductionVariants")
 
@@ -19,7 +20,7 @@ def rules_for(refuses: Mapping[str, str], models: Mapping[str, Members]) -> tupl
 
 def all_can_be_kept(refuses: Mapping[str, str], models: Mapping[str, Members], request: Members) -> str | None:
     """Refuse the first member that asks for what cannot be kept here."""
-    for path, members in (*_of_request(request), *((f"model {name}: ", model) for name, model in models.items())):
+    for path, members in (*_of_request(request), *_of_models(models)):
         for member, reason in refuses.items():
             if _asks_for(members, member.split(".")):
                 return f"{path}{member} cannot be kept on this machine: {reason}"
@@ -31,6 +32,12 @@ def _of_request(request: Members) -> Iterator[tuple[str, Members]]:
     for kind in _LISTS:
         for number, variant in enumerate(request.get(kind, ()), 1):
             yield f"{kind}.{number}.", variant
+
+
+def _of_models(models: Mapping[str, Members]) -> Iterator[tuple[str, Members]]:
+    for name, model in models.items():
+        for members in (model, *containers_of(model)):
+            yield f"model {name}: ", members
 
 
 def _asks_for(members: Members, path: list[str]) -> bool:

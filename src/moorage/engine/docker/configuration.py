@@ -17,6 +17,8 @@ INSTALLATION_LABEL = "moorage.installation"
 INSTANCE_LABEL = "moorage.instance"
 
 MODEL = "/opt/ml/model"
+ADDITIONAL = "/opt/ml/additional-model-data-sources"
+_DATA = (MODEL, ADDITIONAL)
 
 _PERIOD_MICROSECONDS = 100_000
 
@@ -137,6 +139,8 @@ def _mounts(launch: ImageLaunch, folders: tuple[Folder, ...]) -> list[dict[str, 
     mounts: list[dict[str, Any]] = [
         {"Type": "volume", "Source": _volume_name(launch, folder), "Target": folder.target} for folder in folders
     ]
+    if launch.additional is not None:
+        mounts.append({"Type": "bind", "Source": str(launch.additional), "Target": ADDITIONAL, "ReadOnly": True})
     if launch.model is not None:
         mounts.append({"Type": "bind", "Source": str(launch.model), "Target": MODEL, "ReadOnly": True})
     elif not folders:  # what the image has there, and writable (data-plane.md section 7.3)
@@ -171,7 +175,7 @@ def writable_folders(launch: ImageLaunch, image: Mapping[str, Any]) -> tuple[Fol
     return tuple(
         Folder(target, launch.volume / _flat(target), 0o1777 if target in _OF_EVERYBODY else 0o755)
         for target in targets
-        if target.startswith("/") and target != "/" and not _is_within(target, MODEL)
+        if target.startswith("/") and target != "/" and not any(_is_within(target, folder) for folder in _DATA)
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from moorage.engine.docker.configuration import MODEL, Surroundings, make_configuration
+from moorage.engine.docker.configuration import ADDITIONAL, MODEL, Surroundings, make_configuration
 from moorage.engine.launch import ImageLaunch, ServingLaunch
 from moorage.engine.sandbox import (
     SERVING,
@@ -116,6 +116,8 @@ def _readable(launch: ServingLaunch) -> Iterable[dict[str, Any]]:
     binds[SERVING] = str(SERVING_FOLDER)
     if launch.model is not None:
         binds[MODEL] = str(launch.model)
+    if launch.additional is not None:
+        binds[ADDITIONAL] = str(launch.additional)
     return [_bind(source, target, read_only=True) for target, source in binds.items()]
 
 

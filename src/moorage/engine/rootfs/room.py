@@ -53,6 +53,7 @@ SYS_CHROOT and AUDIT_WRITE."""
 
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _MODEL_FOLDER = "/opt/ml/model"
+_ADDITIONAL_FOLDER = "/opt/ml/additional-model-data-sources"
 _SYSTEM_FOLDER = "/sys/devices/system"
 _LAYER_ATTRIBUTES = kernel.MOUNT_ATTR_RDONLY | kernel.MOUNT_ATTR_NODEV | kernel.MOUNT_ATTR_NOSUID
 _PRIVATE = kernel.MS_NOSUID | kernel.MS_NODEV
@@ -73,6 +74,8 @@ class Order:
     limit_bytes: int | None
     """Limit for each process, where there is no cgroup to limit them all."""
     model: str | None
+    additional: str | None
+    """Folder of additional model data."""
     first_id: int | None
     """First of the user ids on this machine that are the container's; None: an ordinary user starts it."""
     uid: int
@@ -103,6 +106,7 @@ class Mounts:
     """Mounts that are made and not yet put in their place."""
 
     model: int | None
+    additional: int | None
     system: int
     devices: Mapping[str, int]
 
@@ -190,6 +194,7 @@ def _order_of_nothing(layer: str, stage: str) -> Order:
         memory_bytes=2**20,
         limit_bytes=None,
         model=None,
+        additional=None,
         first_id=_TRIAL_ID if os.geteuid() == 0 else None,
         uid=0,
         gid=0,
@@ -280,6 +285,7 @@ def _mount_root(order: Order, namespace: int | None) -> Mounts:
     model_attributes = kernel.MOUNT_ATTR_RDONLY | _PRIVATE_DISK
     mounts = Mounts(
         model=None if order.model is None else kernel.clone_mount(order.model, model_attributes),
+        additional=None if order.additional is None else kernel.clone_mount(order.additional, model_attributes),
         system=kernel.clone_mount(_SYSTEM_FOLDER, model_attributes),
         devices={name: kernel.clone_mount(f"/dev/{name}", kernel.MOUNT_ATTR_NOSUID) for name in _DEVICES},
     )
@@ -353,6 +359,8 @@ def _build_view(order: Order, mounts: Mounts) -> None:
         Path(_MODEL_FOLDER).chmod(0o777)
     else:
         _attach_in(mounts.model, _MODEL_FOLDER)
+    if mounts.additional is not None:
+        _attach_in(mounts.additional, _ADDITIONAL_FOLDER)
     _make_folder("/tmp")  # noqa: S108 - the container's own, as all that follows
     Path("/tmp").chmod(0o1777)  # noqa: S108
     for path, text in order.files.items():
