@@ -7,7 +7,7 @@ import pytest
 from moorage.base.clock import SystemClock
 from moorage.base.settings import cache_dir
 from moorage.engine.environments import Environment, Environments
-from moorage.engine.images import BuiltinImage, resolve
+from moorage.engine.images.builtin import BuiltinImage, resolve
 
 IMAGE_URI = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-scikit-learn:1.2-1-cpu-py3"
 

@@ -14,6 +14,7 @@ from moorage.cli.main import cli
 def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOORAGE_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    monkeypatch.setenv("MOORAGE_ENVIRONMENTS_DIR", str(tmp_path / "environments"))
 
 
 @pytest.fixture
@@ -31,10 +32,10 @@ def test_image_is_added_listed_and_removed(archive: Path) -> None:
     digest = added.stdout.strip()
     (row,) = json.loads(moorage("ls", "--output", "json").stdout)
     assert (row["name"], row["digest"], row["pinned"]) == ("team/model:1", digest, True)
-    assert row["unpacked_bytes"] > 0
+    assert (row["kind"], row["bytes"] > 0) == ("archive", True)
     heads, line = moorage("ls").stdout.splitlines()
-    assert heads.split() == ["image", "digest", "unpacked", "from", "added"]
-    assert line.startswith(f"team/model:1  {digest[7:19]}  4.1 kB    archive")
+    assert heads.split() == ["image", "kind", "versions", "size", "added"]
+    assert line.startswith(f"team/model:1  archive  {digest[7:19]}  4.1 kB  ")
     assert moorage("rm", "team/model:1").exit_code == 0
     assert json.loads(moorage("ls", "--output", "json").stdout) == []
 

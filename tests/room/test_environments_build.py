@@ -13,7 +13,7 @@ import pytest
 from moorage.base.clock import SystemClock
 from moorage.engine.commands import Command
 from moorage.engine.environments import Environment, EnvironmentFailure, Environments
-from moorage.engine.images import BuiltinImage
+from moorage.engine.images.builtin import BuiltinImage
 
 # Building virtual environments, and the framework's for the first test of a machine, takes seconds.
 pytestmark = pytest.mark.slow

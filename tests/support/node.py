@@ -19,8 +19,8 @@ from moorage.base.tasks import Tasks
 from moorage.engine.artifacts import ArtifactFailure, Artifacts
 from moorage.engine.built_folder import lay_beside, lay_over
 from moorage.engine.contract import ContainerSpec, InstanceReport, InstanceSpec, InstanceState, ModelSource
-from moorage.engine.environments import Environment, EnvironmentFailure
-from moorage.engine.images import BuiltinImage
+from moorage.engine.environments import Environment, EnvironmentFailure, Image
+from moorage.engine.images.builtin import resolve
 from moorage.engine.launch import Progress
 from moorage.engine.promises import NOTHING_REFUSED, Refusals
 from moorage.engine.volumes import why_not_bounded
@@ -39,7 +39,10 @@ QUICK = replace(Limits(), ping_interval_seconds=0.1, ping_timeout_seconds=0.5, s
 class BareEnvironments:
     """Every image is this Python; ``broken`` requirements cannot be installed."""
 
-    async def ensure(self, _image: BuiltinImage, progress: Progress) -> Environment:
+    async def resolve(self, image_uri: str) -> Image | None:
+        return resolve(image_uri)
+
+    async def ensure(self, _image: Image, progress: Progress) -> Environment:
         progress("nothing to install")
         return BARE
 

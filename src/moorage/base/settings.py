@@ -194,6 +194,9 @@ class Settings:
     environments_dir: Path | None = None
     """Where the environments of built-in images are kept; None is the user's cache folder."""
 
+    gpu_libraries: str = "refuse"
+    """``refuse``: no environment is built of wheels that bring libraries for GPUs; ``install``: it is."""
+
     registry_mirrors: Mapping[str, str] = field(default_factory=dict)
     """By the pattern of a container registry's host, such as ``*.dkr.ecr.*.amazonaws.com``: the one that is asked in
     its place; users keep the URIs that they have on AWS."""
@@ -349,6 +352,12 @@ def _read_capacity(text: str) -> str:
     return text
 
 
+def _read_gpu_libraries(text: str) -> str:
+    if text not in {"refuse", "install"}:
+        raise ValueError(text)
+    return text
+
+
 def _read_amount(text: str) -> int | None:
     return None if text == "auto" else _read_whole_number(text)
 
@@ -374,6 +383,7 @@ _READERS: Mapping[str, Callable[[str], Any]] = {
     "kms_key_file": _read_file,
     "metrics_token": _read_token,
     "capacity": _read_capacity,
+    "gpu_libraries": _read_gpu_libraries,
     "node_vcpus": _read_amount,
     "node_memory_mib": _read_amount,
     "node_gpus": _read_amount,
@@ -393,6 +403,7 @@ _WANTED: Mapping[Callable[[str], Any], str] = {
     _read_port: "a whole number from 0 to 65535",
     _read_path: "a path",
     _read_capacity: "overcommit or strict",
+    _read_gpu_libraries: "refuse or install",
     _read_amount: "auto, or a whole number, not below 0",
     _read_gateways: f"a whole number from 1 to {MOST_GATEWAYS}",
     _read_account: "12 digits",

@@ -35,7 +35,8 @@ from moorage.control.pipeline import Pipeline
 from moorage.control.planning.observed import Patience
 from moorage.control.publish import Publisher
 from moorage.control.reconcile import Reconciler, World
-from moorage.engine import images
+from moorage.engine.images import builtin
+from moorage.engine.images.added import AddedPythons
 from moorage.kms.ring import open_ring
 from moorage.objects.folder import open_store
 from moorage.objects.web import Web
@@ -93,12 +94,13 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         tasks.start("metrics", ledger.run())
         objects = open_store(settings, clock, ids)
         stack.callback(objects.close)
+        pythons = AddedPythons(settings.data_dir)
         services = Services(
             store,
             clock,
             node,
             publisher,
-            lambda uri: node.runs_images or is_built_in(uri),
+            lambda uri: node.runs_images or pythons.find(uri) is not None or is_built_in(uri),
             DataFinder(objects, Web()).has_data,
             capacity,
             settings.quotas,
@@ -183,4 +185,4 @@ def _first_key(data_dir: Path, clock: Clock) -> KeyRecord | None:
 
 def is_built_in(uri: str) -> bool:
     """Say whether an image URI stands for something that needs no image."""
-    return images.resolve(uri) is not None
+    return builtin.resolve(uri) is not None

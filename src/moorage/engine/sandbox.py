@@ -108,9 +108,8 @@ class Sandbox:
 
     def zygote_command(self, environment: Environment) -> list[str]:
         """Give the command of an environment's zygote, without its arguments; looks at the machine's folders."""
-        folders = (environment.python.parent.parent, *environment.folders)
         return [
-            *self._command(folders),
+            *self._command(environment.folders),
             str(environment.python),
             "-I",
             "-X",
@@ -130,7 +129,6 @@ class Sandbox:
         """Give the zygote's order to fork this instance; ``bounded``: a control group limits its memory."""
         model, volume = self._seen_data(launch, launch.model), self._seen_volume(launch)
         uid = self._uids.take(launch.instance_id) if self._uids else None
-        folders = (launch.environment.python.parent.parent, *launch.environment.folders)
         return {
             "environment": dict(launch.variables),
             "model_dir": MODEL_FOLDER,
@@ -138,7 +136,13 @@ class Sandbox:
             "core_bytes": launch.core_bytes,
             "memory_bytes": None if bounded else launch.memory_bytes,
             "view": {
-                **self._view(model, folders, memory_bytes=launch.memory_bytes, uid=uid, isolated=launch.isolated),
+                **self._view(
+                    model,
+                    launch.environment.folders,
+                    memory_bytes=launch.memory_bytes,
+                    uid=uid,
+                    isolated=launch.isolated,
+                ),
                 "volume": volume,
                 "additional": self._seen_data(launch, launch.additional),
             },

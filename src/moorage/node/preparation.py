@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from moorage.aws.instance_types import InstanceType, instance_type
-from moorage.engine import images
 from moorage.engine.artifacts import ArtifactFailure
 from moorage.engine.contract import ContainerSpec, Failure, InstanceSpec, ModelSource
-from moorage.engine.environments import Environment, EnvironmentFailure
-from moorage.engine.images import BuiltinImage
+from moorage.engine.environments import Environment, EnvironmentFailure, Image
+from moorage.engine.images.look import PythonImage
 from moorage.engine.launch import ImageEngine, ImageFailure, ImageLaunch, Launch, Progress, ServingLaunch
 from moorage.engine.promises import NOTHING_REFUSED, Refusals, asked_for
 from moorage.engine.variables import HOSTNAME, container_variables, count_threads, make_variables
@@ -34,7 +33,10 @@ class CannotPrepare(Exception):
 class Environments(Protocol):
     """What is needed of ``engine.environments``."""
 
-    async def ensure(self, image: BuiltinImage, progress: Progress) -> Environment:
+    async def resolve(self, image_uri: str) -> Image | None:
+        """Give what stands for an image's URI, None when nothing does; raises EnvironmentFailure."""
+
+    async def ensure(self, image: Image, progress: Progress) -> Environment:
         """Give the environment of an image; raises EnvironmentFailure."""
 
     async def overlay(self, environment: Environment, requirements: Path, progress: Progress) -> Environment:
@@ -130,9 +132,9 @@ class Preparation:
         value names what the image's URI stands for: ``repository@sha256:digest``.
         """
         container = only_container(spec)
-        image = await self._builtin(container)
-        _refuse_unkept(spec, self._refusals.serving if image is not None else self._refusals.images or {})
         try:
+            image = await self._stand_in(container)
+            _refuse_unkept(spec, self._refusals.serving if image is not None else self._refusals.images or {})
             if image is not None:
                 return await self._prepare_serving(spec, container, image, progress, installs), image.resolved
             return await self._prepare_image(spec, container, progress)
@@ -141,23 +143,33 @@ class Preparation:
         except ArtifactFailure as fault:
             raise CannotPrepare(Failure.ARTIFACT, str(fault)) from fault
 
-    async def _builtin(self, container: ContainerSpec) -> BuiltinImage | None:
-        """Give the built-in stack that is to run, None for the image itself: also where an engine has that very image.
+    async def _stand_in(self, container: ContainerSpec) -> Image | None:
+        """Give what is to run in an image's place, None for the image itself: also where an engine has that very image.
 
-        A deployment keeps to what its first instance has run.
+        A deployment keeps to what its first instance has run. A Python that a user has added comes before an image.
+        Raises EnvironmentFailure.
         """
-        image = images.resolve(container.image)
-        if image is None or self._image_engine is None:
+        image, settled = await self._environments.resolve(container.image), container.resolved_image
+        if image is None or settled == image.resolved:
             return image
-        if container.resolved_image is not None:
-            return image if container.resolved_image == image.resolved else None
-        return None if await self._image_engine.has(container.image) else image
+        if settled is None:
+            return None if not isinstance(image, PythonImage) and await self._has(container.image) else image
+        if isinstance(image, PythonImage) and not await self._has(settled):
+            raise EnvironmentFailure(
+                f"{image.facts.python}, which stands for the image {container.image}, has changed since this "
+                "deployment began: all its instances are to run the same packages. UpdateEndpoint deploys with those "
+                "of now."
+            )
+        return image if self._image_engine is None else None
+
+    async def _has(self, image: str) -> bool:
+        return self._image_engine is not None and await self._image_engine.has(image)
 
     async def _prepare_serving(
         self,
         spec: InstanceSpec,
         container: ContainerSpec,
-        image: BuiltinImage,
+        image: Image,
         progress: Progress,
         installs: Progress,
     ) -> ServingLaunch:

@@ -23,6 +23,7 @@ from moorage.engine.contract import InstanceSpec
 from moorage.engine.docker.engine import DockerEngine, make_docker_engine
 from moorage.engine.docker.guests import ZYGOTE_CAPABILITIES, Guests
 from moorage.engine.environments import Environments
+from moorage.engine.images.added import AddedPythons
 from moorage.engine.installer import Installer
 from moorage.engine.launch import Container, Engine, ImageEngine, LaunchFailed, ServingLaunch
 from moorage.engine.launcher import Launcher
@@ -97,7 +98,13 @@ async def _run(settings: Settings, clock: SystemClock, stop: asyncio.Event) -> N
     dumps = Dumps(store, clock, settings.limits)
     disks = Disks(volumes, dumps, clock, settings.limits, bounded=Need.VOLUME not in machine.lacks)
     preparation = Preparation(
-        Environments(settings.environments, clock, runner=_make_runner(settings, machine)),
+        Environments(
+            settings.environments,
+            clock,
+            pythons=AddedPythons(settings.data_dir),
+            runner=_make_runner(settings, machine),
+            with_gpu_libraries=settings.gpu_libraries == "install",
+        ),
         artifacts,
         places,
         machine.cpus,

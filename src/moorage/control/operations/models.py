@@ -17,6 +17,7 @@ from moorage.control.operations.packaged import with_packages
 from moorage.control.planning.specs import make_source
 from moorage.control.rules import check, models
 from moorage.engine.contract import ModelSource
+from moorage.engine.images.builtin import what_there_is
 from moorage.state.records import Kind, Listed, ResourceKey
 
 
@@ -36,7 +37,7 @@ async def _check_can_be_had(call: Call, request: Members) -> None:
     """Look for images and artefacts now: what is missing never reaches an endpoint (section 5.1)."""
     for container in models.containers_of(request):
         if not call.services.has_image(container["Image"]):
-            raise validation_exception(f"Requested image {container['Image']} not found.")
+            raise validation_exception(_not_found(container["Image"]))
         for source in models.sources_of(container):
             for part in _parts_of(make_source(source)):
                 if not await call.services.has_data(call.account, part):
@@ -60,6 +61,12 @@ def _no_access(url: str, role: str | None, region: str) -> str:
         f"object is located in {region}. If your Model uses multiple models or uncompressed models, "
         'please ensure that the role has "s3:ListBucket" permission.'
     )
+
+
+def _not_found(image: str) -> str:
+    """Say in AWS's words that an image cannot be had here, and which ones there are of its repository."""
+    there_is = what_there_is(image)
+    return f"Requested image {image} not found." + (f" {there_is}" if there_is else "")
 
 
 async def describe_model(call: Call, request: Members) -> dict[str, Any]:

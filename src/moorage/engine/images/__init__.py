@@ -1,0 +1,1 @@
+"""What stands for an image's URI: built-in stacks (``builtin``), and Pythons that a user has added (``added``)."""
