@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from moorage.serving.model import MissingCode, code_folder
+from moorage.serving.customer import MissingCode, code_folder
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def serve(listener: socket.socket, model_dir: str, toolkit: str) -> None:
         raise SystemExit(1) from None
     gc.collect()
     gc.freeze()  # what was loaded stays: later collections need not look at it, and shared pages stay shared
-    Server(listener, handlers.answer).run()
+    Server(listener, handlers.answer, handlers.pages).run()
     sys.stdout.flush()
     sys.stderr.flush()
 

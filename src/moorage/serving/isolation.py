@@ -8,6 +8,8 @@ covered: a mount that a process without capabilities inherits cannot be taken of
 either (mount_namespaces(7), "locked" mounts).
 """
 
+from __future__ import annotations
+
 import contextlib
 import ctypes
 import fcntl
@@ -87,7 +89,7 @@ class View:
     of version 2."""
 
     @classmethod
-    def from_message(cls, message: Mapping[str, Any]) -> "View":
+    def from_message(cls, message: Mapping[str, Any]) -> View:
         """Read the JSON form."""
         return cls(**{**message, "hidden": tuple(message["hidden"]), "kept": tuple(message["kept"])})
 

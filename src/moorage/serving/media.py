@@ -6,6 +6,8 @@ arrays in NPY are refused where older images load them: they would run the clien
 NumPy is imported where it is used: the process that is forked into instances decides what is preloaded.
 """
 
+from __future__ import annotations
+
 import csv
 import io
 import json
@@ -15,6 +17,7 @@ from typing import Any
 JSON = "application/json"
 CSV = "text/csv"
 NPY = "application/x-npy"
+HTML = "text/html; charset=utf-8"
 
 TEXT_TYPES = frozenset({JSON, CSV})
 """Bodies of these types are given to ``input_fn`` as text, all others as bytes."""
@@ -23,24 +26,30 @@ _CHARSET_TYPES = frozenset({"application/xml", "application/javascript", "applic
 
 
 class UnsupportedFormatError(Exception):
-    """A media type that the default functions do not know."""
+    """A media type that the default functions do not know; the words and their indentation are AWS's."""
 
     def __init__(self, media_type: str) -> None:
         super().__init__(
-            f"Content type {media_type} is not supported by this framework. Please implement input_fn to "
-            "deserialize the request data or an output_fn to serialize the response."
+            f"Content type {media_type} is not supported by this framework.\n\n"
+            "            Please implement input_fn to to deserialize the request data or an output_fn to\n"
+            "            serialize the response. For more information, see the SageMaker Python SDK README."
         )
 
 
 def decode(body: str | bytes, content_type: str) -> Any:
     """Make an array of a request's body, as ``input_fn`` of the container does: text types become float32."""
-    import numpy as np  # noqa: PLC0415
+    import numpy as np
 
+    array = decode_array(body, content_type)
+    return array.astype(np.float32) if content_type in TEXT_TYPES else array
+
+
+def decode_array(body: str | bytes, content_type: str) -> Any:
+    """Make an array of a body, of the type that its values have; raises UnsupportedFormatError."""
     decoder = _DECODERS.get(content_type)
     if decoder is None:
         raise UnsupportedFormatError(content_type)
-    array = decoder(body)
-    return array.astype(np.float32) if content_type in TEXT_TYPES else array
+    return decoder(body)
 
 
 def encode(prediction: Any, accept: str) -> str | bytes:
@@ -59,14 +68,14 @@ def with_charset(media_type: str) -> str:
 
 
 def _from_json(body: str | bytes) -> Any:
-    import numpy as np  # noqa: PLC0415
+    import numpy as np
 
     return np.array(json.loads(body))
 
 
 def _from_csv(body: str | bytes) -> Any:
     """Read rows of numbers; a single row or column loses its dimension, as in the container."""
-    import numpy as np  # noqa: PLC0415
+    import numpy as np
 
     text = body if isinstance(body, str) else body.decode("utf-8", "replace")
     rows = csv.reader(io.StringIO(text), strict=True)
@@ -74,7 +83,7 @@ def _from_csv(body: str | bytes) -> Any:
 
 
 def _from_npy(body: str | bytes) -> Any:
-    import numpy as np  # noqa: PLC0415
+    import numpy as np
 
     return np.load(io.BytesIO(body if isinstance(body, bytes) else body.encode()), allow_pickle=False)
 
@@ -88,12 +97,14 @@ def _plain_values(value: Any) -> Any:
 _JSON_ENCODER = json.JSONEncoder(default=_plain_values)
 
 
-def _to_json(prediction: Any) -> str:
+def to_json(prediction: Any) -> str:
+    """Write JSON; arrays become lists."""
     return _JSON_ENCODER.encode(prediction)
 
 
-def _to_csv(prediction: Any) -> str:
-    import numpy as np  # noqa: PLC0415
+def to_csv(prediction: Any) -> str:
+    """Write rows of CSV; one dimension becomes one column."""
+    import numpy as np
 
     array = np.array(prediction)
     if array.ndim == 1:
@@ -105,8 +116,9 @@ def _to_csv(prediction: Any) -> str:
     return stream.getvalue()
 
 
-def _to_npy(prediction: Any) -> bytes:
-    import numpy as np  # noqa: PLC0415
+def to_npy(prediction: Any) -> bytes:
+    """Write NumPy's format of one array."""
+    import numpy as np
 
     stream = io.BytesIO()
     np.save(stream, prediction)
@@ -114,4 +126,4 @@ def _to_npy(prediction: Any) -> bytes:
 
 
 _DECODERS: dict[str, Callable[[str | bytes], Any]] = {JSON: _from_json, CSV: _from_csv, NPY: _from_npy}
-_ENCODERS: dict[str, Callable[[Any], str | bytes]] = {JSON: _to_json, CSV: _to_csv, NPY: _to_npy}
+_ENCODERS: dict[str, Callable[[Any], str | bytes]] = {JSON: to_json, CSV: to_csv, NPY: to_npy}

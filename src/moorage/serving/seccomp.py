@@ -7,6 +7,8 @@ without is answered ENOSYS ("this kernel has it not"), the rest EPERM. Calls by 
 ones, x32) have other numbers and would pass unseen: they end the process.
 """
 
+from __future__ import annotations
+
 import ctypes
 import errno
 import platform

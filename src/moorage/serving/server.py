@@ -14,6 +14,8 @@ An answer that is made piece by piece holds the main thread until its end. Betwe
 peer that reads slowly slows the customer's code down, and one that has gone ends it: its generator is closed.
 """
 
+from __future__ import annotations
+
 import contextlib
 import os
 import select
@@ -28,6 +30,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import TypeVar
 
+from .pages import Pages
 from .wire import LAST_CHUNK, Answer, Pieces, Refused, Request, RequestReader, chunk_of, head_of, plain
 
 TICK_SECONDS = 0.1
@@ -47,8 +50,6 @@ _BODY_READ_BYTES = 2**20
 _ACCEPTS_A_TURN = 64
 _QUIET_TICKS = 10
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_PONG = Answer(200, "application/json", b"")
-_PONG_BYTES = head_of(_PONG, keep_alive=True)
 
 _Made = TypeVar("_Made")
 
@@ -88,9 +89,11 @@ class _Connection:
 class Server:
     """Serves one listening socket until it is told to stop."""
 
-    def __init__(self, listener: socket.socket, answer: Callable[[Request], Answer]) -> None:
+    def __init__(self, listener: socket.socket, answer: Callable[[Request], Answer], pages: Pages) -> None:
         self._listener = listener
         self._answer = answer
+        self._pages = pages
+        self._pong_head = head_of(pages.ping, keep_alive=True)
         self._sockets = threading.Lock()
         self._epoll = select.epoll()
         self._connections: dict[int, _Connection] = {}
@@ -317,7 +320,7 @@ class Server:
             self._stalling.discard(connection)
         connection.keep_alive = request.keep_alive
         connection.busy = True
-        answer = _own_answer(request)
+        answer = _own_answer(request, self._pages)
         if answer is None:
             self._queue.append((connection, request))
         else:
@@ -333,7 +336,8 @@ class Server:
         if connection.gone:
             return
         keep_alive = connection.keep_alive = connection.keep_alive and not self._stopping
-        head = _PONG_BYTES if answer is _PONG and keep_alive else head_of(answer, keep_alive=keep_alive)
+        pong = answer is self._pages.ping and keep_alive
+        head = self._pong_head if pong else head_of(answer, keep_alive=keep_alive)
         if len(answer.body) <= _READ_BYTES:
             connection.out = [memoryview(head + answer.body)]
         else:
@@ -419,14 +423,14 @@ def _close(pieces: Pieces) -> None:
         traceback.print_exc(file=sys.stderr)
 
 
-def _own_answer(request: Request) -> Answer | None:
+def _own_answer(request: Request, pages: Pages) -> Answer | None:
     """Answer what needs no model; None for an invocation (data-plane.md sections 7.4, 7.5 and 9.1)."""
     if request.path == "/ping":
         if request.method in {"GET", "HEAD"}:
-            return _PONG
+            return pages.ping
         return Answer(405, "text/plain; charset=utf-8", b"Use GET for /ping.", [("Allow", "GET, HEAD")])
     if request.path == "/invocations":
         if request.method == "POST":
             return None
         return Answer(405, "text/plain; charset=utf-8", b"Use POST for /invocations.", [("Allow", "POST")])
-    return Answer(404, "application/json", b"{}")
+    return pages.missing

@@ -4,6 +4,8 @@ The one who calls is the gateway, over a private socket: a small strict parser i
 microseconds. What is ambiguous (two lengths, a folded header, a length and chunks) is refused, never guessed.
 """
 
+from __future__ import annotations
+
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -30,7 +32,7 @@ class Refused(Exception):
         self.message = message
 
 
-@dataclass(slots=True)
+@dataclass
 class Request:
     """A whole request."""
 
@@ -45,7 +47,7 @@ class Request:
     """The client speaks HTTP/1.1: a body of unknown length can be sent to it in chunks."""
 
 
-@dataclass(slots=True)
+@dataclass
 class Answer:
     """A whole answer, or the beginning of one that is still being made."""
 

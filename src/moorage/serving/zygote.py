@@ -11,6 +11,8 @@ its gate, a pipe, until the node agent has put it under its limits and watches i
 death kill it (before, its parent was another), and a gate that is closed by then says that the node agent is gone.
 """
 
+from __future__ import annotations
+
 import contextlib
 import gc
 import importlib
@@ -61,7 +63,7 @@ class Order:
     """User and group id in the container whose namespaces come with the order; None: it enters none."""
 
     @classmethod
-    def from_message(cls, message: Mapping[str, Any]) -> "Order":
+    def from_message(cls, message: Mapping[str, Any]) -> Order:
         """Read the JSON form."""
         view = message["view"]
         return cls(**{**message, "view": None if view is None else View.from_message(view)})
