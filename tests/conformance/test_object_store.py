@@ -26,7 +26,7 @@ from moorage.objects.faults import (
     PreconditionFailed,
     UnusableUri,
 )
-from moorage.objects.store import Condition, Description, Encryption, NamedPart, ObjectStore, Upload
+from moorage.objects.store import Condition, Description, Encryption, FileSpan, NamedPart, ObjectStore, Upload
 
 MIB = 2**20
 
@@ -101,6 +101,25 @@ async def test_what_was_put_is_read_by_everybody(stores: Stores) -> None:
     assert await stores.there.head("b", "k/é") == info
     assert await content(stores.there, "k/é") == b"abcd"
     assert await content(stores.there, "k/é", 1, 3) == b"bc"
+
+
+@pytest.mark.parametrize(("etag", "kept"), [(None, hashlib.md5(b"b" * 5 * MIB).hexdigest()), ("mine-1", "mine-1")])
+async def test_a_part_of_a_file_is_an_object(stores: Stores, tmp_path: Path, etag: str | None, kept: str) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"a" * 100 + b"b" * 5 * MIB + b"c" * 100)
+    with path.open("rb") as file:
+        info = await stores.here.put("b", "k", FileSpan(file.fileno(), 100, 100 + 5 * MIB), etag=etag)
+    assert (info.size, info.etag) == (5 * MIB, kept)
+    assert await content(stores.there, "k") == b"b" * 5 * MIB
+
+
+async def test_a_file_that_has_become_shorter_leaves_the_old_object(stores: Stores, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"short")
+    await stores.here.put("b", "k", body(b"old"))
+    with path.open("rb") as file, pytest.raises(OSError, match="shorter"):
+        await stores.here.put("b", "k", FileSpan(file.fileno(), 0, 6), etag="mine-1")
+    assert await content(stores.there, "k") == b"old"
 
 
 async def test_an_empty_object_is_an_object(stores: Stores) -> None:

@@ -1,6 +1,7 @@
 """What is particular to the folder store: what crashes leave, what it costs, and many processes on one folder."""
 
 import asyncio
+import errno
 import os
 import sqlite3
 import sys
@@ -14,7 +15,7 @@ from tests.support.objects import store_in
 from moorage.kms.faults import InvalidCiphertext
 from moorage.objects.database import UnusableStore
 from moorage.objects.folder import FolderStore
-from moorage.objects.store import Encryption
+from moorage.objects.store import Encryption, FileSpan
 
 MIB = 2**20
 
@@ -26,7 +27,7 @@ from moorage.base.ids import SystemIds
 from moorage.kms.ring import KeyRing
 from moorage.kms.faults import InvalidCiphertext
 from moorage.objects.folder import FolderStore
-from moorage.objects.store import Encryption
+from moorage.objects.store import Encryption, FileSpan
 
 async def body(name):
     yield name.encode() * 20_000
@@ -227,3 +228,26 @@ def test_stores_are_closed_by_who_opens_them(tmp_path: Path) -> None:
 
     asyncio.run(use())
     assert [name for name in descriptors() if str(tmp_path) in name] == []
+
+
+@pytest.mark.parametrize("before", [0, MIB])
+async def test_a_file_that_the_kernel_does_not_copy_to_its_end_is_read(
+    store: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: int
+) -> None:
+    asked = []
+
+    def refuse(source: int, target: int, count: int, offset: int) -> int:
+        asked.append(count)
+        if offset >= before:
+            raise OSError(errno.EXDEV, "two file systems")
+        return os.sendfile(target, source, offset, before - offset)
+
+    monkeypatch.setattr(os, "copy_file_range", refuse)
+    whole = b"0123456789abcdef" * (MIB // 8)
+    (tmp_path / "file").write_bytes(whole)
+    with (tmp_path / "file").open("rb") as file:
+        await store.put("b", "k", FileSpan(file.fileno(), 0, len(whole)), etag="mine-1")
+    reader = await store.open("b", "k")
+    assert b"".join([piece async for piece in reader.chunks()]) == whole
+    await reader.close()
+    assert asked

@@ -16,7 +16,7 @@ from moorage.base.settings import Limits, Settings
 from moorage.gateway.capture.recorder import Recorder
 from moorage.kms.ring import KeyRing
 from moorage.objects.folder import FolderStore
-from moorage.objects.store import ObjectInfo, ObjectStore
+from moorage.objects.store import FileSpan, ObjectInfo, ObjectStore
 from moorage.routing.decide import Routing, make_routing
 from moorage.routing.snapshot import Capture, Endpoint, Snapshot
 from moorage.telemetry.capture import Payload
@@ -52,7 +52,9 @@ class FailingStore(FolderStore):
         self.unblocked = asyncio.Event()
         self.unblocked.set()
 
-    async def put(self, bucket: str, key: str, body: AsyncIterator[bytes], *more: Any, **named: Any) -> ObjectInfo:
+    async def put(
+        self, bucket: str, key: str, body: AsyncIterator[bytes] | FileSpan, *more: Any, **named: Any
+    ) -> ObjectInfo:
         self.calls += 1
         await self.unblocked.wait()
         made = await super().put(bucket, key, body, *more, **named)

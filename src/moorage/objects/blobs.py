@@ -7,6 +7,7 @@ what somebody is writing (no row yet, locked); the kernel drops the lock when th
 Everything here blocks and is called in threads.
 """
 
+import contextlib
 import fcntl
 import os
 import secrets
@@ -17,8 +18,10 @@ from pathlib import Path
 from moorage.base.files import sync_folder
 from moorage.kms.frames import FrameSealer
 from moorage.objects.digests import make_digest
+from moorage.objects.store import FileSpan
 
 _SWEEP_BATCH = 500
+_PIECE_BYTES = 2**20
 
 
 class BlobFolder:
@@ -115,6 +118,22 @@ class BlobWriter:
         while rest:
             rest = rest[os.write(self._descriptor, rest) :]
 
+    def write_span(self, span: FileSpan) -> None:
+        """Append a part of a file; raises OSError, also when the file has become shorter.
+
+        What nobody has to look at is copied by the kernel, where it can: within one file system, and on Linux.
+        """
+        start = span.start
+        if not self._digests and self._sealer is None:
+            start += _copy_in_kernel(span, self._descriptor)
+            self.size += start - span.start
+        while start < span.end:
+            piece = os.pread(span.descriptor, min(_PIECE_BYTES, span.end - start), start)
+            if not piece:
+                raise OSError("the file has become shorter")
+            self.write((piece,))
+            start += len(piece)
+
     def digests(self) -> dict[str, bytes]:
         """Give the digests of all that was written."""
         return {name: digest.digest() for name, digest in self._digests.items()}
@@ -132,6 +151,20 @@ class BlobWriter:
         if not self.kept:
             self._path.unlink(missing_ok=True)
         os.close(self._descriptor)
+
+
+def _copy_in_kernel(span: FileSpan, descriptor: int) -> int:
+    """Append a part of a file to another one, as far as the kernel can do it alone; gives how many bytes."""
+    copied, size = 0, span.end - span.start
+    if not hasattr(os, "copy_file_range"):
+        return 0
+    with contextlib.suppress(OSError):  # two file systems, or one that cannot: the rest is left to the caller
+        while copied < size:
+            more = os.copy_file_range(span.descriptor, descriptor, size - copied, span.start + copied)
+            if not more:
+                break
+            copied += more
+    return copied
 
 
 class BlobLink:

@@ -219,6 +219,16 @@ class Uploads(Protocol):
         """List a bucket's uploads by key and id, from the one after a pair of them."""
 
 
+@dataclass(frozen=True, slots=True)
+class FileSpan:
+    """A part of a file as the bytes of an object: to be read by whoever keeps it, in whatever way is best."""
+
+    descriptor: int
+    """Open for reading, until the object is kept."""
+    start: int
+    end: int
+
+
 class ObjectStore(Protocol):
     """Buckets and their objects."""
 
@@ -242,7 +252,7 @@ class ObjectStore(Protocol):
         self,
         bucket: str,
         key: str,
-        body: AsyncIterator[bytes],
+        body: AsyncIterator[bytes] | FileSpan,
         description: Description = PLAIN,
         *,
         digests: Collection[str] = (),

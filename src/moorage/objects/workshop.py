@@ -12,6 +12,7 @@ from typing import TypeVar
 from moorage.objects.blobs import BlobFolder, BlobLink, BlobWriter
 from moorage.objects.database import Database
 from moorage.objects.rows import named_blobs
+from moorage.objects.store import FileSpan
 
 T = TypeVar("T")
 
@@ -55,24 +56,30 @@ class Workshop:
         await _in_thread(self._index_threads, act)
 
     async def receive(
-        self, body: AsyncIterator[bytes], digests: Collection[str], data_key: bytes | None = None
+        self, body: AsyncIterator[bytes] | FileSpan, digests: Collection[str], data_key: bytes | None = None
     ) -> BlobWriter:
         """Write a body into a new blob, which the caller must close."""
         blob = await self.begin(digests, data_key)
         try:
-            pending: list[bytes] = []
-            gathered = 0
-            async for piece in body:
-                pending.append(piece)
-                gathered += len(piece)
-                if gathered >= PIECE_BYTES:
-                    await self.work(partial(blob.write, pending))
-                    pending, gathered = [], 0
-            await self.work(partial(blob.write, pending))
+            if isinstance(body, FileSpan):
+                await self.work(partial(blob.write_span, body))
+            else:
+                await self._write_all(blob, body)
         except BaseException:
             await self.work(blob.close)
             raise
         return blob
+
+    async def _write_all(self, blob: BlobWriter, body: AsyncIterator[bytes]) -> None:
+        pending: list[bytes] = []
+        gathered = 0
+        async for piece in body:
+            pending.append(piece)
+            gathered += len(piece)
+            if gathered >= PIECE_BYTES:
+                await self.work(partial(blob.write, pending))
+                pending, gathered = [], 0
+        await self.work(partial(blob.write, pending))
 
     async def begin(self, digests: Collection[str], data_key: bytes | None = None) -> BlobWriter:
         """Begin a blob, which the caller must close; with a data key it is encrypted."""

@@ -20,7 +20,7 @@ from moorage.base.clock import Clock
 from moorage.gateway.capture.spool import BLOCK_BYTES, Finished, Spool, Target, read_finished
 from moorage.kms.faults import KeyUnusable
 from moorage.objects.faults import NoSuchBucket
-from moorage.objects.store import ObjectStore
+from moorage.objects.store import FileSpan, ObjectStore
 
 FIRST_DELAY_SECONDS = 1.0
 LONGEST_DELAY_SECONDS = 60.0
@@ -203,18 +203,21 @@ class Delivery:
             raise Refused(f"it does not belong to account {target.account}")
         file = await _open(finished.path)
         try:
-            body = _read(self._spool.content(finished, file))
-            first = await anext(body, None)
-            if first is not None:  # there is a whole record in it
+            body = await self._body(finished, file)
+            if body is not None:
                 await self._store.put(
-                    target.bucket,
-                    target.key,
-                    _joined(first, body),
-                    etag=etag_of(finished.path),
-                    encryption=target.encryption,
+                    target.bucket, target.key, body, etag=etag_of(finished.path), encryption=target.encryption
                 )
         finally:
             file.close()
+
+    async def _body(self, finished: Finished, file: BinaryIO) -> AsyncIterator[bytes] | FileSpan | None:
+        """Give the bytes of the object; None when there is no whole record in the file."""
+        if finished.target.encryption is None:
+            return FileSpan(file.fileno(), finished.start, finished.end)
+        body = _read(self._spool.content(finished, file))
+        first = await anext(body, None)
+        return None if first is None else _joined(first, body)
 
     def _failed(self, lane: _Lane, bucket: str, fault: Exception) -> None:
         lane.failures += 1
