@@ -166,7 +166,7 @@ class InvocationHandling(Intake):
             return
         self._upstream = connection
         connection.exchange.begin(self)
-        head = make_request_head(invocation.forwarded, self._size, invocation.choice.instance.address)
+        head = connection.request_head(invocation.forwarded, self._size)
         if self._size <= JOINED_BYTES:
             connection.send_whole(head + b"".join(self._chunks))
         else:
@@ -387,13 +387,13 @@ class InvocationHandling(Intake):
         self._sampled = shared.recorder.samples(endpoint)
         self._inputs = Payload(members.get("ContentType"), self._chunks, self._size)
         if endpoint.shadows:
-            forwarded, size = invocation.forwarded, self._size
+            forwarded = invocation.forwarded
             if "SessionId" in members:  # the session is with the production variant
                 forwarded = stages.make_forwarded(invocation.operation, invocation.head.fields, session=False)
             shared.mirror.copy(
                 endpoint,
                 self._inputs,
-                lambda address: make_request_head(forwarded, size, address),
+                forwarded,
                 at=invocation.now,
                 sampled=self._sampled,
                 custom_attributes=members.get("CustomAttributes"),
@@ -535,9 +535,3 @@ class InvocationHandling(Intake):
             hold = self._shared.hold
             if hold.occupied and self._invocation is not None:
                 hold.release_one(self._invocation.routes.endpoint.arn)
-
-
-def make_request_head(forwarded: bytes, size: int, address: str) -> bytes:
-    """Make the head that the container sees."""
-    host = b"localhost" if address.startswith(("unix:", "dial:")) else address.encode()
-    return b"POST /invocations HTTP/1.1\r\nHost: %b\r\n%bContent-Length: %d\r\n\r\n" % (host, forwarded, size)

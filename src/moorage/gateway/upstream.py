@@ -84,6 +84,14 @@ class UpstreamConnection:
         if self.borrower is not None:
             self.borrower.upstream_writable(writable=True)
 
+    def request_head(self, forwarded: bytes, size: int) -> bytes:
+        """Make the head of an invocation that the container sees, with these lines of the client's."""
+        return b"POST /invocations HTTP/1.1\r\nHost: %b\r\n%bContent-Length: %d\r\n\r\n" % (
+            self._pool.host,
+            forwarded,
+            size,
+        )
+
     def send(self, parts: Iterable[bytes]) -> None:
         """Send bytes, in one system call where possible."""
         if self._transport is not None:
@@ -167,6 +175,8 @@ class Pool:
         called with ``full=True`` when ``most_outstanding`` connections are lent, with False when one has come back.
         """
         self.address = address
+        self.host = b"localhost" if address.startswith(("unix:", "dial:")) else address.encode()
+        """What the other side is called in the requests that it is sent."""
         self.outstanding = 0
         """Connections that are lent, or being made for somebody."""
         self.on_drained: Callable[[], None] | None = None

@@ -37,7 +37,7 @@ QUEUE_BYTES = 67_108_864
 RECORD_OVERHEAD_BYTES = 1_000
 """What a waiting record holds beside its bodies, about."""
 
-HURRY_BYTES = 1_048_576
+HURRY_BYTES = 4_194_304
 """From so much on that waits, the thread is woken before its time."""
 
 SLICE_BYTES = 65_536

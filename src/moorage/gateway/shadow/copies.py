@@ -7,6 +7,7 @@ from typing import Protocol
 from moorage.base.clock import Clock
 from moorage.gateway.capture.recorder import Recorder
 from moorage.gateway.exchange import AnswerHead, Break
+from moorage.gateway.shadow.outbox import Outbox
 from moorage.gateway.shadow.refusals import Refusals
 from moorage.gateway.upstream import UpstreamConnection
 from moorage.routing.decide import make_routes
@@ -22,6 +23,8 @@ JOINED_BYTES = 16_384
 
 READ_BYTES = 16_777_216
 """Of answers, between two ticks."""
+
+_NOTHING = Payload(None, (), 0)
 
 
 class Observer(Protocol):
@@ -70,6 +73,7 @@ class Common:
         self.answer_bytes = answer_bytes
         self.observe = observe
         self.total = MirrorCounts()
+        self.outbox = Outbox()
         self.in_flight: dict[Copy, None] = {}
         """The oldest first."""
         self._readable = READ_BYTES
@@ -117,29 +121,22 @@ def _share_of(endpoint: Endpoint) -> Fraction:
     return shadow_share(endpoint.shadows[0].weight, sum(variant.weight for variant in endpoint.variants))
 
 
-@dataclass(eq=False, slots=True)
-class ToRecord:
-    """What the record of a copy is made of, beside the answer."""
-
-    inputs: Payload
-    at: float
-    custom_attributes: str | None
-    inference_id: str | None
-    outputs: bool
-    """Whether the answer is recorded too."""
-
-
 class Copy:
     """One copy in flight: borrows a connection, sends, reads, gives it back."""
 
     __slots__ = (
+        "_at",
         "_chunks",
         "_common",
         "_content_type",
+        "_custom_attributes",
+        "_ended",
         "_endpoint",
-        "_head",
+        "_forwarded",
+        "_inference_id",
         "_inputs",
-        "_record",
+        "_keeps_answer",
+        "_recorded",
         "_shadowed",
         "_size",
         "_status",
@@ -156,9 +153,12 @@ class Copy:
         common: Common,
         shadowed: Shadowed,
         instance: Instance,
-        head: bytes,
+        forwarded: bytes,
         inputs: Payload,
-        record: ToRecord | None,
+        at: float,
+        custom_attributes: str | None,
+        inference_id: str | None,
+        recorded: bool,  # noqa: FBT001
     ) -> None:
         self.started = common.clock.monotonic()
         self.instance = instance
@@ -171,12 +171,19 @@ class Copy:
         self._shadowed = shadowed
         self._endpoint = shadowed.endpoint
         self._variant = shadowed.variant
-        self._head = head
-        self._inputs: Payload | None = inputs
-        """None from when it is sent, or has ended before."""
-        self._record = record
+        self._forwarded = forwarded
+        self._inputs = inputs
+        self._at = at
+        self._custom_attributes = custom_attributes
+        self._inference_id = inference_id
+        capture = shadowed.endpoint.capture
+        self._recorded = recorded and capture is not None
+        """Whether the copy and its answer become a record."""
+        self._keeps_answer = self._recorded and capture is not None and capture.outputs
+        self._ended = False
         self._status = 0
         self._size = 0
+        """Of the answer's body until now."""
         self._content_type: str | None = None
         self._chunks: list[bytes] = []
         shadowed.in_flight += 1
@@ -198,7 +205,9 @@ class Copy:
         """
         common, shadowed = self._common, self._shadowed
         connection, self.connection = self.connection, None
-        self._inputs, self._record, self._chunks = None, None, []
+        self._ended = True
+        self._recorded = self._keeps_answer = False
+        self._inputs, self._chunks = _NOTHING, []
         shadowed.in_flight -= 1
         shadowed.held_bytes -= self.held_bytes
         del common.in_flight[self]
@@ -211,21 +220,22 @@ class Copy:
 
     def upstream_ready(self, connection: UpstreamConnection) -> None:
         """Send the request."""
-        inputs, self._inputs = self._inputs, None
-        if inputs is None:  # the gateway is being stopped
+        if self._ended:  # the gateway is being stopped
             connection.give_back()
             return
         self.connection = connection
         self._common.refusals.takes(self.instance.instance_id)
         connection.exchange.begin(self)
-        if self.held_bytes <= JOINED_BYTES:
-            connection.send_whole(self._head + b"".join(inputs.chunks))
+        inputs = self._inputs
+        head = connection.request_head(self._forwarded, inputs.size)
+        if inputs.size <= JOINED_BYTES:
+            self._common.outbox.add(connection, head + b"".join(inputs.chunks))
         else:
-            connection.send([self._head, *inputs.chunks])
+            connection.send([head, *inputs.chunks])
 
     def upstream_refused(self, reason: str) -> None:  # noqa: ARG002 - nobody is told
         """Give up: a copy is not tried again."""
-        if self._inputs is None:
+        if self._ended:
             return
         common = self._common
         common.total.refused += 1
@@ -246,8 +256,8 @@ class Copy:
         if head.has_body and head.content_length is not None and head.content_length > self._common.answer_bytes:
             self._too_large()
         elif not 200 <= head.status < 300:
-            self._record = None
-        elif self._record is not None:
+            self._recorded = self._keeps_answer = False
+        elif self._recorded:
             self._content_type = head.content_type
 
     def answer_body_received(self, data: bytes) -> None:
@@ -260,27 +270,27 @@ class Copy:
         if self._size > self._common.answer_bytes:
             self._too_large()
             return
-        if self._record is not None and self._record.outputs:
+        if self._keeps_answer:
             self._keep(data, size)
         if not self._common.may_read(size, self):
             connection.pause_reading()
 
     def answer_ended(self) -> None:
         """Give the answer to the recorder, if it wants it."""
-        total, record = self._common.total, self._record
+        total = self._common.total
         if 200 <= self._status < 300:
             total.answered += 1
         else:
             total.model_errors += 1
-        if record is not None:
+        if self._recorded:
             self._common.recorder.offer(
                 self._endpoint,
                 self._variant,
-                record.inputs,
+                self._inputs,
                 Payload(self._content_type, self._chunks, self._size),
-                at=record.at,
-                custom_attributes=record.custom_attributes,
-                inference_id=record.inference_id,
+                at=self._at,
+                custom_attributes=self._custom_attributes,
+                inference_id=self._inference_id,
             )
         self.end(self._status)
 
@@ -294,7 +304,7 @@ class Copy:
     def _keep(self, data: bytes, size: int) -> None:
         """Keep a piece, within what the copies of an endpoint may hold."""
         if self._size > RECORD_BYTES or self._shadowed.held_bytes + size > SHADOW_BYTES:
-            self._record = None
+            self._recorded = self._keeps_answer = False
             self._chunks = []
             self._common.recorder.miss()
         else:

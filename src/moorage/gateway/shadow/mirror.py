@@ -16,7 +16,6 @@ nothing of it:
 """
 
 from collections import deque
-from collections.abc import Callable
 from dataclasses import asdict
 
 from moorage.base.chance import Chance
@@ -30,7 +29,6 @@ from moorage.gateway.shadow.copies import (
     Copy,
     Observer,
     Shadowed,
-    ToRecord,
     observe_nothing,
 )
 from moorage.gateway.shadow.refusals import Refusals
@@ -56,10 +54,6 @@ class Metered:
         meter = self._meters.of(endpoint.account, endpoint.region, endpoint.name, variant)
         meter.begin()
         meter.end(status, seconds, seconds, max(1, len(endpoint.shadows[0].instances)))
-
-
-HeadFor = Callable[[str], bytes]
-"""Makes the head of the request that an instance at an address is sent."""
 
 
 class Mirror:
@@ -98,7 +92,7 @@ class Mirror:
         self,
         endpoint: Endpoint,
         inputs: Payload,
-        head_for: HeadFor,
+        forwarded: bytes,
         *,
         at: float,
         sampled: bool,
@@ -107,8 +101,9 @@ class Mirror:
     ) -> None:
         """Count an invocation that a production variant has been given, and copy it if it is the shadow's turn.
 
-        ``sampled`` is what the recorder has said of this invocation, ``at`` its ``clock.now()``. The chunks of
-        ``inputs`` must not be changed afterwards.
+        ``forwarded`` are the lines of the client's headers that the container sees. ``sampled`` is what the recorder
+        has said of this invocation, ``at`` its ``clock.now()``. The chunks of ``inputs`` must not be changed
+        afterwards.
         """
         if not endpoint.shadows or self._closed:
             return
@@ -130,10 +125,7 @@ class Mirror:
             return
         total.copied += 1
         instance = choice.instance
-        record, capture = None, endpoint.capture
-        if sampled and capture is not None:
-            record = ToRecord(inputs, at, custom_attributes, inference_id, capture.outputs)
-        copy = Copy(self._common, shadowed, instance, head_for(instance.address), inputs, record)
+        copy = Copy(self._common, shadowed, instance, forwarded, inputs, at, custom_attributes, inference_id, sampled)
         self._instances.borrow(instance, copy, look=False)
 
     def apply(self, routing: Routing) -> None:
