@@ -186,14 +186,11 @@ class Neighbours:
 
     def kms(self, key: Credential = ALICE, *, region: str = "us-east-1", **options: Any) -> Any:
         """Make a KMS client as a user does."""
-        return boto3.client(
-            "kms",
-            endpoint_url=self.url,
-            region_name=region,
-            aws_access_key_id=key.access_key_id,
-            aws_secret_access_key=key.secret_access_key,
-            config=Config(**{"retries": {"total_max_attempts": 1}, **options}),
-        )
+        return self._client("kms", key, region, options)
+
+    def sqs(self, key: Credential = ALICE, *, region: str = "us-east-1", **options: Any) -> Any:
+        """Make an SQS client as a user does."""
+        return self._client("sqs", key, region, options)
 
     def kill(self) -> None:
         """End it without warning."""

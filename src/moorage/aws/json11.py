@@ -1,4 +1,4 @@
-"""The protocol JSON 1.1 of the control plane: requests in, answers and errors out.
+"""The protocol JSON 1.1 of the control plane, and 1.0, which differs in its name alone: requests in, answers out.
 
 Reading is strict: a body that two parsers could understand differently (double keys, NaN, numbers that do not fit,
 half characters) is an error. Members that the model does not know are ignored, ``null`` means absent
@@ -15,7 +15,7 @@ from typing import Any, NoReturn, cast
 
 import orjson
 
-from moorage.aws.errors import ClientFault, ServiceError
+from moorage.aws.errors import ClientFault, OurFault, ServiceError
 from moorage.aws.response import Response
 from moorage.aws.shapes import (
     BlobShape,
@@ -32,6 +32,7 @@ from moorage.aws.shapes import (
 )
 
 CONTENT_TYPE = "application/x-amz-json-1.1"
+CONTENT_TYPE_1_0 = "application/x-amz-json-1.0"
 
 _WHOLE_RANGES = {"integer": 2**31, "long": 2**63}
 _DEEPEST = 100
@@ -76,21 +77,31 @@ def serialize_output(operation: Operation, output: Mapping[str, Any]) -> bytes:
     return orjson.dumps(_write(operation.output, output))
 
 
-def success_response(operation: Operation, output: Mapping[str, Any], request_id: str) -> Response:
+def success_response(
+    operation: Operation, output: Mapping[str, Any], request_id: str, content_type: str = CONTENT_TYPE
+) -> Response:
     """Make the whole answer of a success."""
-    headers = (("x-amzn-RequestId", request_id), ("Content-Type", CONTENT_TYPE))
+    headers = (("x-amzn-RequestId", request_id), ("Content-Type", content_type))
     return Response(operation.status, headers, serialize_output(operation, output))
 
 
-def error_response(error: ServiceError, request_id: str) -> Response:
-    """Make the whole answer of an error; both spellings of the message, because clients differ (section 1.3)."""
-    headers = (
+def error_response(
+    error: ServiceError, request_id: str, content_type: str = CONTENT_TYPE, query_code: str | None = None
+) -> Response:
+    """Make the whole answer of an error; both spellings of the message, because clients differ (section 1.3).
+
+    ``query_code`` is the code that the service had in the query protocol, of which its clients still know.
+    """
+    headers = [
         ("x-amzn-RequestId", request_id),
         ("x-amzn-ErrorType", error.code),
-        ("Content-Type", CONTENT_TYPE),
-    )
+        ("Content-Type", content_type),
+    ]
+    if query_code is not None:
+        whose = "Receiver" if isinstance(error, OurFault) else "Sender"
+        headers.append(("x-amzn-query-error", f"{query_code};{whose}"))
     content = {"__type": error.code, "message": error.message, "Message": error.message, **error.members}
-    return Response(error.status, headers, orjson.dumps(content))
+    return Response(error.status, tuple(headers), orjson.dumps(content))
 
 
 def _unknown_operation(message: str) -> ClientFault:

@@ -25,6 +25,7 @@ _BY_SERVICE = {
     "kms": Owner.NEIGHBOURS,
     "logs": Owner.NEIGHBOURS,
     "s3": Owner.NEIGHBOURS,
+    "sqs": Owner.NEIGHBOURS,
     "sts": Owner.NEIGHBOURS,
 }
 

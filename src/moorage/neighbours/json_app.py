@@ -1,4 +1,4 @@
-"""A neighbour that speaks JSON 1.1: the life of a request, in order.
+"""A neighbour that speaks JSON 1.1 or 1.0: the life of a request, in order.
 
 What cannot be read is refused before anybody asks who sent the request, and what the model says of its members is
 checked before what the model does not say, as in the control plane (``control.pipeline``).
@@ -7,7 +7,7 @@ checked before what the model does not say, as in the control plane (``control.p
 import asyncio
 import hashlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +50,8 @@ class Call:
     now: float
     source_ip: str | None
     secure: bool
+    url: str
+    """Scheme, host and port as the caller knows them."""
 
     @property
     def account(self) -> str:
@@ -72,6 +74,10 @@ class Call:
             raise ClientFault("AccessDeniedException", denial.text(self.caller.credential.user_arn, access))
 
 
+def _no_query_code(_code: str) -> None:
+    """Give none: the service has always spoken JSON."""
+
+
 Perform = Callable[[Call, Members], Awaitable[dict[str, Any]]]
 
 
@@ -88,11 +94,19 @@ class JsonApp:
         *,
         violation_code: str,
         longest_body_bytes: int,
+        content_type: str = json11.CONTENT_TYPE,
+        query_code: Callable[[str], str | None] = _no_query_code,
+        unchecked: Collection[tuple[str, str]] = (),
     ) -> None:
         """``service`` is botocore's name of it, and the one that requests are signed for.
 
-        ``violation_code`` is what the service calls a request that breaks a constraint of its model.
+        ``violation_code`` is what the service calls a request that breaks a constraint of its model. ``query_code``
+        gives for an error's code the one that it had when the service spoke the query protocol. ``unchecked`` names
+        members, each with its operation, of which the service takes more than its model says.
         """
+        self._content_type = content_type
+        self._query_code = query_code
+        self._unchecked = frozenset(unchecked)
         self._service = service
         self._operations = operations
         self._keys = keys
@@ -124,11 +138,14 @@ class JsonApp:
         try:
             return await self._perform(wire, body, request_id)
         except ServiceError as fault:
-            return json11.error_response(fault, request_id)
+            return self._refuse(fault, request_id)
         except Exception:
             log.exception("request %s failed", request_id)
             ours = OurFault("InternalFailure", f"The request failed inside Moorage; its log has it as {request_id}.")
-            return json11.error_response(ours, request_id)
+            return self._refuse(ours, request_id)
+
+    def _refuse(self, fault: ServiceError, request_id: str) -> Response:
+        return json11.error_response(fault, request_id, self._content_type, self._query_code(fault.code))
 
     async def _perform(self, wire: HttpRequest, body: bytes | None, request_id: str) -> Response:
         if wire.method != "POST" or wire.path != "/":
@@ -141,13 +158,15 @@ class JsonApp:
         members = json11.parse_request(operation, body)
         now = self._clock.now()
         caller = self._identify(wire, body, self._keys.keys, now)
-        if operation.input is not None and (found := validate.violations(operation.input, members)):
+        checked = {name: value for name, value in members.items() if (operation.name, name) not in self._unchecked}
+        if operation.input is not None and (found := validate.violations(operation.input, checked)):
             raise ClientFault(self._violation_code, validate.message_of(found))
         secure = header_value(wire, SECURE_HEADER) == "true"
-        call = Call(caller, now, header_value(wire, SOURCE_IP_HEADER), secure)
+        url = f"{'https' if secure else 'http'}://{header_value(wire, 'host')}"
+        call = Call(caller, now, header_value(wire, SOURCE_IP_HEADER), secure, url)
         output = await self._operations[operation.name](call, members)
         # Large answers are written beside the event loop: a page of ten thousand events takes some milliseconds.
-        return await asyncio.to_thread(json11.success_response, operation, output, request_id)
+        return await asyncio.to_thread(json11.success_response, operation, output, request_id, self._content_type)
 
     def _identify(self, wire: HttpRequest, body: bytes, keys: Keys, now: float) -> Caller:
         digest = hashlib.sha256(body).hexdigest()

@@ -23,7 +23,7 @@ from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine
 
-from moorage.state.migrations import migrate
+from moorage.state.migrations import STEPS, Steps, migrate
 from moorage.state.records import EndpointKey
 from moorage.state.sqlite import open_file
 
@@ -104,8 +104,8 @@ def _read(engine: Engine, work: Callable[[Connection], T]) -> T:
         return work(connection)
 
 
-def _migrate(engine: Engine) -> None:
-    (outcome,) = _write_together(engine, [migrate], _no_witness)
+def _migrate(engine: Engine, steps: Steps) -> None:
+    (outcome,) = _write_together(engine, [lambda connection: migrate(connection, steps)], _no_witness)
     if outcome.fault is not None:
         raise outcome.fault
 
@@ -121,14 +121,15 @@ class _Asked:
 class FileStore:
     """A database file of this machine."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, steps: Steps = STEPS) -> None:
+        """Open a file whose tables ``steps`` make; by default they are those of the control plane."""
         self._engine = open_file(path, connections=1 + _READERS)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="store-reader")
         self._waiting: deque[_Asked] = deque()
         self._listeners: list[Listener] = []
         self._witness: Witness = _no_witness
-        _migrate(self._engine)
+        _migrate(self._engine, steps)
 
     def __repr__(self) -> str:
         return f"<FileStore: {len(self._waiting)} works wait>"
@@ -185,7 +186,7 @@ class InlineStore:
         self._engine = open_file(path, connections=1)
         self._listeners: list[Listener] = []
         self._witness: Witness = _no_witness
-        _migrate(self._engine)
+        _migrate(self._engine, STEPS)
 
     def listen(self, listener: Listener) -> None:
         """Tell a listener which endpoints each commit has changed."""

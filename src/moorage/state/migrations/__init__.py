@@ -4,6 +4,8 @@ Each step is a module with ``STATEMENTS``, in SQL that SQLite and PostgreSQL bot
 the table ``migrations``. A database that a newer version of Moorage has moved on is refused, not guessed at.
 """
 
+from collections.abc import Sequence
+
 from sqlalchemy import Column, Connection, Integer, MetaData, Table, insert, select
 
 from moorage.state.migrations import (
@@ -33,15 +35,18 @@ class NewerDatabase(RuntimeError):
     """The database was written by a newer version of Moorage."""
 
 
-def migrate(connection: Connection) -> None:
-    """Do the steps that have not been done yet."""
+Steps = Sequence[tuple[int, Sequence[str]]]
+
+
+def migrate(connection: Connection, steps: Steps = STEPS) -> None:
+    """Do the steps that have not been done yet; a store of its own has ``steps`` of its own."""
     _DONE.create(connection, checkfirst=True)
     done = set(connection.execute(select(_DONE.c.number)).scalars())
-    known = {number for number, _ in STEPS}
+    known = {number for number, _ in steps}
     if unknown := done - known:
         message = f"the database has step {max(unknown)}, this version knows {max(known)}: use a newer Moorage"
         raise NewerDatabase(message)
-    for number, statements in STEPS:
+    for number, statements in steps:
         if number not in done:
             for statement in statements:
                 connection.exec_driver_sql(statement)
