@@ -48,4 +48,4 @@ def test_owner(request_head: RequestHead, owner: Owner) -> None:
 def test_error_names_the_service_and_those_that_are_there() -> None:
     fault = unknown_service(head("/", authorization=signed("sns")))
     assert signed_service(head("/", authorization=signed("sns"))) == "sns"
-    assert fault.message == "Moorage does not have the service 'sns'. It has: kms, logs, s3, sagemaker, sts."
+    assert fault.message == "Moorage does not have the service 'sns'. It has: kms, logs, s3, sagemaker, sqs, sts."

@@ -121,7 +121,7 @@ OPERATIONS: dict[str, tuple[dict[str, Any], list[Fault]]] = {
             DENIED,
             member("rule", TWICE, **TAGS),
             member("taken", f'Cannot create already existing model "{ARN}:model/m".', ModelName="m"),
-            member("not built", "InferenceExecutionConfig is not", InferenceExecutionConfig={"Mode": "Serial"}),
+            in_container("not built", "PrimaryContainer.ContainerMetricsConfig is not", ContainerMetricsConfig={}),
             in_container("image", "Requested image nobody/knows:1 not found.", Image="nobody/knows:1"),
             in_container("artefact", "Could not access model data at s3://b/k", ModelDataUrl="s3://b/k.tar.gz"),
         ],
