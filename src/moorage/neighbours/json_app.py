@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from moorage.aws import json11, validate
-from moorage.aws.errors import ClientFault, OurFault, ServiceError
+from moorage.aws.errors import ClientFault, ServiceError
 from moorage.aws.response import Response
 from moorage.aws.shapes import load_service
 from moorage.aws.sigv4 import HttpRequest, header_value
@@ -22,18 +22,8 @@ from moorage.iam.authenticate import AuthenticationFailed, Caller, Keys, as_json
 from moorage.iam.context import SECURE_HEADER, SOURCE_IP_HEADER, make_context
 from moorage.iam.evaluate import Access, permissions_of
 from moorage.iam.patterns import Context
+from moorage.neighbours.framed import FramedApp
 from moorage.neighbours.keys import KeySource
-from moorage.neighbours.web import (
-    Answer,
-    Body,
-    ClientGone,
-    ClientTooSlow,
-    Receive,
-    Scope,
-    Send,
-    send_answer,
-    wire_request,
-)
 
 _SKEW_SECONDS = 300.0
 
@@ -81,7 +71,7 @@ def _no_query_code(_code: str) -> None:
 Perform = Callable[[Call, Members], Awaitable[dict[str, Any]]]
 
 
-class JsonApp:
+class JsonApp(FramedApp):
     """An ASGI application that answers as a service of AWS does that speaks JSON 1.1."""
 
     def __init__(  # noqa: PLR0913 - what a service consists of
@@ -107,47 +97,19 @@ class JsonApp:
         self._content_type = content_type
         self._query_code = query_code
         self._unchecked = frozenset(unchecked)
+        super().__init__(ids, longest_body_bytes=longest_body_bytes)
         self._service = service
         self._operations = operations
         self._keys = keys
         self._clock = clock
-        self._ids = ids
         self._violation_code = violation_code
-        self._longest_body_bytes = longest_body_bytes
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        wire, request_id = wire_request(scope), self._ids.request_id()
-        try:
-            response = await self._answer(wire, await self._read(Body(receive)), request_id)
-            headers = tuple((name, value) for name, value in response.headers)
-            await send_answer(Answer(response.status, headers, response.body), receive, send)
-        except (ClientGone, ClientTooSlow, OSError) as fault:
-            log.debug("request %s was given up: %s", request_id, fault)
-
-    async def _read(self, body: Body) -> bytes | None:
-        """Read the body; None when it is too large."""
-        read = bytearray()
-        async for piece in body.pieces():
-            read += piece
-            if len(read) > self._longest_body_bytes:
-                return None
-        return bytes(read)
-
-    async def _answer(self, wire: HttpRequest, body: bytes | None, request_id: str) -> Response:
-        try:
-            return await self._perform(wire, body, request_id)
-        except ServiceError as fault:
-            return self._refuse(fault, request_id)
-        except Exception:
-            log.exception("request %s failed", request_id)
-            ours = OurFault("InternalFailure", f"The request failed inside Moorage; its log has it as {request_id}.")
-            return self._refuse(ours, request_id)
-
-    def _refuse(self, fault: ServiceError, request_id: str) -> Response:
+    def refuse(self, fault: ServiceError, request_id: str) -> Response:
+        """Make the answer of an error."""
         return json11.error_response(fault, request_id, self._content_type, self._query_code(fault.code))
 
-    async def _perform(self, wire: HttpRequest, body: bytes | None, request_id: str) -> Response:
+    async def perform(self, wire: HttpRequest, body: bytes | None, request_id: str) -> Response:
+        """Do what is asked for, in the order of the stages."""
         if wire.method != "POST" or wire.path != "/":
             raise ClientFault("UnknownOperationException", f"Moorage has no {wire.method} {wire.path[:200]!a}.")
         target = header_value(wire, "x-amz-target")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from moorage.aws import query, validate
-from moorage.aws.errors import ClientFault, OurFault, ServiceError
+from moorage.aws.errors import ClientFault, ServiceError
 from moorage.aws.response import Response
 from moorage.aws.shapes import Operation, load_service
 from moorage.aws.sigv4 import HttpRequest, header_value
@@ -20,20 +20,10 @@ from moorage.base.clock import Clock
 from moorage.base.ids import Ids
 from moorage.iam.authenticate import AuthenticationFailed, AuthFailure, Caller, Keys, identify
 from moorage.iam.context import SECURE_HEADER, SOURCE_IP_HEADER
+from moorage.neighbours.framed import FramedApp
 from moorage.neighbours.keys import KeySource
 from moorage.neighbours.sts import operations
 from moorage.neighbours.sts.operations import Call
-from moorage.neighbours.web import (
-    Answer,
-    Body,
-    ClientGone,
-    ClientTooSlow,
-    Receive,
-    Scope,
-    Send,
-    send_answer,
-    wire_request,
-)
 
 OPERATIONS: Mapping[str, Callable[[Call, Mapping[str, Any]], dict[str, Any]]] = {
     "GetCallerIdentity": operations.get_caller_identity,
@@ -61,35 +51,20 @@ _ABOUT_TOKENS = frozenset({AuthFailure.UNKNOWN_KEY, AuthFailure.BAD_TOKEN})
 log = logging.getLogger(__name__)
 
 
-class StsApp:
+class StsApp(FramedApp):
     """An ASGI application that answers as STS does."""
 
     def __init__(self, keys: KeySource, clock: Clock, ids: Ids) -> None:
+        super().__init__(ids, longest_body_bytes=_MOST_BYTES)
         self._keys = keys
         self._clock = clock
-        self._ids = ids
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        wire, request_id = wire_request(scope), self._ids.request_id()
-        try:
-            response = self._answer(wire, await _read(Body(receive)), request_id)
-            headers = tuple((name, value) for name, value in response.headers)
-            await send_answer(Answer(response.status, headers, response.body), receive, send)
-        except (ClientGone, ClientTooSlow, OSError) as fault:
-            log.debug("request %s was given up: %s", request_id, fault)
+    def refuse(self, fault: ServiceError, request_id: str) -> Response:
+        """Make the answer of an error."""
+        return query.error_response(fault, request_id, _NAMESPACE)
 
-    def _answer(self, wire: HttpRequest, body: bytes | None, request_id: str) -> Response:
-        try:
-            return self._perform(wire, body, request_id)
-        except ServiceError as fault:
-            return query.error_response(fault, request_id, _NAMESPACE)
-        except Exception:
-            log.exception("request %s failed", request_id)
-            ours = OurFault("InternalFailure", f"The request failed inside Moorage; its log has it as {request_id}.")
-            return query.error_response(ours, request_id, _NAMESPACE)
-
-    def _perform(self, wire: HttpRequest, body: bytes | None, request_id: str) -> Response:
+    async def perform(self, wire: HttpRequest, body: bytes | None, request_id: str) -> Response:
+        """Do what is asked for, in the order of the stages."""
         if body is None:
             message = f"The request body is larger than {_MOST_BYTES} bytes."
             raise ClientFault("RequestEntityTooLarge", message, status=413)
@@ -103,16 +78,6 @@ class StsApp:
         call = Call(caller, keys, now, header_value(wire, SOURCE_IP_HEADER), secure, _new_key_id())
         output = OPERATIONS[operation.name](call, members)
         return query.success_response(operation, output, request_id, _NAMESPACE)
-
-
-async def _read(body: Body) -> bytes | None:
-    """Read the body; None when it is too large."""
-    read = bytearray()
-    async for piece in body.pieces():
-        read += piece
-        if len(read) > _MOST_BYTES:
-            return None
-    return bytes(read)
 
 
 def _identify(wire: HttpRequest, body: bytes, keys: Keys, now: float) -> Caller:
