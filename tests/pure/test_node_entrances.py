@@ -5,14 +5,14 @@ from dataclasses import replace
 import pytest
 
 from moorage.engine.contract import InstanceReport, InstanceSpec, InstanceState
-from moorage.node.entrances import Candidate, NoShell, Wanted, choose
+from moorage.node.entrances import Candidate, Door, NoShell, Wanted, choose
 
 
 def candidate(
     name: str, state: InstanceState, *, pid: int | None = 7, variant: str = "v1", shell: bool = True
 ) -> Candidate:
     spec = InstanceSpec(name, "0", "us-east-1", "ep", variant, "ml.m5.large", (), 1.0, shell_access=shell)
-    return Candidate(spec, InstanceReport(name, "ep", variant, state, 0.0, pid=7), {"A": name})
+    return Candidate(spec, InstanceReport(name, "ep", variant, state, 0.0, pid=pid), {"primary": Door(7, {"A": name})})
 
 
 STARTING = candidate("i-1", InstanceState.STARTING)
@@ -52,6 +52,15 @@ def test_refusal_says_why(wanted: Wanted, said: str) -> None:
 
 
 def test_instance_that_is_being_prepared_has_nothing_to_enter_yet() -> None:
-    preparing = replace(READY, report=replace(READY.report, state=InstanceState.PREPARING, pid=None))
+    preparing = replace(READY, report=replace(READY.report, state=InstanceState.PREPARING), doors={})
     with pytest.raises(NoShell, match="ep has not started yet"):
         choose(Wanted("ep", None, None), [preparing])
+
+
+def test_container_of_several_is_chosen_by_its_name_or_is_the_first() -> None:
+    several = replace(READY, doors={"a": Door(1, None), "b": Door(2, None)})
+    assert choose(Wanted("ep", None, None), [several]).pid == 1
+    assert choose(Wanted("ep", "v1", "i-2", "b"), [several]).pid == 2
+    with pytest.raises(NoShell) as refusal:
+        choose(Wanted("ep", "v1", "i-2", "c"), [several])
+    assert str(refusal.value) == "i-2 has no container c. Its containers: a, b."

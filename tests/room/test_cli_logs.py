@@ -156,6 +156,6 @@ def test_an_endpoint_without_logs_is_told_with_those_that_have_some(data_dir: Pa
     assert "There are no logs of beer/b in" in logs("beer/b").stderr
 
 
-@pytest.mark.parametrize("what", ["../../etc", "a/b/c/d", "", "wine/.."])
+@pytest.mark.parametrize("what", ["../../etc", "a/b/c/d/e", "", "wine/.."])
 def test_logs_never_leave_their_folder(what: str) -> None:
     assert logs(what).exit_code == 2

@@ -1,5 +1,9 @@
 """The pure pieces of the engines."""
 
+import os
+import signal
+import subprocess
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,7 +11,7 @@ from typing import Any
 import pytest
 
 from moorage.engine import cgroups, network, probe
-from moorage.engine.cgroups import Cgroups, GroupLimits, Hierarchies
+from moorage.engine.cgroups import Cgroups, GroupLimits, Hierarchies, find_hierarchies
 from moorage.engine.docker.daemon import Address, Daemon
 from moorage.engine.machine import Machine, Need
 from moorage.engine.ping import parse_status
@@ -21,7 +25,7 @@ from moorage.engine.probe import (
 )
 from moorage.engine.sandbox import UserIds, make_bind_arguments, make_settings_files
 from moorage.engine.trees import ProcessEntry, parse_stat, tree_of
-from moorage.engine.variables import count_threads, make_variables
+from moorage.engine.variables import container_variables, count_threads, make_variables, ports_of
 
 LIMITS = GroupLimits(memory_bytes=2**30, vcpus=1.5, processes=99)
 
@@ -156,6 +160,38 @@ def test_limits_of_version_2_are_written(tmp_path: Path) -> None:
     }
 
 
+def test_envelope_bounds_the_groups_in_it_together(tmp_path: Path) -> None:
+    groups = Cgroups(Hierarchies({"memory": tmp_path / "m"}, tmp_path / "u", frozenset({"pids"})))
+    for folder in ("m", "u"):
+        (tmp_path / folder).mkdir()
+    groups.make_envelope("i", LIMITS)
+    groups.make("i.1", LIMITS, within="i")
+    assert (tmp_path / "m/i/memory.limit_in_bytes").read_text() == "1073741824"
+    assert (tmp_path / "m/i/i.1/memory.limit_in_bytes").read_text() == "1073741824"
+    assert (tmp_path / "m/i/memory.use_hierarchy").read_text() == "1"
+    assert (tmp_path / "u/i/cgroup.subtree_control").read_text() == "+pids"
+    assert (tmp_path / "u/i/i.1/pids.max").read_text() == "99"
+
+
+def test_what_a_killed_agent_has_left_in_an_envelope_is_killed_and_removed() -> None:
+    hierarchies = find_hierarchies(f"moorage-test-left-{os.getpid()}")
+    groups = Cgroups(hierarchies)
+    if not groups.controllers:
+        pytest.skip("no control groups here")
+    groups.make_envelope("i", LIMITS)
+    inner = groups.make("i.1", LIMITS, within="i")
+    left = subprocess.Popen(["sleep", "3600"])
+    inner.join(left.pid)
+    waiting = threading.Thread(target=left.wait)
+    waiting.start()  # as whoever adopts it does
+    groups.remove_leftovers()
+    waiting.join(10)
+    assert left.returncode == -signal.SIGKILL
+    groups.remove_leftovers()
+    groups.close()
+    assert not any(folder.exists() for folder in hierarchies.folders)
+
+
 @pytest.fixture
 def version2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Have a hierarchy of version 2 as a systemd machine has one; gives its root. Files do as the kernel's do."""
@@ -283,3 +319,21 @@ def test_probe_says_what_is_true_here() -> None:
     assert found.engine == ("process" if found.sandbox_fault else "sandbox")
     assert found.cpus >= 1
     assert (Need.ROOT in found.lacks, Need.ORDINARY_USER in found.lacks) == (not found.as_root, found.as_root)
+
+
+def test_containers_of_one_instance_have_no_port_in_common() -> None:
+    ports = [ports_of(at) for at in range(15)]
+    assert len({port.bind for port in ports}) == 15
+    ranges = [set(range(port.first_safe, port.last_safe + 1)) for port in ports]
+    assert len(set().union(*ranges)) == sum(map(len, ranges))
+    assert not {port.bind for port in ports} & set().union(*ranges)
+
+
+def test_port_to_listen_at_is_not_the_users_to_change() -> None:
+    made = container_variables({"SAGEMAKER_BIND_TO_PORT": "1", "A": "b"}, region="r", ports=ports_of(2))
+    assert (made["SAGEMAKER_BIND_TO_PORT"], made["SAGEMAKER_SAFE_PORT_RANGE"], made["A"]) == (
+        "8082",
+        "20200-20299",
+        "b",
+    )
+    assert container_variables({"SAGEMAKER_BIND_TO_PORT": "1"}, region="r")["SAGEMAKER_BIND_TO_PORT"] == "1"

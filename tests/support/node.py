@@ -25,6 +25,7 @@ from moorage.engine.launch import Progress
 from moorage.engine.promises import NOTHING_REFUSED, Refusals
 from moorage.engine.volumes import why_not_bounded
 from moorage.node.agent import Agent
+from moorage.node.crew import Crews
 from moorage.node.disks import Disks
 from moorage.node.dumps import Dumps
 from moorage.node.engines import Engines
@@ -196,8 +197,9 @@ async def node(
             refusals=refusals,
         )
         reports = Reports({"refuses": dict(refusals.by_all)})
-        around = Surroundings(preparation, Engines(made.launcher), disks, reports, clock, limits)
-        agent = Agent(reports, lambda spec: Life(spec, places.log(spec), around))
+        crews = Crews(Engines(made.launcher), made.cgroups, limits)
+        around = Surroundings(preparation, crews, places, disks, reports, clock, limits)
+        agent = Agent(reports, lambda spec: Life(spec, around))
         server = await link.listen(made.sockets / "node.sock", agent.serve)
         tasks = Tasks()
         tasks.start("leftovers", disks.leave_leftovers(leftovers, lambda spec: places.log(spec).add))
@@ -207,6 +209,7 @@ async def node(
             await agent.close(DEADLINE_SECONDS)
             server.close()
             await tasks.close()
+            await crews.close()
             store.close()
 
 

@@ -18,30 +18,32 @@ import click
 from moorage.cli.relay import Flow, hand_on, hand_on_the_rest
 from moorage.cli.server import data_dir_option, need_server
 
-_MOST_PARTS = 3
+_MOST_PARTS = 4
 _ANSWER_BYTES = 65_536
 _STREAMS = (0, 1, 2)
 
 
 @click.command("exec", context_settings={"ignore_unknown_options": True})
-@click.argument("what", metavar="ENDPOINT[/VARIANT[/INSTANCE]]")
+@click.argument("what", metavar="ENDPOINT[/VARIANT[/INSTANCE[/CONTAINER]]]")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @data_dir_option
 def exec(what: str, command: tuple[str, ...], data_dir: Path | None) -> None:  # noqa: A001 - what users type
     """Open a shell in an instance, or run a COMMAND there.
 
-    Only where the variant has EnableSSMAccess. Without INSTANCE it is one of those that are ready.
+    Only where the variant has EnableSSMAccess. Without INSTANCE it is one of those that are ready, without
+    CONTAINER its first.
     """
     parts = what.split("/")
     if len(parts) > _MOST_PARTS or not all(parts):
-        raise click.UsageError(f"{what!r} is not of the form ENDPOINT[/VARIANT[/INSTANCE]]")
-    endpoint, variant, instance = (*parts, None, None)[:_MOST_PARTS]
+        raise click.UsageError(f"{what!r} is not of the form ENDPOINT[/VARIANT[/INSTANCE[/CONTAINER]]]")
+    endpoint, variant, instance, container = (*parts, None, None, None)[:_MOST_PARTS]
     server = need_server(data_dir)
     at_terminal = sys.stdin.isatty() and sys.stdout.isatty()
     request = {
         "endpoint": endpoint,
         "variant": variant,
         "instance": instance,
+        "container": container,
         "command": command,
         "terminal": os.environ.get("TERM", "xterm") if at_terminal else None,
     }

@@ -20,6 +20,7 @@ from moorage.logs.reader import Event, StreamReader
 
 _LOOK_AGAIN_SECONDS = 0.2
 _LINES_AT_ONCE = 1_000
+_MOST_PARTS = 4
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "bright_cyan", "bright_yellow", "bright_green")
 
@@ -28,7 +29,7 @@ Item = tuple[int, str, int, Event]
 
 
 @click.command()
-@click.argument("what", metavar="ENDPOINT[/VARIANT[/INSTANCE]]")
+@click.argument("what", metavar="ENDPOINT[/VARIANT[/INSTANCE[/CONTAINER]]]")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes, of new instances too; Ctrl-C ends it.")
 @click.option("--since", metavar="10m|TIME", help="From so long ago (30s, 10m, 2h, 1d), or from a time (ISO 8601).")
 @click.option("-n", "--tail", metavar="N", type=click.IntRange(min=0), help="The last N lines only.")
@@ -81,8 +82,8 @@ def _follow(reader: "LogReader", printer: "Printer") -> NoReturn:
 
 def _parts(what: str) -> list[str]:
     parts = what.split("/")
-    if len(parts) > 3 or not all(part and part not in {".", ".."} for part in parts):
-        raise click.UsageError(f"{what!r} is not of the form ENDPOINT[/VARIANT[/INSTANCE]]")
+    if len(parts) > _MOST_PARTS or not all(part and part not in {".", ".."} for part in parts):
+        raise click.UsageError(f"{what!r} is not of the form ENDPOINT[/VARIANT[/INSTANCE[/CONTAINER]]]")
     return parts
 
 

@@ -162,19 +162,31 @@ class Cgroups:
         """What an instance needs to see its own limits (``serving.isolation.View.groups``)."""
         return self._hierarchies.visible
 
-    def make(self, name: str, limits: GroupLimits) -> "Cgroup":
-        """Make an instance's group and set its limits; raises OSError."""
-        group = Cgroup(name, self._hierarchies)
+    def make(self, name: str, limits: GroupLimits, *, within: str | None = None) -> "Cgroup":
+        """Make a group and set its limits, in the envelope of that name if it is within one; raises OSError."""
+        group = Cgroup(name if within is None else f"{within}/{name}", self._hierarchies)
         group.make(limits)
+        return group
+
+    def make_envelope(self, name: str, limits: GroupLimits) -> "Cgroup":
+        """Make a group of groups, which bounds what is in all of them together; raises OSError."""
+        group = self.make(name, limits)
+        group.hand_on()
         return group
 
     def remove_leftovers(self) -> None:
         """Kill and remove what a node agent that was killed has left."""
         names = {group.name for folder in self._hierarchies.folders for group in folder.iterdir() if group.is_dir()}
         for name in names:
-            group = Cgroup(name, self._hierarchies)
-            group.kill()
-            group.remove()
+            for inner in (*self._names_within(name), name):
+                group = Cgroup(inner, self._hierarchies)
+                group.kill()
+                group.remove()
+
+    def _names_within(self, name: str) -> set[str]:
+        """Name the groups in an envelope."""
+        envelopes = [folder / name for folder in self._hierarchies.folders if (folder / name).is_dir()]
+        return {f"{name}/{group.name}" for folder in envelopes for group in folder.iterdir() if group.is_dir()}
 
     def close(self) -> None:
         """Remove the parent groups, once no instance is left."""
@@ -269,6 +281,15 @@ class Cgroup:
             yield self._version2 / "cpu.max", f"{quota} {_PERIOD_MICROSECONDS}"
         if "pids" in self._version2_controllers:
             yield self._version2 / "pids.max", str(limits.processes)
+
+    def hand_on(self) -> None:
+        """Let groups in this one have limits of their own, and count here; raises OSError. No process may be in it."""
+        if memory := self._version1.get("memory"):
+            with contextlib.suppress(OSError):  # newer kernels have no other way, and no such file
+                (memory / "memory.use_hierarchy").write_text("1", encoding="ascii")
+        if self._version2 is not None:
+            for controller in sorted(self._version2_controllers):
+                (self._version2 / "cgroup.subtree_control").write_text(f"+{controller}", encoding="ascii")
 
     def join(self, pid: int) -> None:
         """Put a process into the group, and with it all that it will start; raises OSError."""

@@ -16,6 +16,9 @@ from moorage.engine.exit import Exit
 
 Progress = Callable[[str], None]
 
+PORT = 8080
+"""Where containers answer (data-plane.md section 7.1), unless they are told another place."""
+
 
 class Log(Protocol):
     """Where what a container prints goes (``logs.pump.ContainerLog``)."""
@@ -29,6 +32,7 @@ class Launch:
     """One container, all of whose parts are there."""
 
     instance_id: str
+    """Of several containers of an instance ``INSTANCE.N``: a name that no other launch has."""
     model: Path | None
     """Folder of the extracted artefact; None: the container has no model data."""
     additional: Path | None = None
@@ -46,6 +50,10 @@ class Launch:
 
     ``volumes.Volume`` says what is in it already; an engine may add folders of its own.
     """
+    port: int = PORT
+    """Where a third-party image listens."""
+    within: str | None = None
+    """Name of the control group that bounds all containers of the instance together; None: it is the only one."""
     core_bytes: int = 0
     """Largest core file that a crash may leave in the working folder, which is in the volume; 0: none."""
 
@@ -162,6 +170,9 @@ class ImageEngine(Protocol):
 
     async def ensure(self, image: str, progress: Progress) -> str:
         """Have an image on this machine, pulled if need be; gives ``repository@sha256:digest``. Raises ImageFailure."""
+
+    async def labels(self, image: str) -> Mapping[str, str] | None:
+        """Give the labels of an image that ``ensure`` gave; None where they are not known."""
 
     async def launch(self, launch: ImageLaunch) -> Container:
         """Start a container; raises LaunchFailed."""

@@ -121,7 +121,7 @@ class Launcher:
     async def _make_group(self, launch: ServingLaunch) -> Group:
         limits = GroupLimits(launch.memory_bytes, launch.vcpus, PROCESSES_OF_ONE)
         try:
-            return await asyncio.to_thread(self._cgroups.make, launch.instance_id, limits)
+            return await asyncio.to_thread(self._cgroups.make, launch.instance_id, limits, within=launch.within)
         except OSError as fault:
             raise LaunchFailed(f"the limits of the instance could not be set: {fault}") from fault
 

@@ -1,6 +1,7 @@
 """The environment variables of a container (data-plane.md section 7.2), purely."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LOKY_MAX_CPU_COUNT")
@@ -10,6 +11,36 @@ HOSTNAME = "container-0.local"
 """Host name of a single container (data-plane.md section 7.1)."""
 
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+_FIRST_PORT = 8080
+_FIRST_SAFE_PORT = 20_000
+_SAFE_PORTS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What one of several containers is told of ports: AWS's share one network, and must not take another's."""
+
+    bind: int
+    """Where it is to listen."""
+    first_safe: int
+    """Of those that it may use for itself."""
+    last_safe: int
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """Give the variables that tell it."""
+        return {
+            "SAGEMAKER_BIND_TO_PORT": str(self.bind),
+            "SAGEMAKER_SAFE_PORT_RANGE": f"{self.first_safe}-{self.last_safe}",
+        }
+
+
+def ports_of(at: int) -> Ports:
+    """Give the ports of one of several containers, counted from 0: no two have one in common."""
+    first = _FIRST_SAFE_PORT + at * _SAFE_PORTS
+    return Ports(_FIRST_PORT + at, first, first + _SAFE_PORTS - 1)
 
 
 def count_threads(given: Mapping[str, str], vcpus: int, machine_cpus: int) -> int:
@@ -23,14 +54,19 @@ def count_threads(given: Mapping[str, str], vcpus: int, machine_cpus: int) -> in
     return max(1, min(vcpus, machine_cpus))
 
 
-def make_variables(given: Mapping[str, str], *, region: str, python: Path, threads: int) -> dict[str, str]:
+def make_variables(
+    given: Mapping[str, str], *, region: str, python: Path, threads: int, ports: Ports | None = None
+) -> dict[str, str]:
     """Lay the user's variables over those that every container gets."""
-    return {**base_variables(python, threads), **container_variables(given, region=region)}
+    return {**base_variables(python, threads), **container_variables(given, region=region, ports=ports)}
 
 
-def container_variables(given: Mapping[str, str], *, region: str) -> dict[str, str]:
-    """Lay the user's variables over those that the service gives every container, whatever its image."""
-    return {"AWS_REGION": region, "AWS_DEFAULT_REGION": region, **given}
+def container_variables(given: Mapping[str, str], *, region: str, ports: Ports | None = None) -> dict[str, str]:
+    """Lay the user's variables over those that the service gives every container, whatever its image.
+
+    ``ports`` are those of one of several containers, and not the user's to change: there it is asked.
+    """
+    return {"AWS_REGION": region, "AWS_DEFAULT_REGION": region, **given, **(ports.variables if ports else {})}
 
 
 def base_variables(python: Path, threads: int) -> dict[str, str]:

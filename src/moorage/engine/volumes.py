@@ -119,13 +119,25 @@ class Volume:
         """Core files that were found and are out of the instance's reach."""
         return self.folder / "cores"
 
+    def part(self, name: str) -> "Volume":
+        """Give one of several containers its own part of the disk, made on first need; blocks."""
+        self._parts.mkdir(mode=0o755, exist_ok=True)
+        part = Volume(self._parts / name)
+        return part if part.folder.is_dir() else _lay_out(part.folder)
+
+    @property
+    def _parts(self) -> Path:
+        return self.folder / "parts"
+
     def writable(self, *, still: bool = False) -> list[Path]:
         """Give the folders that the instance can write to: those above, and what its engine has added.
 
         ``still``: it lives, and out of an overlay's folder nothing may be moved while that is mounted.
         """
-        own = {self.artifacts, self.cores} | ({self.folder / OVERLAY} if still else set())
-        return [path for path in self.folder.iterdir() if path not in own and path.is_dir() and not path.is_symlink()]
+        own = {self.artifacts, self.cores, self._parts} | ({self.folder / OVERLAY} if still else set())
+        found = [path for path in self.folder.iterdir() if path not in own and path.is_dir() and not path.is_symlink()]
+        parts = [Volume(path) for path in self._parts.iterdir()] if self._parts.is_dir() else []
+        return [*found, *(path for part in parts for path in part.writable(still=still))]
 
 
 class Volumes:

@@ -21,9 +21,11 @@ class Wanted:
     """None: any."""
     instance: str | None
     """None: any."""
+    container: str | None = None
+    """Of several in an instance; None: the first."""
 
     def __str__(self) -> str:
-        return "/".join(part for part in (self.endpoint, self.variant, self.instance) if part)
+        return "/".join(part for part in (self.endpoint, self.variant, self.instance, self.container) if part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +40,29 @@ class Entrance:
 
 
 @dataclass(frozen=True, slots=True)
+class Door:
+    """What is needed of one container to enter it."""
+
+    pid: int
+    """Its first process."""
+    variables: Mapping[str, str] | None
+    """As ``Entrance`` has them."""
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """One instance of this machine."""
 
     spec: InstanceSpec
     report: InstanceReport
-    variables: Mapping[str, str] | None
+    doors: Mapping[str, Door]
+    """Of its containers, by name, in order; empty before they are started."""
 
 
 def choose(wanted: Wanted, candidates: Sequence[Candidate]) -> Entrance:
     """Give the instance to be entered, one that is ready before others; raises NoShell."""
     named = [one for one in candidates if _is_named(one.spec, wanted)]
-    running = [one for one in named if one.report.state in _RUNNING and one.report.pid is not None]
+    running = [one for one in named if one.report.state in _RUNNING and one.doors]
     if not running:
         known = sorted({f"{one.spec.endpoint}/{one.spec.variant}" for one in candidates}) or ["none"]
         why = "has not started yet" if named else "does not run here"
@@ -62,8 +75,10 @@ def choose(wanted: Wanted, candidates: Sequence[Candidate]) -> Entrance:
             "have EnableSSMAccess. Make one with EnableSSMAccess set to true, and update the endpoint to it."
         )
     best = min(allowed, key=lambda one: (one.report.state is not InstanceState.READY, one.spec.instance_id))
-    assert best.report.pid is not None  # noqa: S101 - those without were left out above
-    return Entrance(best.spec.instance_id, best.report.pid, best.variables)
+    name = wanted.container or next(iter(best.doors))
+    if (door := best.doors.get(name)) is None:
+        raise NoShell(f"{best.spec.instance_id} has no container {name}. Its containers: {', '.join(best.doors)}.")
+    return Entrance(best.spec.instance_id, door.pid, door.variables)
 
 
 def _is_named(spec: InstanceSpec, wanted: Wanted) -> bool:

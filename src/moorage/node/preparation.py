@@ -1,7 +1,7 @@
 """What an instance needs before it can start: an environment, the model, variables, a place for its log."""
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -11,12 +11,14 @@ from moorage.engine.artifacts import ArtifactFailure
 from moorage.engine.contract import ContainerSpec, Failure, InstanceSpec, ModelSource
 from moorage.engine.environments import Environment, EnvironmentFailure, Image
 from moorage.engine.images.look import PythonImage
-from moorage.engine.launch import ImageEngine, ImageFailure, ImageLaunch, Launch, Progress, ServingLaunch
+from moorage.engine.launch import PORT, ImageEngine, ImageFailure, ImageLaunch, Launch, Progress, ServingLaunch
 from moorage.engine.promises import NOTHING_REFUSED, Refusals, asked_for
-from moorage.engine.variables import HOSTNAME, container_variables, count_threads, make_variables
+from moorage.engine.variables import HOSTNAME, Ports, container_variables, count_threads, make_variables, ports_of
 from moorage.engine.volumes import Volume
 from moorage.logs.names import place_of
 from moorage.logs.pump import ContainerLog, Pump
+
+_BINDS = "com.amazonaws.sagemaker.capabilities.accept-bind-to-port"
 
 One = TypeVar("One")
 Other = TypeVar("Other")
@@ -25,9 +27,11 @@ Other = TypeVar("Other")
 class CannotPrepare(Exception):
     """Something that an instance needs cannot be had; the text is for people."""
 
-    def __init__(self, failure: Failure, message: str) -> None:
+    def __init__(self, failure: Failure, message: str, container: str | None = None) -> None:
         super().__init__(message)
         self.failure = failure
+        self.container = container
+        """Name of the container that needs it; None: the instance does."""
 
 
 class Environments(Protocol):
@@ -80,14 +84,68 @@ class Places:
     logs: Path
     pump: Pump
 
-    def socket(self, spec: InstanceSpec) -> Path:
-        """Say where an instance answers."""
-        return self.sockets / f"{spec.instance_id}.sock"
+    def socket(self, name: str) -> Path:
+        """Say where what has this name answers: an instance, or one of its containers (``Launch.instance_id``)."""
+        return self.sockets / f"{name}.sock"
 
-    def log(self, spec: InstanceSpec) -> ContainerLog:
-        """Give the log of an instance's container."""
-        stream = f"{spec.variant}/{spec.instance_id}"
+    def log(self, spec: InstanceSpec, container: str | None = None) -> ContainerLog:
+        """Give the log of an instance, or of one of its containers (data-plane.md section 7.7)."""
+        stream = "/".join(filter(None, (spec.variant, spec.instance_id, container)))
         return ContainerLog(self.pump, place_of(self.logs, spec.account, spec.region, spec.endpoint, stream))
+
+    def logs_of(self, spec: InstanceSpec) -> dict[str, ContainerLog]:
+        """Give the logs of an instance's containers, by their names."""
+        several = len(spec.containers) > 1
+        return {container.name: self.log(spec, container.name if several else None) for container in spec.containers}
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An instance, all of whose parts are there."""
+
+    launches: tuple[Launch, ...]
+    """One for each container."""
+    resolved: tuple[str, ...]
+    """What each image's URI stands for: ``repository@sha256:digest``."""
+
+
+class _Disk:
+    """An instance's disk: made when the first of its containers needs it, once."""
+
+    def __init__(self, make: Callable[[], Awaitable[Volume | None]]) -> None:
+        self._make = make
+        self._making = asyncio.Lock()
+        self._made: list[Volume | None] = []
+
+    async def get(self) -> Volume | None:
+        """Give it; raises CannotPrepare."""
+        async with self._making:
+            if not self._made:
+                self._made.append(await self._make())
+        return self._made[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """Where one container of an instance has its place."""
+
+    name: str
+    """Of its launch."""
+    log: ContainerLog
+    disk: _Disk
+    memory_bytes: int
+    ports: Ports | None = None
+    """None: it is the only container, and listens where all do."""
+    part: str | None = None
+    """Name of its part of the disk; None: all of it."""
+    within: str | None = None
+    """What bounds all containers together (``Launch.within``)."""
+    hostname: str = HOSTNAME
+
+    async def volume(self) -> Volume | None:
+        """Give what it has of the disk; raises CannotPrepare."""
+        whole = await self.disk.get()
+        return whole if whole is None or self.part is None else await asyncio.to_thread(whole.part, self.part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,19 +183,57 @@ class Preparation:
         self._machine_memory_bytes = machine_memory_bytes
         self._image_engine = image_engine
 
-    async def prepare(self, spec: InstanceSpec, progress: Progress, installs: Progress) -> tuple[Launch, str]:
-        """Get everything for an instance's container; raises CannotPrepare.
+    async def prepare(self, spec: InstanceSpec, progress: Progress, installs: Mapping[str, Progress]) -> Prepared:
+        """Get everything for an instance's containers; raises CannotPrepare.
 
-        ``progress`` is told how far it is, ``installs`` what pip says of the model's own requirements. The second
-        value names what the image's URI stands for: ``repository@sha256:digest``.
+        ``progress`` is told how far it is, ``installs``, by container, what pip says of the model's own requirements.
         """
-        container = only_container(spec)
+        if not spec.containers:
+            raise CannotPrepare(Failure.START, "The model has no container.")
+        made: list[tuple[Launch, str]] = await _all(
+            self._prepare_one(spec, container, seat, progress, installs[container.name])
+            for container, seat in zip(spec.containers, self._seats(spec), strict=True)
+        )
+        return Prepared(tuple(launch for launch, _ in made), tuple(resolved for _, resolved in made))
+
+    def _seats(self, spec: InstanceSpec) -> list[Seat]:
+        memory_bytes, logs = self._memory_of(resources_of(spec)), self._places.logs_of(spec)
+        disk = _Disk(lambda: self._disks.make(spec, memory_bytes))
+        if len(spec.containers) == 1:
+            return [Seat(spec.instance_id, log, disk, memory_bytes) for log in logs.values()]
+        return [
+            Seat(
+                name=f"{spec.instance_id}.{at + 1}",
+                log=logs[container.name],
+                disk=disk,
+                memory_bytes=memory_bytes,
+                ports=ports_of(at),
+                part=str(at + 1),
+                within=spec.instance_id,
+                hostname=container.name,
+            )
+            for at, container in enumerate(spec.containers)
+        ]
+
+    async def _prepare_one(
+        self, spec: InstanceSpec, container: ContainerSpec, seat: Seat, progress: Progress, installs: Progress
+    ) -> tuple[Launch, str]:
+        """Get everything for one container, and what its image stands for; raises CannotPrepare with its name."""
+        try:
+            return await self._prepare_container(spec, container, seat, progress, installs)
+        except CannotPrepare as fault:
+            raise CannotPrepare(fault.failure, str(fault), container.name) from fault
+
+    async def _prepare_container(
+        self, spec: InstanceSpec, container: ContainerSpec, seat: Seat, progress: Progress, installs: Progress
+    ) -> tuple[Launch, str]:
         try:
             image = await self._stand_in(container)
             _refuse_unkept(spec, self._refusals.serving if image is not None else self._refusals.images or {})
             if image is not None:
-                return await self._prepare_serving(spec, container, image, progress, installs), image.resolved
-            return await self._prepare_image(spec, container, progress)
+                launch = await self._prepare_serving(spec, container, seat, image, progress, installs)
+                return launch, image.resolved
+            return await self._prepare_image(spec, container, seat, progress)
         except (EnvironmentFailure, ImageFailure) as fault:
             raise CannotPrepare(Failure.IMAGE, str(fault)) from fault
         except ArtifactFailure as fault:
@@ -165,38 +261,43 @@ class Preparation:
     async def _has(self, image: str) -> bool:
         return self._image_engine is not None and await self._image_engine.has(image)
 
-    async def _prepare_serving(
+    async def _prepare_serving(  # noqa: PLR0913, PLR0917 - what a launch is made of
         self,
         spec: InstanceSpec,
         container: ContainerSpec,
+        seat: Seat,
         image: Image,
         progress: Progress,
         installs: Progress,
     ) -> ServingLaunch:
         resources = resources_of(spec)
-        memory_bytes = self._memory_of(resources)
         environment, (volume, data) = await _both(
             self._environments.ensure(image, progress),
-            self._disk_and_model(spec, container, memory_bytes, progress),
+            self._disk_and_model(spec, container, seat, progress),
         )
         environment = await self._with_requirements(environment, data.model, installs)
         threads = count_threads(container.environment, resources.vcpus, self._machine_cpus)
         return ServingLaunch(
-            instance_id=spec.instance_id,
+            instance_id=seat.name,
             environment=environment,
             model=data.model,
             additional=data.additional,
             variables=make_variables(
-                container.environment, region=spec.region, python=environment.python, threads=threads
+                container.environment,
+                region=spec.region,
+                python=environment.python,
+                threads=threads,
+                ports=seat.ports,
             ),
             threads=threads,
-            memory_bytes=memory_bytes,
+            memory_bytes=seat.memory_bytes,
             vcpus=resources.vcpus,
-            socket=self._places.socket(spec),
-            log=self._places.log(spec),
+            socket=self._places.socket(seat.name),
+            log=seat.log,
             isolated=spec.network_isolation,
             volume=volume,
-            core_bytes=self._disks.core_bytes(spec, memory_bytes),
+            within=seat.within,
+            core_bytes=self._disks.core_bytes(spec, seat.memory_bytes),
         )
 
     def _memory_of(self, resources: InstanceType) -> int:
@@ -204,32 +305,35 @@ class Preparation:
         return min(resources.memory_mib * 2**20, self._machine_memory_bytes)
 
     async def _prepare_image(
-        self, spec: InstanceSpec, container: ContainerSpec, progress: Progress
+        self, spec: InstanceSpec, container: ContainerSpec, seat: Seat, progress: Progress
     ) -> tuple[ImageLaunch, str]:
         engine = self._image_engine
         if engine is None:
             raise ImageFailure(f"Requested image {container.image} not found.")
         resources = resources_of(spec)
-        memory_bytes = self._memory_of(resources)
         resolved, (volume, data) = await _both(
             engine.ensure(container.resolved_image or container.image, progress),
-            self._disk_and_model(spec, container, memory_bytes, progress),
+            self._disk_and_model(spec, container, seat, progress),
         )
+        if seat.ports is not None:
+            _check_binds(container.image, await engine.labels(resolved))
         launch = ImageLaunch(
-            instance_id=spec.instance_id,
+            instance_id=seat.name,
             image=resolved,
             model=data.model,
             additional=data.additional,
-            variables=container_variables(container.environment, region=spec.region),
-            memory_bytes=memory_bytes,
+            variables=container_variables(container.environment, region=spec.region, ports=seat.ports),
+            memory_bytes=seat.memory_bytes,
             vcpus=resources.vcpus,
             gpus=resources.accelerators,
-            hostname=HOSTNAME,
-            socket=self._places.socket(spec),
-            log=self._places.log(spec),
+            hostname=seat.hostname,
+            socket=self._places.socket(seat.name),
+            log=seat.log,
             isolated=spec.network_isolation,
             volume=volume,
-            core_bytes=self._disks.core_bytes(spec, memory_bytes),
+            port=PORT if seat.ports is None else seat.ports.bind,
+            within=seat.within,
+            core_bytes=self._disks.core_bytes(spec, seat.memory_bytes),
         )
         return launch, resolved
 
@@ -238,10 +342,10 @@ class Preparation:
         self._artifacts.release(spec.instance_id)
 
     async def _disk_and_model(
-        self, spec: InstanceSpec, container: ContainerSpec, memory_bytes: int, progress: Progress
+        self, spec: InstanceSpec, container: ContainerSpec, seat: Seat, progress: Progress
     ) -> tuple[Path | None, ModelData]:
         """Get the instance's disk and, meanwhile, its model; one that is to be encrypted lies on that disk only."""
-        making = self._disks.make(spec, memory_bytes)
+        making = seat.volume()
         if spec.kms_key is None:
             volume, model = await _both(making, self._model(spec, container, self._artifacts, progress))
         elif (volume := await making) is None:
@@ -305,6 +409,22 @@ def _refuse_unkept(spec: InstanceSpec, refused: Mapping[str, str]) -> None:
             raise CannotPrepare(Failure.UNSUPPORTED, f"{member}: {refused[member]}")
 
 
+def _check_binds(image: str, labels: Mapping[str, str] | None) -> None:
+    """Refuse an image that does not say that it listens where it is told, if it says anything (section 7.2)."""
+    if labels is not None and labels.get(_BINDS) != "true":
+        raise ImageFailure(f"Your Ecr Image {image} does not contain required {_BINDS}=true Docker label(s).")
+
+
+async def _all(works: Iterable[Coroutine[Any, Any, One]]) -> list[One]:
+    """Wait for all; when one fails, the others are ended before that is told."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(work) for work in works]
+    except BaseExceptionGroup as faults:
+        raise faults.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
 async def _both(one: Coroutine[Any, Any, One], other: Coroutine[Any, Any, Other]) -> tuple[One, Other]:
     """Wait for both; when one fails, the other is ended before that is told: it must not write to what is then gone."""
     try:
@@ -313,13 +433,6 @@ async def _both(one: Coroutine[Any, Any, One], other: Coroutine[Any, Any, Other]
     except BaseExceptionGroup as faults:
         raise faults.exceptions[0] from None
     return both[0].result(), both[1].result()
-
-
-def only_container(spec: InstanceSpec) -> ContainerSpec:
-    """Give the instance's container; raises CannotPrepare for more than one."""
-    if len(spec.containers) != 1:
-        raise CannotPrepare(Failure.START, f"an instance has one container here, not {len(spec.containers)}")
-    return spec.containers[0]
 
 
 def submitted_code(container: ContainerSpec) -> str | None:

@@ -42,6 +42,7 @@ from moorage.logs.pump import Pump
 from moorage.logs.sweep import finish_leftovers, sweep
 from moorage.logs.writer import Bounds
 from moorage.node.agent import Agent
+from moorage.node.crew import Crews
 from moorage.node.disks import Disks
 from moorage.node.dumps import Dumps
 from moorage.node.engines import Engines
@@ -119,14 +120,15 @@ async def _run(settings: Settings, clock: SystemClock, stop: asyncio.Event) -> N
         "runs_images": image_engine is not None,
     }
     reports = Reports(about)
-    surroundings = Surroundings(preparation, engines, disks, reports, clock, settings.limits)
+    crews = Crews(engines, cgroups, settings.limits)
+    surroundings = Surroundings(preparation, crews, places, disks, reports, clock, settings.limits)
 
     tasks = Tasks()
 
     def make_life(spec: InstanceSpec) -> Life:
         # While it is prepared: during it no process can be forked, after it one joins its group at once.
         tasks.start("hasten control groups", asyncio.to_thread(hasten))
-        return Life(spec, places.log(spec), surroundings)
+        return Life(spec, surroundings)
 
     agent = Agent(reports, make_life)
     server = await link.listen(settings.run_dir / "node.sock", agent.serve)
@@ -141,6 +143,7 @@ async def _run(settings: Settings, clock: SystemClock, stop: asyncio.Event) -> N
     await agent.close(settings.limits.stop_grace_seconds + _AFTER_GRACE_SECONDS)
     server.close()
     await tasks.close()
+    await crews.close()
     await engines.close()
     await asyncio.to_thread(volumes.close)
     if network is not None:

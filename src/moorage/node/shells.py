@@ -2,7 +2,8 @@
 
 It listens at ``run_dir/shell.sock``, which only the user who runs Moorage can reach. A caller sends one JSON line,
 
-    {"endpoint": ..., "variant": ... or null, "instance": ... or null, "command": [...], "terminal": ... or null}
+    {"endpoint": ..., "variant": ... or null, "instance": ... or null, "container": ... or null, "command": [...],
+     "terminal": ... or null}
 
 with its standard streams as descriptors. It is answered one line, ``{"instance": ...}`` or ``{"error": ...}``. With
 ``terminal`` (its ``TERM``) that line carries the descriptor of a new terminal, which the command has instead of the
@@ -93,7 +94,7 @@ class Shells:
                 self._free.release()
 
     def _open(self, caller: socket.socket, request: dict[str, Any], streams: Sequence[int]) -> None:
-        wanted = Wanted(request["endpoint"], request["variant"], request["instance"])
+        wanted = Wanted(request["endpoint"], request["variant"], request["instance"], request.get("container"))
         entrance = self._find(wanted)
         order = Order(entrance.pid, tuple(request["command"]), entrance.variables, request["terminal"])
         log.info("a shell is opened in %s: %s", entrance.instance_id, " ".join(order.command) or "interactive")

@@ -10,9 +10,6 @@ from moorage.engine.launch import ImageLaunch
 from moorage.engine.launcher import PROCESSES_OF_ONE
 from moorage.serving.isolation import OUT_OF_MEMORY_FIRST
 
-PORT = 8080
-"""Where a container answers (data-plane.md section 7.1)."""
-
 INSTALLATION_LABEL = "moorage.installation"
 INSTANCE_LABEL = "moorage.instance"
 
@@ -75,7 +72,7 @@ def make_configuration(
     working_folder: str | None,
 ) -> dict[str, Any]:
     """Make the body; ``image`` is the daemon's name of it, ``working_folder`` another one than the image's."""
-    published = {f"{PORT}/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}]} if around.published else {}
+    published = {f"{launch.port}/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}]} if around.published else {}
     body: dict[str, Any] = {
         "Image": image,
         "Cmd": list(launch.arguments),

@@ -20,7 +20,6 @@ from moorage.engine.dial import Dialler
 from moorage.engine.docker.api import CALL_SECONDS, Api, DaemonGone, DaemonRefused
 from moorage.engine.docker.configuration import (
     INSTALLATION_LABEL,
-    PORT,
     Folder,
     Surroundings,
     lack_of_gpus,
@@ -110,6 +109,14 @@ class DockerEngine:
         """Have an image on this machine, pulled if need be; gives ``repository@sha256:digest``. Raises ImageFailure."""
         return await self._images.ensure(image, progress)
 
+    async def labels(self, image: str) -> Mapping[str, str] | None:
+        """Give the labels of an image that ``ensure`` gave; None where they are not known."""
+        try:
+            found = await self._images.inspect(image)
+        except (DaemonGone, DaemonRefused):
+            return None
+        return dict((found.get("Config") or {}).get("Labels") or {})
+
     async def launch(self, launch: ImageLaunch) -> DockerContainer:
         """Start a container; raises LaunchFailed."""
         if launch.isolated and not self._api.daemon.here:
@@ -185,7 +192,7 @@ class DockerEngine:
             output = await self._attach(launch, path)
             attempt.callback(output.cancel)
             found, process = await self._start(launch, path, attempt)
-            address = self._address(found) or f"unix:{launch.socket}"
+            address = self._address(found, launch.port) or f"unix:{launch.socket}"
             if launch.isolated and (dialler := await _open_dialler(launch, process)):
                 attempt.push_async_callback(dialler.close)
                 address = dialler.address
@@ -256,15 +263,15 @@ class DockerEngine:
         attempt.push_async_callback(self._remove, f"/containers/{created['Id']}")
         return str(created["Id"])
 
-    def _address(self, found: Mapping[str, Any]) -> str:
+    def _address(self, found: Mapping[str, Any], port: int) -> str:
         """Say where a container answers; empty where it has ended already."""
         settings = found["NetworkSettings"]
         if self._is_published:
-            ports = (settings.get("Ports") or {}).get(f"{PORT}/tcp")
+            ports = (settings.get("Ports") or {}).get(f"{port}/tcp")
             return f"127.0.0.1:{ports[0]['HostPort']}" if ports else ""
         network = (settings.get("Networks") or {}).get(self._network.name) or {}
         host = network.get("IPAddress")
-        return f"{host}:{PORT}" if host else ""
+        return f"{host}:{port}" if host else ""
 
     async def _attach(self, launch: ImageLaunch, path: str) -> "asyncio.Task[None]":
         """Begin to write a container's output to its log; it is attached when this returns."""
@@ -347,7 +354,7 @@ async def _open_dialler(launch: ImageLaunch, process: Process | None) -> Dialler
     if process is None:
         return None
     try:
-        return await Dialler.open(process.pid, launch.socket, PORT)
+        return await Dialler.open(process.pid, launch.socket, launch.port)
     except FileNotFoundError:
         return None
     except OSError as fault:

@@ -6,7 +6,7 @@ All of it comes from strangers: what is not as it should be raises UnusableImage
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 INDEX_KINDS = (
@@ -60,6 +60,7 @@ class Config:
     """WORKDIR."""
     user: str
     """USER: ``name``, ``uid``, ``name:group``, ``uid:gid``; empty: root."""
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 def architecture_of(machine: str) -> str:
@@ -109,6 +110,7 @@ def read_config(content: bytes, architecture: str) -> Config:
         environment=_variables(_words(config.get("Env"))),
         folder=str(config.get("WorkingDir") or "/"),
         user=str(config.get("User") or ""),
+        labels={str(name): str(value) for name, value in (config.get("Labels") or {}).items()},
     )
 
 

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import os
 import zlib
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -28,9 +29,6 @@ from moorage.engine.rootfs.room import IDS, Order
 from moorage.engine.rootfs.store import ImageStore, KnownImage
 
 log = logging.getLogger(__name__)
-
-PORT = 8080
-"""Where containers answer (data-plane.md section 7.1)."""
 
 _FIRST_ID = 0x7000_0000
 _RANGES = 4096
@@ -90,6 +88,11 @@ class UnpackedImages:
         """Have an image on this machine, pulled if need be; gives ``repository@sha256:digest``. Raises ImageFailure."""
         reference, known = await self._images.ensure(image, progress)
         return reference.pinned(known.digest)
+
+    async def labels(self, image: str) -> Mapping[str, str] | None:
+        """Give the labels of an image that ``ensure`` gave; None where they are not known."""
+        known = await asyncio.to_thread(self._store.find, image.rpartition("@")[2])
+        return None if known is None else known.labels
 
     async def launch(self, launch: ImageLaunch) -> Running:
         """Start a container; the image's program runs when this returns. Raises LaunchFailed."""
@@ -159,7 +162,7 @@ class UnpackedImages:
 
     async def _take_group(self, launch: ImageLaunch, around: AsyncExitStack) -> Cgroup:
         limits = GroupLimits(launch.memory_bytes, launch.vcpus, PROCESSES_OF_ONE)
-        group = await asyncio.to_thread(self._cgroups.make, launch.instance_id, limits)
+        group = await asyncio.to_thread(self._cgroups.make, launch.instance_id, limits, within=launch.within)
 
         async def remove() -> None:
             if not await asyncio.to_thread(group.remove):
@@ -172,7 +175,7 @@ class UnpackedImages:
         self, launch: ImageLaunch, running: Running, first_id: int | None, output: int, around: AsyncExitStack
     ) -> None:
         """Let the container be reached from this machine and, unless it is isolated, reach others."""
-        dialler = await Dialler.open(running.pid, launch.socket, PORT)
+        dialler = await Dialler.open(running.pid, launch.socket, launch.port)
         around.push_async_callback(dialler.close)
         if launch.isolated:
             return

@@ -167,6 +167,7 @@ class Images:
             groups=account.groups,
             home=account.home,
             unpacked_bytes=sum(size_of(folder) for folder in set(folders)),
+            labels=dict(config.labels),
         )
 
     def _note(self, known: KnownImage, reference: Reference, *, pinned: bool) -> None:

@@ -43,6 +43,8 @@ class KnownImage:
     groups: tuple[int, ...]
     home: str
     unpacked_bytes: int = 0
+    labels: dict[str, str] | None = None
+    """None: not known, since an older version has noted the image."""
 
     @classmethod
     def from_message(cls, message: dict[str, Any]) -> "KnownImage":
