@@ -9,7 +9,7 @@ import pytest
 from tests.support.containers import docker
 from tests.support.dockerd import daemon, needs_docker
 from tests.support.fixtures import Deployment
-from tests.support.images import litserve_image, python_image
+from tests.support.images import BINDS, litserve_image, python_image
 from tests.support.machine import MACHINE
 from tests.support.models import pack
 from tests.support.product import IMAGE, ROLE, Moorage, running, wait_until
@@ -100,6 +100,21 @@ def test_image_of_awss_that_the_daemon_has_is_run_itself_and_not_what_is_built_i
     (image,) = user.sagemaker.describe_endpoint(EndpointName="very")["ProductionVariants"][0]["DeployedImages"]
     assert image["ResolvedImage"] == f"{IMAGE.partition(':')[0]}@{digest}"
     user.delete("very")
+
+
+def test_images_of_a_pipeline_listen_where_they_are_told(user: Deployment, shop: Registry) -> None:
+    python_image(Labels=BINDS).push(shop, "duo", "1")
+    python_image(Labels={"for": "no port"}).push(shop, "stubborn", "1")
+    image = f"{ECR}/duo:1"
+    model = user.several("duo", (image, pack({"weights": b"42"}), "a"), (image, None, "b"))
+    user.in_service("duo", ("blue", model, 1.0, 1))
+    what = "type('', (), {'__repr__': lambda _: 'os.environ[\"SAGEMAKER_BIND_TO_PORT\"], socket.gethostname()'})()"
+    assert invoke(user, "duo", what) == "('8081', 'b')"
+    user.delete("duo")
+    user.create("stubborn", ("blue", user.several("stubborn", *[(f"{ECR}/stubborn:1", None, "")] * 2), 1.0, 1))
+    reason = user.settled("stubborn")["FailureReason"]
+    assert "does not contain required com.amazonaws.sagemaker.capabilities.accept-bind-to-port=true" in reason
+    user.delete("stubborn")
 
 
 def test_image_that_no_registry_has_fails_the_endpoint_and_says_why(user: Deployment) -> None:

@@ -13,7 +13,7 @@ from tests.support.containers import docker
 from tests.support.dockerd import daemon, needs_docker
 from tests.support.fixtures import Deployment, Wine
 from tests.support.machine import MACHINE
-from tests.support.product import alive, running, wait_until
+from tests.support.product import IMAGE, alive, running, wait_until
 from tests.support.small_models import ECHO, a_variant, serve
 
 from moorage.engine.docker.daemon import Daemon
@@ -85,6 +85,31 @@ def test_instance_ends_with_a_killed_node_agent_whose_next_start_removes_the_con
         assert len(containers_of(daemon, server)) == 1
         user.delete("forest")
     assert containers_of(daemon, server) == []
+
+
+def test_pipeline_of_built_in_images_runs_in_containers_that_end_together(daemon: Daemon, tmp_path: Path) -> None:
+    with running(tmp_path / "data", MOORAGE_ENGINE="docker", DOCKER_HOST=str(daemon.address)) as server:
+        user = Deployment(server)
+        echo = models.code_only(ECHO)
+        user.in_service("duo", ("blue", user.several("duo", (IMAGE, echo, "a"), (IMAGE, echo, "b")), 1.0, 1))
+        assert user.invoke("duo", "x")[0] == "x"
+        before = containers_of(daemon, server)
+        assert len(before) == 2
+        docker(daemon, "kill", before[1])
+        wait_until(
+            lambda: len(after := containers_of(daemon, server)) == 2 and not set(after) & set(before),
+            within=60,
+            what="both are replaced",
+        )
+        wait_until(lambda: _echoes(user), within=30, what="others answer")
+        user.delete("duo")
+    assert containers_of(daemon, server) == []
+
+
+def _echoes(user: Deployment) -> bool:
+    with contextlib.suppress(user.runtime.exceptions.ClientError):
+        return user.invoke("duo", "x")[0] == "x"
+    return False
 
 
 def predict(user: Deployment, wine: Wine) -> list[int]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.fixtures import Deployment
-from tests.support.images import litserve_image, python_image
+from tests.support.images import BINDS, litserve_image, python_image
 from tests.support.models import pack
 from tests.support.product import Moorage, alive, running, wait_until
 from tests.support.registry import Registry, needs_registry, registry
@@ -95,6 +95,45 @@ def test_server_of_a_third_party_is_served_unmodified(user: Deployment, shop: Re
     user.delete("lit")
 
 
+def test_images_of_a_pipeline_listen_where_they_are_told(user: Deployment, server: Moorage, tmp_path: Path) -> None:
+    archive = python_image(Labels=BINDS).archive(tmp_path / "image.tar", "whatever:1")
+    server.run("images", "add", "binds:1", "--archive", str(archive))
+    model = user.several("duo", ("binds:1", pack({"weights": b"42"}), "a"), ("binds:1", None, "b"))
+    user.in_service("duo", ("blue", model, 1.0, 1))
+    # What the first gives, a string in quotes, the second evaluates again.
+    what = "'os.environ[\"SAGEMAKER_BIND_TO_PORT\"], ' + os.environ['SAGEMAKER_BIND_TO_PORT']"
+    assert invoke(user, "duo", what) == repr('os.environ["SAGEMAKER_BIND_TO_PORT"], 8080')
+    what = "type('', (), {'__repr__': lambda _: 'os.environ[\"SAGEMAKER_BIND_TO_PORT\"], socket.gethostname()'})()"
+    assert invoke(user, "duo", what) == "('8081', 'b')"
+    user.delete("duo")
+
+
+def test_images_are_invoked_directly_and_their_models_are_their_own(
+    user: Deployment, server: Moorage, tmp_path: Path
+) -> None:
+    archive = python_image(Labels=BINDS).archive(tmp_path / "image.tar", "whatever:1")
+    server.run("images", "add", "direct:1", "--archive", str(archive))
+    containers = [("direct:1", pack({"weights": weights}), name) for name, weights in (("a", b"1"), ("b", b"2"))]
+    model = user.several("choose", *containers, mode="Direct", Environment={"MINE": "yes"})
+    user.in_service("choose", ("blue", model, 1.0, 1))
+    for name, weights in (("a", "1"), ("b", "2")):
+        what = "open('/opt/ml/model/weights').read(), os.environ['MINE']"
+        assert invoke(user, "choose", what, TargetContainerHostname=name) == f"('{weights}', 'yes')"
+    user.delete("choose")
+
+
+def test_image_that_does_not_say_that_it_listens_where_it_is_told_is_no_part_of_a_pipeline(
+    user: Deployment, server: Moorage, tmp_path: Path
+) -> None:
+    archive = python_image().archive(tmp_path / "image.tar", "whatever:1")
+    server.run("images", "add", "stubborn:1", "--archive", str(archive))
+    user.create("stubborn", ("blue", user.several("stubborn", *[("stubborn:1", None, "")] * 2), 1.0, 1))
+    reason = user.settled("stubborn")["FailureReason"]
+    label = "com.amazonaws.sagemaker.capabilities.accept-bind-to-port=true"
+    assert f"Your Ecr Image stubborn:1 does not contain required {label} Docker label(s)." in reason
+    user.delete("stubborn")
+
+
 def test_container_that_dies_is_replaced_and_a_killed_server_leaves_nothing(tmp_path: Path) -> None:
     settings = without_docker(tmp_path)
     server = Moorage(tmp_path / "data", environment=settings)
@@ -133,7 +172,9 @@ def answers(user: Deployment) -> bool:
     return False
 
 
-def invoke(user: Deployment, endpoint: str, expression: str) -> str:
-    answer = user.runtime.invoke_endpoint(EndpointName=endpoint, Body=expression.encode(), ContentType="text/plain")
+def invoke(user: Deployment, endpoint: str, expression: str, **more: str) -> str:
+    answer = user.runtime.invoke_endpoint(
+        EndpointName=endpoint, Body=expression.encode(), ContentType="text/plain", **more
+    )
     said: bytes = answer["Body"].read()
     return said.decode()

@@ -85,6 +85,25 @@ class Deployment:
         )
         return name
 
+    def several(
+        self, name: str, *containers: tuple[str, bytes | None, str], mode: str | None = None, **of_all: Any
+    ) -> str:
+        """Register a model of several containers: image, artefact and hostname of each."""
+        bucket = f"models-{name.lower()}"
+        self.s3.create_bucket(Bucket=bucket)
+        made = []
+        for at, (image, artefact, hostname) in enumerate(containers):
+            container: dict[str, Any] = {"Image": image, **of_all}
+            if artefact is not None:
+                self.s3.put_object(Bucket=bucket, Key=f"{at}.tar.gz", Body=artefact)
+                container["ModelDataUrl"] = f"s3://{bucket}/{at}.tar.gz"
+            if hostname:
+                container["ContainerHostname"] = hostname
+            made.append(container)
+        more = {} if mode is None else {"InferenceExecutionConfig": {"Mode": mode}}
+        self.sagemaker.create_model(ModelName=name, ExecutionRoleArn=ROLE, Containers=made, **more)
+        return name
+
     def create(self, name: str, *variants: tuple[str, str, float, int]) -> None:
         """Ask for an endpoint of variants: name, model, weight, instance count."""
         self.sagemaker.create_endpoint_config(

@@ -80,9 +80,12 @@ class Server(ThreadingHTTPServer):
 signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 print("serving as", sys.argv[1:], flush=True)
 exec(os.environ.get("BEFORE_SERVING", ""))
-Server(("0.0.0.0", 8080), Handler).serve_forever()
+Server(("0.0.0.0", int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080"))), Handler).serve_forever()
 """
 """A model server that evaluates what it is sent: the view from inside. ``BEFORE_SERVING`` is run before it listens."""
+
+BINDS = {"com.amazonaws.sagemaker.capabilities.accept-bind-to-port": "true"}
+"""Labels of an image that listens where it is told: without them it may not be one of several containers."""
 
 LITSERVE = """
 import sys
