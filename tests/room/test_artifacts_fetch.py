@@ -8,6 +8,8 @@ import os
 import stat
 import sys
 import tarfile
+import tracemalloc
+import zlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -259,6 +261,8 @@ async def test_hostile_archives_are_refused_and_nothing_is_left(
 
 
 GOOD = archive(file("a", os.urandom(50_000)))
+SMALL = archive(file("a"))
+PLAIN = gzip.decompress(GOOD)
 HEADER_BOMB = tarfile.TarInfo("a")
 HEADER_BOMB.pax_headers = {"comment": "0" * (20 * 2**20)}
 
@@ -275,6 +279,13 @@ HEADER_BOMB.pax_headers = {"comment": "0" * (20 * 2**20)}
         pytest.param(GOOD[:-8] + b"\0\0\0\0" + GOOD[-4:], "damaged", id="wrong checksum"),
         pytest.param(GOOD[:20_000] + b"\xff" * 1000 + GOOD[21_000:], "damaged", id="damaged middle"),
         pytest.param(GOOD[:3], "damaged", id="gzip magic only"),
+        pytest.param(SMALL[:-8] + bytes(4) + SMALL[-4:], "damaged", id="wrong checksum of a small one"),
+        pytest.param(SMALL[:-1], "damaged", id="truncated small one"),
+        pytest.param(GOOD + b"garbage", "damaged", id="garbage behind it"),
+        pytest.param(
+            gzip.compress(PLAIN[:50_688] + b"x" * 512 + bytes(1024)), "damaged", id="no entry behind an entry"
+        ),
+        pytest.param(gzip.compress(PLAIN[:1024]), "ends in the middle of a file", id="tar ends early"),
         pytest.param(archive((HEADER_BOMB, b"")), "more header data", id="header bomb"),
         pytest.param(
             gzip.compress(gzip.decompress(GOOD) + bytes(40 * 2**20)), "more header data", id="endless padding"
@@ -287,6 +298,44 @@ async def test_what_is_not_a_whole_tar_gz_is_refused(
     store.objects["model.tar.gz"] = content
     with pytest.raises(ArtifactFailure, match=said):
         await artifacts.fetch(URL, print)
+
+
+async def test_gzip_in_several_members_with_padding_is_one(store: FakeStore, artifacts: Artifacts) -> None:
+    parts = [gzip.compress(PLAIN[start : start + 10_000]) for start in range(0, len(PLAIN), 10_000)]
+    store.objects["model.tar.gz"] = b"".join(parts) + bytes(5000)
+    assert (await artifacts.fetch(URL, print)).joinpath("a").stat().st_size == 50_000
+
+
+async def test_sparse_files_are_written_whole(store: FakeStore, artifacts: Artifacts, tmp_path: Path) -> None:
+    sparse = tmp_path / "sparse"
+    with sparse.open("wb") as hole:
+        hole.seek(300_000)
+        hole.write(b"middle")
+        hole.truncate(700_000)
+    packed = await asyncio.create_subprocess_exec(
+        "tar", "-C", tmp_path, "--sparse", "-czf", tmp_path / "model.tar.gz", "sparse"
+    )
+    assert await packed.wait() == 0
+    store.objects["model.tar.gz"] = (tmp_path / "model.tar.gz").read_bytes()
+    assert (await artifacts.fetch(URL, print)).joinpath("sparse").read_bytes() == sparse.read_bytes()
+
+
+async def test_bomb_of_zeros_holds_nothing_in_memory_and_little_on_the_disk(store: FakeStore, tmp_path: Path) -> None:
+    packed = zlib.compressobj(9, wbits=31)
+    bomb = Entry("zeros")
+    bomb.size = 8 * 2**30
+    pieces = [packed.compress(bomb.tobuf())]
+    pieces.extend(packed.compress(bytes(2**20)) for _ in range(64))
+    store.objects["model.tar.gz"] = b"".join(pieces) + packed.flush()
+    limits = replace(Limits(), artifact_bytes=2**30)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ArtifactFailure, match="larger than 1073741824 bytes"):
+            await Artifacts(store, tmp_path / "models", limits, SystemClock()).fetch(URL, print)
+        assert tracemalloc.get_traced_memory()[1] < 20 * 2**20
+    finally:
+        tracemalloc.stop()
+    assert _names_below(tmp_path) == ["lock", "models"]
 
 
 async def test_a_bomb_of_zeros_ends_at_the_limit(store: FakeStore, tmp_path: Path) -> None:

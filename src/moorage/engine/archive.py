@@ -25,7 +25,7 @@ _HEADERS_BYTES = 16 * 2**20
 """Most bytes between two members' contents: headers and their extensions, and the padding at the end."""
 
 _GZIP = b"\x1f\x8b"
-_DAMAGE = (tarfile.TarError, EOFError, zlib.error, ValueError, OverflowError)
+_DAMAGE = (tarfile.TarError, EOFError, ValueError, OverflowError)
 
 
 class ArchiveRefused(SourceRefused):
@@ -82,13 +82,19 @@ class _Plain:
         """Give what comes next, as much as there is at hand and no more than asked for; nothing at the end."""
         if not self._piece:
             self._interrupt.check()
-            self._piece = memoryview(next(self._pieces, b""))
+            self._piece = memoryview(self._next())
         taken, self._piece = self._piece[:most], self._piece[most:]
         self._at += len(taken)
         self._left -= len(taken)
         if self._left < 0:
             raise ArchiveRefused("The model artefact has more header data than an archive can need.")
         return taken
+
+    def _next(self) -> bytes:
+        try:
+            return next(self._pieces, b"")
+        except (EOFError, zlib.error) as fault:  # said here: tarfile would make its own fault of it
+            raise ArchiveRefused(f"The model artefact is damaged: {_said(fault)}.") from fault
 
     def read(self, count: int) -> bytes:
         """(tarfile) Read so many bytes, fewer at the end."""

@@ -77,14 +77,13 @@ class WebReader:
             self._at += len(piece)
             yield piece
         if self.size is not None and self._at < self.size:
-            self._answer = None
+            self._drop()
             raise WebBroken(f"the connection broke off after {self._at} of {self.size} bytes")
 
     async def close(self) -> None:
         """Let the connection go."""
         self._exchange.interrupt()
-        if self._answer is not None:
-            await asyncio.to_thread(self._answer.close)
+        self._drop()
 
     async def _continue(self, start: int) -> None:
         if not self.version:
@@ -106,6 +105,7 @@ class WebReader:
             raise WebRefused(f"the server gave other bytes than those from {start} on")
 
     async def _ask(self, headers: dict[str, str]) -> HTTPResponse:
+        self._drop()
         self._answer = await self._in_thread(partial(self._exchange.open, self._url, headers))
         return self._answer
 
@@ -115,8 +115,14 @@ class WebReader:
         try:
             return self._answer.read(min(most, _PIECE_BYTES))
         except (OSError, HTTPException) as fault:
-            self._answer = None
+            self._drop()
             raise WebBroken(f"the connection broke off after {self._at} bytes: {_said(fault)}") from fault
+
+    def _drop(self) -> None:
+        """Close the answer; of a connection that was cut, or has given all: nothing to wait for."""
+        if self._answer is not None:
+            self._answer.close()
+            self._answer = None
 
     async def _in_thread(self, work: Callable[[], T], *, needed: bool = False) -> T:
         """Do it in a thread, whose connection is cut when this is cancelled, so that it ends at once."""
@@ -223,7 +229,8 @@ class _Redirections(urllib.request.HTTPRedirectHandler):
     ) -> urllib.request.Request | None:
         """(urllib) Make the request that follows."""
         if not newurl.startswith("https://"):
-            raise urllib.error.URLError(f"the server leads from https to {newurl.partition(':')[0]}")
+            fp.close()
+            raise urllib.error.URLError("the server leads to what is not https")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -235,7 +242,9 @@ def _explain(fault: urllib.error.HTTPError) -> Exception:
     if fault.code == _PRECONDITION_FAILED:
         return WebChanged()
     if 300 <= fault.code < 400:
-        return WebRefused(f"the server leads from one place to another without an end ({fault.code})")
+        endless = "infinite loop" in str(fault.msg)  # urllib's words
+        where = "from one place to another without an end" if endless else "to what is not https"
+        return WebRefused(f"the server leads {where} ({fault.code})")
     kind = WebBroken if fault.code in _AGAIN else WebRefused
     return kind(f"the server answered {fault.code} {fault.reason}")
 
