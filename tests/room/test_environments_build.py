@@ -9,11 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.support.wheels import write_wheel
 
 from moorage.base.clock import SystemClock
+from moorage.engine.built_environments import BuiltEnvironments, EnvironmentInUse
 from moorage.engine.commands import Command
 from moorage.engine.environments import Environment, EnvironmentFailure, Environments
-from moorage.engine.images.builtin import BuiltinImage
+from moorage.engine.images.builtin import BuiltinImage, resolve
+from moorage.engine.images.pins import Pins
 
 # Building virtual environments, and the framework's for the first test of a machine, takes seconds.
 pytestmark = pytest.mark.slow
@@ -46,16 +49,7 @@ def _package(folder: Path, name: str = "tiny") -> Path:
 
 
 def _wheel(folder: Path, name: str, text: str) -> Path:
-    """Write a wheel by hand: pip then needs neither an index nor a build."""
-    import zipfile  # noqa: PLC0415
-
-    path = folder / f"{name}-1.0-py3-none-any.whl"
-    with zipfile.ZipFile(path, "w") as wheel:
-        wheel.writestr(f"{name}.py", text)
-        wheel.writestr(f"{name}-1.0.dist-info/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        wheel.writestr(f"{name}-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        wheel.writestr(f"{name}-1.0.dist-info/RECORD", "")
-    return path
+    return write_wheel(folder, name, files={f"{name}.py": text})
 
 
 @pytest.fixture
@@ -208,6 +202,112 @@ async def test_what_requirements_name_beside_themselves_makes_another_overlay(
     assert (first.key != second.key, len(built)) == (True, 2)
     assert built[0].folder == requirements.parent
     assert all(path in (*built[0].readable, *built[0].writable) for path in (requirements.parent, *base.folders))
+
+
+def _tiny(
+    framework: str = "tiny", requirements: tuple[str, ...] = ("tiny==1.0",), *, open_ended: bool = False
+) -> BuiltinImage:
+    """Give a built-in image of tiny packages."""
+    modules = tuple(line.partition("==")[0] for line in requirements)
+    contents = Pins(requirements, open_ended=open_ended)
+    return BuiltinImage(framework, "1", "python", f"moorage/{framework}", "1", "sha256:0", contents, modules)
+
+
+async def test_an_environment_is_built_from_a_folder_of_wheels_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:1/nobody")
+    write_wheel(tmp_path, "tiny", files={"tiny.py": "ANSWER = 42"})
+    said: list[str] = []
+    environments = Environments(tmp_path / "environments", SystemClock())
+    made = await environments.ensure(_tiny(), said.append, wheels=tmp_path)
+    assert _says(made.python, "import tiny; print(tiny.ANSWER)") == "42"
+    assert (made.toolkit, made.preload) == ("python", ("tiny",))
+    assert [line for line in said if "tiny" in line] == ["installing tiny 1.0"]
+
+
+async def test_wheels_that_are_missing_are_named_and_where_to_get_them(tmp_path: Path) -> None:
+    environments = Environments(tmp_path / "environments", SystemClock())
+    (tmp_path / "wheels").mkdir()
+    with pytest.raises(EnvironmentFailure) as fault:
+        await environments.ensure(_tiny(), print, wheels=tmp_path / "wheels")
+    assert f"could not install tiny==1.0 from the wheels in {tmp_path / 'wheels'}" in str(fault.value)
+    assert "moorage images build --list moorage/tiny:1 names all" in str(fault.value)
+
+
+async def test_without_an_index_the_failure_names_the_way_without_a_network(tmp_path: Path, no_index: None) -> None:
+    with pytest.raises(EnvironmentFailure, match=r"moorage images build --offline WHEELS moorage/tiny:1"):
+        await Environments(tmp_path, SystemClock()).ensure(_tiny(), print)
+
+
+def _gpu_wheels(folder: Path) -> Path:
+    """Write what the public index has of torch."""
+    folder.mkdir()
+    write_wheel(folder, "torch", requires=["nvidia-cublas-cu12==1.0", "triton==1.0"])
+    for name in ("nvidia-cublas-cu12", "triton"):
+        write_wheel(folder, name)
+    return folder
+
+
+async def test_libraries_for_gpus_are_refused_before_they_are_installed(tmp_path: Path) -> None:
+    said: list[str] = []
+    environments = Environments(tmp_path / "environments", SystemClock())
+    image = _tiny("torch", ("torch==1.0",), open_ended=True)
+    with pytest.raises(EnvironmentFailure) as fault:
+        await environments.ensure(image, said.append, wheels=_gpu_wheels(tmp_path / "wheels"))
+    assert "bring libraries for GPUs (nvidia-cublas-cu12 and 1 more)" in str(fault.value)
+    for way in ("images add moorage/torch --python", "--offline WHEELS moorage/torch:1", "MOORAGE_GPU_LIBRARIES="):
+        assert way in str(fault.value)
+    assert said[-1] == "asking the package index"
+    assert not _left(tmp_path / "environments")
+
+
+async def test_libraries_for_gpus_are_installed_where_that_is_wanted(tmp_path: Path) -> None:
+    environments = Environments(tmp_path / "environments", SystemClock(), with_gpu_libraries=True)
+    image = _tiny("torch", ("torch==1.0",), open_ended=True)
+    made = await environments.ensure(image, print, wheels=_gpu_wheels(tmp_path / "wheels"))
+    assert _says(made.python, "import torch, triton, nvidia_cublas_cu12; print(1)") == "1"
+
+
+async def test_wheels_for_processors_count_as_the_version_that_they_are_of(tmp_path: Path) -> None:
+    write_wheel(tmp_path, "torch", "1.0+cpu")
+    environments = Environments(tmp_path / "environments", SystemClock())
+    made = await environments.ensure(_tiny("torch", ("torch==1.0",), open_ended=True), print, wheels=tmp_path)
+    assert _says(made.python, "import importlib.metadata as m; print(m.version('torch'))") == "1.0+cpu"
+
+
+async def test_plain_python_needs_no_index_and_is_listed_and_removed(tmp_path: Path, no_index: None) -> None:
+    image = resolve("moorage/python")
+    assert image is not None
+    made = await Environments(tmp_path, SystemClock()).ensure(image, print)
+    built = BuiltEnvironments(tmp_path)
+    (only,) = built.all()
+    assert only.label is not None
+    assert (only.key, only.label.image, only.below) == (made.key, "moorage/python", None)
+    assert only.size() > 100_000
+    program = [str(made.python), "-c", "print(flush=True); input()"]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        running.stdout.readline()
+        with pytest.raises(EnvironmentInUse, match="is in use: delete the endpoints"):
+            built.remove([made.key])
+        running.communicate(b"\n")
+    assert built.remove([made.key]) == 1
+    assert built.all() == []
+
+
+async def test_an_environment_goes_with_what_is_on_top_of_it(tmp_path: Path, code: Path, no_index: None) -> None:
+    image = resolve("moorage/python")
+    assert image is not None
+    requirements = code / "requirements.txt"
+    requirements.write_text(f"{_wheel(code, 'tiny', 'ANSWER = 42')}\n")
+    environments = Environments(tmp_path / "environments", SystemClock())
+    below = await environments.ensure(image, print)
+    above = await environments.overlay(below, requirements, print)
+    built = BuiltEnvironments(tmp_path / "environments")
+    assert {each.key: each.below for each in built.all()} == {below.key: None, above.key: below.key}
+    assert built.remove([below.key]) == 2
+    assert not _left(tmp_path / "environments")
 
 
 def _programs_that_name(folder: Path) -> list[str]:

@@ -46,7 +46,7 @@ class Facts:
     """What a Python is and has."""
 
     python: Path
-    """As it is called: in a virtual environment it must not be followed to what it links to."""
+    """As it calls itself: not a script that starts it, and in a virtual environment not what that links to."""
     version: str
     library: str
     """Name of the folder of its packages, below ``lib``: ``python3.11``."""
@@ -185,20 +185,20 @@ async def _ask(python: Path) -> Facts:
     if version < OLDEST_PYTHON or implementation != "cpython":
         oldest = ".".join(map(str, OLDEST_PYTHON))
         raise PythonUnusable(f"{python} is {implementation} {text}; the model server needs CPython {oldest} or newer.")
-    facts = await asyncio.to_thread(_make_facts, python, text, said)
+    facts = await asyncio.to_thread(_make_facts, text, said)
     if os.geteuid() == 0:
         await asyncio.to_thread(_check_others_may_read, facts)
     return facts
 
 
-def _make_facts(python: Path, version: str, said: Mapping[str, Any]) -> Facts:
+def _make_facts(version: str, said: Mapping[str, Any]) -> Facts:
     path = [Path(folder) for folder in said["path"]]
     own = {Path(folder) for folder in said["own"]}
     packages = tuple(folder for folder in path if folder not in own and folder.name != "lib-dynload")
-    links = [link for name in (str(python), *said["executables"]) for link in _links(Path(name))]
+    links = [link for name in said["executables"] for link in _links(Path(name))]
     places = [*map(Path, said["prefixes"]), *path, *(link.parent for link in links)]
     return Facts(
-        python,
+        Path(said["executables"][0]),
         version,
         said["library"],
         tuple(_outermost([*places, *(Path(os.path.realpath(place)) for place in places)])),
