@@ -142,6 +142,9 @@ def test_unknown_members_are_ignored_at_every_depth(client: RawClient) -> None:
         "Tags": [{"Key": "k", "Value": "", "X": 1}],
     }
     assert client.ask("CreateModel", model)[1]["message"] == "Requested image none not found."
+    older = "683313688378.dkr.ecr.us-east-1.amazonaws.com/xgboost:2"
+    said = f"Requested image {older} not found. Built-in images of xgboost: 1, latest."
+    assert client.ask("CreateModel", {**model, "PrimaryContainer": {"Image": older}})[1]["message"] == said
 
 
 def test_null_is_absent(client: RawClient) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.engines import OBEDIENT, is_living, printed, until
-from tests.support.node import ControlEnd, call, make_spec, node
+from tests.support.node import ADDED, ControlEnd, call, make_spec, node
 
 from moorage.engine.contract import Failure, InstanceState
 from moorage.engine.promises import Refusals
@@ -184,6 +184,27 @@ async def test_unknown_image_fails_with_its_reason(control: ControlEnd) -> None:
     await control.launch("i-1", image="example.com/mine:1")
     report = await control.comes_to("i-1", FAILED)
     assert (report.failure, report.message) == (Failure.IMAGE, "Requested image example.com/mine:1 not found.")
+
+
+async def test_version_of_an_image_that_there_is_not_is_told_which_there_are(control: ControlEnd) -> None:
+    image = "683313688378.dkr.ecr.us-east-1.amazonaws.com/xgboost:2"
+    await control.launch("i-1", image=image)
+    report = await control.comes_to("i-1", FAILED)
+    assert report.message == f"Requested image {image} not found. Built-in images of xgboost: 1, latest."
+
+
+async def test_added_python_serves_a_deployment_until_it_changes(control: ControlEnd) -> None:
+    spec = make_spec("i-1", image="my/env")
+    await control.ask_for(spec)
+    report = await control.comes_to("i-1", READY)
+    assert report.resolved_images == (ADDED.resolved,)
+    for name, resolved in (("i-2", ADDED.resolved), ("i-3", "my/env@sha256:0")):
+        container = replace(spec.containers[0], resolved_image=resolved)
+        await control.ask_for(replace(spec, instance_id=name, containers=(container,)))
+    await control.comes_to("i-2", READY)
+    report = await control.comes_to("i-3", FAILED)
+    assert report.failure is Failure.IMAGE
+    assert "has changed since this deployment began" in (report.message or "")
 
 
 async def test_requirements_are_installed_and_what_pip_says_is_in_the_log(control: ControlEnd) -> None:

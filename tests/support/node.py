@@ -20,7 +20,9 @@ from moorage.engine.artifacts import ArtifactFailure, Artifacts
 from moorage.engine.built_folder import lay_beside, lay_over
 from moorage.engine.contract import ContainerSpec, InstanceReport, InstanceSpec, InstanceState, ModelSource
 from moorage.engine.environments import Environment, EnvironmentFailure, Image
+from moorage.engine.images.added import AddedPython
 from moorage.engine.images.builtin import resolve
+from moorage.engine.images.look import Facts, PythonImage
 from moorage.engine.launch import Progress
 from moorage.engine.promises import NOTHING_REFUSED, Refusals
 from moorage.engine.volumes import why_not_bounded
@@ -37,11 +39,19 @@ IMAGE = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-scikit-learn:1.2
 QUICK = replace(Limits(), ping_interval_seconds=0.1, ping_timeout_seconds=0.5, stop_grace_seconds=0.5)
 
 
+ADDED = PythonImage(
+    AddedPython("my/env", str(BARE.python), "sklearn", "3.11.7", "", 0.0),
+    "my/env",
+    Facts(BARE.python, "3.11.7", "python3.11", BARE.folders, (), frozenset(), {}),
+)
+"""A Python that stands for the image ``my/env``."""
+
+
 class BareEnvironments:
-    """Every image is this Python; ``broken`` requirements cannot be installed."""
+    """Every image is this Python; ``broken`` requirements cannot be installed; ``my/env`` was added by a user."""
 
     async def resolve(self, image_uri: str) -> Image | None:
-        return resolve(image_uri)
+        return ADDED if image_uri == ADDED.repository else resolve(image_uri)
 
     async def ensure(self, _image: Image, progress: Progress) -> Environment:
         progress("nothing to install")

@@ -10,6 +10,7 @@ from moorage.aws.instance_types import InstanceType, instance_type
 from moorage.engine.artifacts import ArtifactFailure
 from moorage.engine.contract import ContainerSpec, Failure, InstanceSpec, ModelSource
 from moorage.engine.environments import Environment, EnvironmentFailure, Image
+from moorage.engine.images.builtin import what_there_is
 from moorage.engine.images.look import PythonImage
 from moorage.engine.launch import PORT, ImageEngine, ImageFailure, ImageLaunch, Launch, Progress, ServingLaunch
 from moorage.engine.promises import NOTHING_REFUSED, Refusals, asked_for
@@ -234,8 +235,11 @@ class Preparation:
                 launch = await self._prepare_serving(spec, container, seat, image, progress, installs)
                 return launch, image.resolved
             return await self._prepare_image(spec, container, seat, progress)
-        except (EnvironmentFailure, ImageFailure) as fault:
+        except EnvironmentFailure as fault:
             raise CannotPrepare(Failure.IMAGE, str(fault)) from fault
+        except ImageFailure as fault:
+            there_is = what_there_is(container.image)
+            raise CannotPrepare(Failure.IMAGE, f"{fault} {there_is}" if there_is else str(fault)) from fault
         except ArtifactFailure as fault:
             raise CannotPrepare(Failure.ARTIFACT, str(fault)) from fault
 
