@@ -5,8 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
-from tests.support.client_environments import BUILD_SECONDS, python_client, sdk_defaults
+from tests.support.client_environments import python_client, sdk_defaults
 from tests.support.fixtures import Wine
+from tests.support.made_once import BUILD_SECONDS
 from tests.support.product import Moorage
 
 OWN_CODE = """

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
-from tests.support.client_environments import BUILD_SECONDS, python_client, sdk_defaults
+from tests.support.client_environments import python_client, sdk_defaults
 from tests.support.fixtures import Deployment, Wine
+from tests.support.made_once import BUILD_SECONDS
 from tests.support.product import IMAGE
 
 ARN = "arn:aws:sagemaker:us-east-1:000000000000:endpoint/sdk-three"

@@ -7,31 +7,18 @@ import signal
 import socket
 import struct
 import subprocess
-import sys
-import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
-from http.client import HTTPConnection, IncompleteRead
+from http.client import IncompleteRead
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.model_server import Instance, Start, start
 
-import moorage.serving
 from moorage.engine.environments import Environment
 
-START = """
-import importlib.util, pathlib, socket, sys
-folder = pathlib.Path(sys.argv[1])
-spec = importlib.util.spec_from_file_location(
-    "moorage_serving", folder / "__init__.py", submodule_search_locations=[str(folder)])
-package = importlib.util.module_from_spec(spec)
-sys.modules["moorage_serving"] = package
-spec.loader.exec_module(package)
-from moorage_serving.instance import serve
-serve(socket.socket(fileno=int(sys.argv[2])), sys.argv[3], "sklearn")
-"""
+__all__ = ["start"]
 
 TRAIN = """
 import sys, joblib
@@ -95,79 +82,6 @@ TWO_ROWS = b"5.1,3.5,1.4,0.2\n6.7,3.0,5.2,2.3\n"
 pytestmark = pytest.mark.slow  # the first test of a machine builds the environment of scikit-learn
 
 
-Whole = tuple[int, str | None, bytes]
-"""Status, Content-Type and body."""
-
-
-class Instance:
-    """A model server, its socket and its log."""
-
-    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-        self.process = process
-        self.port = port
-        self.log = log
-
-    def connection(self) -> "contextlib.closing[HTTPConnection]":
-        """Open a connection; a context."""
-        return contextlib.closing(HTTPConnection("127.0.0.1", self.port, timeout=20))
-
-    def get(self, path: str = "/ping") -> Whole:
-        return self._ask("GET", path, b"", {})
-
-    def post(self, body: bytes, **headers: str) -> Whole:
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return self._ask("POST", "/invocations", body, named)
-
-    def _ask(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> Whole:
-        with self.connection() as connection:
-            connection.putrequest(method, path, skip_accept_encoding=True)
-            for name, value in {**headers, "Content-Length": str(len(body))}.items():
-                connection.putheader(name, value)
-            connection.endheaders(body)
-            response = connection.getresponse()
-            return response.status, response.headers["Content-Type"], response.read()
-
-    def wait_for_log(self, text: str) -> None:
-        deadline = time.monotonic() + 10
-        while text not in self.log.read_text():
-            assert time.monotonic() < deadline, self.log.read_text()
-            time.sleep(0.01)
-
-
-Start = Callable[..., Instance]
-
-
-@pytest.fixture
-def start(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Start]:
-    """Start servers of a code text, in the plain Python of the tests unless another is named."""
-    with contextlib.ExitStack() as started:
-
-        def launch(code: str, model_dir: Path = tmp_path, python: str = sys.executable, **variables: str) -> Instance:
-            model_dir.joinpath("code").mkdir(exist_ok=True)
-            model_dir.joinpath("code", "inference.py").write_text(textwrap.dedent(code))
-            listener = started.enter_context(socket.create_server(("127.0.0.1", 0), backlog=128))
-            log = tmp_path / "log"
-            with log.open("wb") as output:
-                process = subprocess.Popen(
-                    [python, "-c", START, moorage.serving.__path__[0], str(listener.fileno()), str(model_dir)],
-                    pass_fds=[listener.fileno()],
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    env={"PATH": os.environ["PATH"], **variables},
-                )
-            started.callback(_end, process)
-            port = listener.getsockname()[1]
-            listener.close()
-            return Instance(process, port, log)
-
-        yield launch
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
-    process.wait()
-
-
 @pytest.fixture(scope="module")
 def iris(sklearn_environment: Environment, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, Any]:
     """Train a model in the environment: its folder, what it says of each row, and the rows."""
@@ -197,58 +111,13 @@ def test_predictions_equal_those_of_the_model_itself(sklearn_instance: Instance,
     assert (status, answer.decode().split()) == (200, [str(value) for value in predictions])
 
 
-def test_golden_answers_of_the_scikit_learn_container(
-    sklearn_instance: Instance, sklearn_environment: Environment
-) -> None:
-    """data-plane.md section 9.3, row by row."""
-    post = sklearn_instance.post
-    csv, json = "text/csv", "application/json"
-    assert sklearn_instance.get() == (200, json, b"")
-    assert post(TWO_ROWS, Content_Type=csv, Accept=csv) == (200, "text/csv; charset=utf-8", b"0\n2\n")
-    assert post(TWO_ROWS, Content_Type=csv) == (200, json, b"[0, 2]")
-    assert post(b"[[5.1,3.5,1.4,0.2]]", Content_Type=json) == (200, json, b"[0]")
-    assert post(b"[[5.1,3.5,1.4,0.2]]", Accept="*/*") == (200, json, b"[0]")
-    assert post(b"[[5.1,3.5,1.4,0.2]]", ContentType=json, Content_Type="image/png") == (200, json, b"[0]")
-    npy = "application/x-npy"
-    array = _npy(sklearn_instance, sklearn_environment, "[[5.1,3.5,1.4,0.2]]")
-    expected = _npy(sklearn_instance, sklearn_environment, "[0]")
-    assert post(array, Content_Type=npy, Accept=npy) == (200, npy, expected)
+def test_content_type_may_be_in_the_header_that_some_services_use(sklearn_instance: Instance) -> None:
+    answer = sklearn_instance.post(b"[[5.1,3.5,1.4,0.2]]", ContentType="application/json", Content_Type="image/png")
+    assert answer == (200, "application/json", b"[0]")
 
 
-@pytest.mark.parametrize(
-    ("body", "headers", "said"),
-    [
-        pytest.param(
-            b"5.1,3.5,1.4,0.2\n", {"Content_Type": "text/csv"}, "ValueError: Expected 2D array", id="one row of CSV"
-        ),
-        pytest.param(
-            TWO_ROWS,
-            {"Content_Type": "text/csv; charset=utf-8"},
-            "UnsupportedFormatError: Content type text/csv; charset=utf-8 is not supported",
-            id="media type with a parameter",
-        ),
-        pytest.param(b"[[1,", {"Content_Type": "application/json"}, "JSONDecodeError: ", id="malformed JSON"),
-        pytest.param(b"x,y\n1,2\n", {"Content_Type": "text/csv"}, "ValueError: could not convert", id="header row"),
-        pytest.param(b"", {"Content_Type": "text/csv"}, "ValueError: Expected 2D array", id="empty body"),
-        pytest.param(b"\x00", {"Content_Type": "image/png"}, "UnsupportedFormatError: ", id="unsupported type"),
-        pytest.param(
-            TWO_ROWS, {"Content_Type": "text/csv", "Accept": "image/png"}, "UnsupportedFormatError: ", id="accept"
-        ),
-        pytest.param(
-            TWO_ROWS,
-            {"Content_Type": "text/csv", "Accept": "text/csv, application/json"},
-            "UnsupportedFormatError: Content type text/csv, application/json",
-            id="accept list",
-        ),
-        pytest.param(b"1", {"Content_Type": "application/x-npy"}, "", id="not NPY"),
-    ],
-)
-def test_a_failed_invocation_is_500_with_one_plain_line(
-    sklearn_instance: Instance, body: bytes, headers: dict[str, str], said: str
-) -> None:
-    status, content_type, answer = sklearn_instance.post(body, **headers)
-    assert (status, content_type, answer.count(b"\n")) == (500, "text/plain; charset=utf-8", 0)
-    assert said in answer.decode()
+def test_traceback_of_a_failed_invocation_is_in_the_log(sklearn_instance: Instance) -> None:
+    assert sklearn_instance.post(b"[[1,", Content_Type="application/json")[0] == 500
     sklearn_instance.wait_for_log("Traceback (most recent call last)")
 
 

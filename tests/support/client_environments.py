@@ -1,93 +1,26 @@
 """Clients that need an environment of their own: other versions of boto3, the SageMaker Python SDKs, the AWS CLI v2.
 
-Each is made once, from pinned versions, in ``clients`` of the user's cache folder, and used as it is: no client is
-changed. What cannot be made on a machine is skipped with the reason; with ``CI=true`` it is a failure.
+Each is made once (``made_once``), from pinned versions, in ``clients`` of the user's cache folder, and used as it is:
+no client is changed.
 """
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
-from tests.support.product import Moorage, wait_until
+from tests.support.made_once import CannotMake, cache_folder, made_once, or_skip, run
+from tests.support.product import Moorage
 
 SCRIPTS = Path(__file__).parents[1] / "clients" / "python"
-BUILD_SECONDS = 900
-"""For one environment. The largest took a minute on two busy cores."""
-
 _LIFE_SECONDS = 240
 _DEBIAN_PYTHON = Path("/usr/bin/python3")
 _NOT_LIBRARIES = {"python3-minimal"}
-
-
-class CannotMake(Exception):
-    """The environment of a client cannot be made here; the text says why."""
-
-
-def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "moorage" / "clients"
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep other test processes from making the same folder."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(folder.name + ".lock").open("w") as lock:
-
-        def taken() -> bool:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return False
-            return True
-
-        wait_until(taken, within=BUILD_SECONDS, what=f"nobody else makes {folder}")
-        yield
-
-
-def _made_once(folder: Path, make: Callable[[Path], None]) -> Path:
-    """Give the folder, whole: what a killed run has left is made anew."""
-    whole = folder / ".whole"
-    if not whole.exists():
-        with _alone(folder):
-            if not whole.exists():
-                shutil.rmtree(folder, ignore_errors=True)
-                make(folder)
-                whole.touch()
-    return folder
-
-
-def _run(*command: str | Path, cwd: Path | None = None, within: float = BUILD_SECONDS) -> str:
-    """Run what makes an environment; raises CannotMake with its last words."""
-    try:
-        done = subprocess.run(
-            command, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=within, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as fault:
-        raise CannotMake(str(fault)) from fault
-    if done.returncode:
-        said = " | ".join((done.stderr or done.stdout).strip().splitlines()[-3:])
-        raise CannotMake(f"{Path(command[0]).name} {command[1]} ended with {done.returncode}: {said}")
-    return done.stdout
-
-
-def _or_skip(make: Callable[[], Path], what: str) -> Path:
-    try:
-        return make()
-    except CannotMake as fault:
-        reason = f"{what} cannot be had here: {fault}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
 
 
 @dataclass(frozen=True)
@@ -140,11 +73,11 @@ def python_client(name: str) -> PythonClient:
     key = hashlib.sha256(version.encode() + requirements.read_bytes()).hexdigest()[:12]
 
     def make(folder: Path) -> None:
-        _run(sys.executable, "-m", "venv", folder)
-        _run(folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input",
+        run(sys.executable, "-m", "venv", folder)
+        run(folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input",
              "--no-deps", "--requirement", requirements)  # fmt: skip
 
-    folder = _or_skip(lambda: _made_once(_cache() / f"{name}-{key}", make), name)
+    folder = or_skip(lambda: made_once(cache_folder("clients") / f"{name}-{key}", make), name)
     return PythonClient(folder / "bin" / "python")
 
 
@@ -191,7 +124,7 @@ def aws_cli_v2(moorage: Moorage, home: Path) -> AwsCli:
 
     It knows no ``AWS_ENDPOINT_URL``.
     """
-    root = _or_skip(lambda: _made_once(_cache() / "awscli-v2", _unpack_cli_v2), "AWS CLI v2")
+    root = or_skip(lambda: made_once(cache_folder("clients") / "awscli-v2", _unpack_cli_v2), "AWS CLI v2")
     environment = {**clean_environment(moorage, home), **_finds_its_packages(root)}
     url = environment.pop("AWS_ENDPOINT_URL")
     return AwsCli((*_cli_v2_in(root), "--endpoint-url", url), environment, home)
@@ -210,7 +143,7 @@ def _unpack_cli_v2(folder: Path) -> None:
     archives.mkdir(parents=True)
     _download_cli_v2(archives)
     for archive in archives.glob("*.deb"):
-        _run("dpkg-deb", "--extract", archive, folder)
+        run("dpkg-deb", "--extract", archive, folder)
         archive.unlink()
     said = subprocess.run(
         [*_cli_v2_in(folder), "--version"],
@@ -227,18 +160,18 @@ def _unpack_cli_v2(folder: Path) -> None:
 
 def _download_cli_v2(folder: Path) -> None:
     try:
-        _run("apt-get", "download", *_packages_of_cli_v2(), cwd=folder)
+        run("apt-get", "download", *_packages_of_cli_v2(), cwd=folder)
     except CannotMake:
         if os.geteuid():
             raise
-        _run("apt-get", "--quiet", "update")  # a fresh machine has no package lists
-        _run("apt-get", "download", *_packages_of_cli_v2(), cwd=folder)
+        run("apt-get", "--quiet", "update")  # a fresh machine has no package lists
+        run("apt-get", "download", *_packages_of_cli_v2(), cwd=folder)
 
 
 def _packages_of_cli_v2() -> list[str]:
     """Name the package and the Python libraries that it needs."""
     no_more = [f"--no-{kind}" for kind in ("recommends", "suggests", "conflicts", "breaks", "replaces", "enhances")]
-    lines = _run("apt-cache", "depends", "--recurse", *no_more, "awscli").splitlines()
+    lines = run("apt-cache", "depends", "--recurse", *no_more, "awscli").splitlines()
     needed = {line for line in lines if line.startswith("python3-")} - _NOT_LIBRARIES
     if not needed:
         raise CannotMake("there is no Debian package awscli")

@@ -28,6 +28,8 @@ _CHARSET_TYPES = frozenset({"application/xml", "application/javascript", "applic
 class UnsupportedFormatError(Exception):
     """A media type that the default functions do not know; the words and their indentation are AWS's."""
 
+    __module__ = "builtins"  # so that its name is said without this package's
+
     def __init__(self, media_type: str) -> None:
         super().__init__(
             f"Content type {media_type} is not supported by this framework.\n\n"

@@ -107,7 +107,8 @@ class Algorithm(Handlers):
         try:
             prediction = self._models.predict(data, format_name)
         except Exception as fault:
-            raise Refusal(400, f"Unable to evaluate payload provided: {fault}") from fault
+            said = str(fault).partition("\nStack trace:")[0]  # of XGBoost's own C++
+            raise Refusal(400, f"Unable to evaluate payload provided: {said}") from fault
         return self._encode(prediction, request.headers.get("accept", ""))
 
     def _encode(self, prediction: Any, asked: str) -> Answer:
