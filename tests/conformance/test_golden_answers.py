@@ -16,7 +16,7 @@ pytestmark = [
 
 Served = Callable[[str], Instance]
 
-PONGS = {"sklearn": b"", "xgboost": b"", "onnx": b"", "python": b""}
+PONGS = dict.fromkeys(("sklearn", "xgboost", "onnx", "python"), b"")
 HEALTHY = b'{\n  "status": "Healthy"\n}\n'
 
 
@@ -50,10 +50,10 @@ def test_request_is_answered_as_in_the_table(row: Row, served: Served) -> None:
     assert row.fits(body), body
 
 
-@pytest.mark.parametrize("toolkit", [toolkit for toolkit, _rows in TABLES.values()])
-def test_ping_is_the_container_s(toolkit: str, served: Served) -> None:
-    status, content_type, body = served(toolkit).get()
-    assert (status, content_type, body) == (200, "application/json", PONGS.get(toolkit, HEALTHY))
+@pytest.mark.parametrize("model", [model for model, _rows in TABLES.values()])
+def test_ping_is_the_container_s(model: str, served: Served) -> None:
+    status, content_type, body = served(model).get()
+    assert (status, content_type, body) == (200, "application/json", PONGS.get(model, HEALTHY))
 
 
 def test_page_has_the_tables() -> None:

@@ -100,6 +100,18 @@ SKLEARN = (
     ),
 )  # fmt: skip
 
+_ONE = "5.1,3.5,1.4,0.2\n"
+
+SKLEARN_OF_SEVERAL = (
+    Row("sklearn of several", "CSV, one row: one row", 200, JSON, "[0]", _ONE, CSV),
+    Row("sklearn of several", "CSV, two rows", 200, CSV, "0\n2\n", TWO, CSV, CSV),
+    Row("sklearn of several", "CSV with a header", 500, None, "…\nTraceback…", "x,y\n1,2\n", CSV),
+    Row("sklearn of several", "wrong width", 500, None, "X has 1 features, but…\nTraceback…", "[1]", JSON),
+    Row("sklearn of several", "list in Accept", 500, None,
+        f"{UNKNOWN_TYPE.format('text/csv, application/json')}…\nTraceback…", TWO, CSV, "text/csv, application/json"),
+    Row("sklearn of several", "no Content-Type", 500, None, f"{UNKNOWN_TYPE.format('None')}…", ONE),
+)  # fmt: skip
+
 HIGH, LOW, REST = "0.731058597564697…", "0.268941432237625…", "0.2689414…"
 RIGHT, LEFT = "1,0,0,0", "0,0,0,0"
 ACCEPTED = "['application/json', 'application/jsonlines', 'application/x-recordio-protobuf', 'text/csv']"
@@ -193,6 +205,23 @@ XGBOOST = (
         "xgboost script", "script mode, unknown Accept", 500, PLAIN,
         f"UnsupportedFormatError: {UNKNOWN_TYPE.format('image/png')}…", RIGHT, CSV, "image/png",
     ),
+)  # fmt: skip
+
+XGBOOST_OF_SEVERAL = (
+    Row("xgboost of several", "no Accept: JSON", 200, JSON, f"[{HIGH}, {LOW}]", f"{RIGHT}\n{LEFT}", CSV),
+    Row("xgboost of several", "CSV", 200, CSV, f"{HIGH},{LOW}", f"{RIGHT}\n{LEFT}", CSV, CSV),
+    Row("xgboost of several", "wrong width", 400, None,
+        "Unable to evaluate payload provided: Feature size of csv inference data 2 is not consistent with feature size "
+        "of trained model 4.", "1,0", CSV),
+    Row("xgboost of several", "unknown Accept", 415, None,
+        "Encoding to accept type image/png failed with exception: image/png is not an accepted Accept type. Please "
+        "choose one of the following: ['text/csv', 'application/json'].", RIGHT, CSV, "image/png"),
+    Row("xgboost of several", "unknown Content-Type", 415, None, f"image/png is not an accepted ContentType: {TAKEN}",
+        b"\0", "image/png"),
+    Row("xgboost of several", "empty body", 204, HTML, "", "", CSV),
+    Row("xgboost script of several", "script mode, CSV", 200, CSV, "0.7310586\n", RIGHT, CSV, CSV),
+    Row("xgboost script of several", "script mode, JSON sent", 500, None, f"{UNKNOWN_TYPE.format(JSON)}…\nTraceback…",
+        "[1]", JSON),
 )  # fmt: skip
 
 PYTORCH = (
@@ -292,13 +321,15 @@ PYTHON = (
 
 TABLES: dict[str, tuple[str, tuple[Row, ...]]] = {
     "scikit-learn": ("sklearn", SKLEARN),
+    "scikit-learn of several models": ("sklearn of several", SKLEARN_OF_SEVERAL),
     "XGBoost": ("xgboost", XGBOOST),
+    "XGBoost of several models": ("xgboost of several", XGBOOST_OF_SEVERAL),
     "PyTorch": ("pytorch", PYTORCH),
     "Hugging Face": ("huggingface", HUGGING_FACE),
     "ONNX": ("onnx", ONNX),
     "Plain Python": ("python", PYTHON),
 }
-"""By the page's headings: the toolkit, and what its container answers."""
+"""By the container: the mark of its table in the page, which is a model's name too, and what it answers."""
 
 ROWS = tuple(row for _toolkit, rows in TABLES.values() for row in rows)
 

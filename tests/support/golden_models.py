@@ -152,10 +152,12 @@ class Model:
 
 _SCRIPT = {"SAGEMAKER_PROGRAM": "inference.py", "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code"}
 _SELECTED = {"SAGEMAKER_INFERENCE_OUTPUT": "probabilities, predicted_label,predicted_score"}
+_SEVERAL = {"SAGEMAKER_MULTI_MODEL": "true"}
 _XGBOOST, _TORCH, _FACE = frameworks.xgboost_python, frameworks.torch_python, frameworks.hugging_face_python
 
 MODELS: dict[str, Model] = {
     "sklearn": Model("sklearn", frameworks.sklearn_python, IRIS, code=LOAD_JOBLIB),
+    "sklearn of several": Model("sklearn", frameworks.sklearn_python, IRIS, code=LOAD_JOBLIB, variables=_SEVERAL),
     "xgboost": Model("xgboost", _XGBOOST, STUMPS, "native"),
     "xgboost pickled": Model("xgboost", _XGBOOST, STUMPS, "pickled"),
     "xgboost ensemble": Model("xgboost", _XGBOOST, STUMPS, "ensemble"),
@@ -166,6 +168,8 @@ MODELS: dict[str, Model] = {
     "xgboost selected": Model("xgboost", _XGBOOST, STUMPS, "native", variables=_SELECTED),
     "xgboost batch": Model("xgboost", _XGBOOST, STUMPS, "native", variables={"SAGEMAKER_BATCH": "true"}),
     "xgboost script": Model("xgboost", _XGBOOST, STUMPS, "native", LOAD_BOOSTER, _SCRIPT),
+    "xgboost of several": Model("xgboost", _XGBOOST, STUMPS, "pickled", variables=_SEVERAL),
+    "xgboost script of several": Model("xgboost", _XGBOOST, STUMPS, "native", LOAD_BOOSTER, {**_SCRIPT, **_SEVERAL}),
     "pytorch": Model("pytorch", _TORCH, LINEAR),
     "pytorch script": Model("pytorch", _TORCH, code=OUR_STATUS),
     "pytorch wrong arity": Model("pytorch", _TORCH, code=WRONG_ARITY),

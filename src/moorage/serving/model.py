@@ -14,7 +14,8 @@ def load(
 ) -> Handlers:
     """Import the customer's module and let it, or the toolkit, load the model; raises whatever they raise.
 
-    ``toolkit`` names the container whose defaults, codecs and errors are to be shown; ``multi_model``: those that it
-    has where it serves several models.
+    ``toolkit`` names the container whose defaults, codecs and errors are to be shown; ``multi_model``, or AWS's
+    variable for it: those that it has where it serves several models.
     """
-    return toolkits.load(toolkit, model_dir, environment, Code.find(model_dir, environment), multi_model=multi_model)
+    several = multi_model or environment.get("SAGEMAKER_MULTI_MODEL") == "true"
+    return toolkits.load(toolkit, model_dir, environment, Code.find(model_dir, environment), multi_model=several)
