@@ -66,10 +66,17 @@ def _from_npz(body: bytes) -> Any:
 
 
 def _to_csv(prediction: Any) -> str:
+    """Write rows as ``numpy.savetxt`` does with ``%s``; plain numbers are written here, many times faster."""
     import numpy as np
 
+    array = np.asarray(prediction)
+    if array.ndim in {1, 2} and (array.dtype.kind in "iub" or array.dtype == np.float64):
+        rows = array.tolist()
+        if array.ndim == 1:
+            return "".join(f"{value}\n" for value in rows)
+        return "".join(",".join(map(str, row)) + "\n" for row in rows)
     stream = io.StringIO()
-    np.savetxt(stream, prediction, delimiter=",", fmt="%s")
+    np.savetxt(stream, array, delimiter=",", fmt="%s")
     return stream.getvalue()
 
 
