@@ -12,7 +12,7 @@ from tests.support.made_once import CannotMake, cache_folder, made_once, or_skip
 from moorage.base.clock import SystemClock
 from moorage.base.settings import cache_dir
 from moorage.engine.environments import Environments
-from moorage.engine.images import resolve
+from moorage.engine.images.builtin import resolve
 
 DEBIAN_PYTHON = Path("/usr/bin/python3")
 
