@@ -85,3 +85,20 @@ def test_continue_is_wanted_only_while_the_body_is_missing() -> None:
 
 def test_an_answer_without_a_body_by_its_status_has_no_length() -> None:
     assert head_of(Answer(204, "", b""), keep_alive=False) == b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"
+
+
+def test_a_head_is_the_same_the_first_time_and_later() -> None:
+    texts = [_read([LENGTH, CHUNKS, LENGTH.replace(b"hello", b"world"), PING]) for _ in range(2)]
+    assert texts[0] == texts[1]
+    assert [request.body for request in texts[0]] == [b"hello", b"hello", b"world", b""]
+
+
+@pytest.mark.parametrize("content_type", ["text/csv", "a\nContent-Length: 7", "x Content-Length: 7", ""])
+def test_head_of_an_answer_says_its_type_and_length(content_type: str) -> None:
+    named = f"Content-Type: {content_type}\r\n" if content_type else ""
+    for body in (b"", b"four"):
+        expected = f"HTTP/1.1 200 OK\r\n{named}Content-Length: {len(body)}\r\n\r\n".encode()
+        assert head_of(Answer(200, content_type, body), keep_alive=True) == expected
+    assert (
+        head_of(Answer(204, content_type, b""), keep_alive=True) == f"HTTP/1.1 204 No Content\r\n{named}\r\n".encode()
+    )

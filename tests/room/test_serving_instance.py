@@ -58,6 +58,21 @@ def transform_fn(model, data, content_type, accept):
     return data, "application/octet-stream"
 """
 
+ASKS_ITSELF_CODE = """
+import select, socket
+CLIENTS = []
+def model_fn(model_dir):
+    return None
+def transform_fn(model, data, content_type, accept):
+    if data.isdigit():
+        for body in (b"small", b"large" * 1000):
+            CLIENTS.append(socket.create_connection(("127.0.0.1", int(data))))
+            CLIENTS[-1].sendall(b"POST /invocations HTTP/1.1\\r\\nContent-Length: %d\\r\\n\\r\\n%b" % (len(body), body))
+    elif data != "small":
+        print("before the large body:", bool(select.select(CLIENTS[:1], [], [], 0)[0]), flush=True)
+    return data, "text/plain"
+"""
+
 STREAM_CODE = """
 import time
 def model_fn(model_dir):
@@ -340,6 +355,35 @@ def test_a_peer_that_goes_in_the_middle_harms_nobody(start: Start) -> None:
         client.sendall(b"POST /invocations HTTP/1.1\r\nContent-Length: 3\r\n\r\n0.3")
         instance.wait_for_log("begun")
     assert instance.post(b"0")[0] == 200
+
+
+def _first_answer(instance: Instance, bodies: list[bytes], patience_seconds: float) -> bytes:
+    """Let a server find a request of each connection in one turn; gives the answer to the first, if it is in time."""
+    with contextlib.ExitStack() as stack:
+        clients = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", instance.port), patience_seconds))
+            for _ in bodies
+        ]
+        for client in clients:
+            client.sendall(b"GET /ping HTTP/1.1\r\n\r\n")
+            assert client.recv(4096).startswith(b"HTTP/1.1 200")
+        instance.wait_for_state("S")  # has looked at all of them since
+        instance.process.send_signal(signal.SIGSTOP)
+        instance.wait_for_state("T")
+        for client, body in zip(clients, bodies, strict=True):
+            client.sendall(b"POST /invocations HTTP/1.1\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        instance.process.send_signal(signal.SIGCONT)
+        return clients[0].recv(65536)
+
+
+def test_an_answer_does_not_wait_for_the_hanging_invocation_behind_it(start: Start) -> None:
+    assert _first_answer(start(SLOW_CODE), [b"0", b"4"], patience_seconds=2).endswith(b"\r\n\r\n0")
+
+
+def test_an_answer_does_not_wait_for_an_invocation_with_a_large_body(start: Start) -> None:
+    instance = start(ASKS_ITSELF_CODE)
+    instance.post(b"%d" % instance.port)
+    instance.wait_for_log("before the large body: True")
 
 
 @pytest.mark.parametrize(

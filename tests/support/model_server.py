@@ -65,6 +65,13 @@ class Instance:
             assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.01)
 
+    def wait_for_state(self, state: str) -> None:
+        """Wait until the main thread is in a state of proc(5)."""
+        stat, deadline = Path(f"/proc/{self.process.pid}/stat"), time.monotonic() + 10
+        while stat.read_text().rpartition(")")[2].split()[0] != state:
+            assert time.monotonic() < deadline, stat.read_text()
+            time.sleep(0.001)
+
 
 Start = Callable[..., Instance]
 

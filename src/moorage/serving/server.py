@@ -10,6 +10,10 @@ its invocation ends.
 ``_sockets`` is held by whoever moves bytes. A connection takes its next request only after the answer to the one
 before, so that the queue is never longer than the number of connections, which is bounded.
 
+While invocations are short and more are waiting, their answers are held for a millisecond at most and sent together. A
+write to a socket wakes who waits for it: sent one by one, each answer costs as much as the invocation itself, here and
+in the gateway, which then finds one answer in a turn of its loop instead of many.
+
 An answer that is made piece by piece holds the main thread until its end. Between two pieces the thread moves bytes; a
 peer that reads slowly slows the customer's code down, and one that has gone ends it: its generator is closed.
 """
@@ -45,12 +49,23 @@ STALL_SECONDS = 60.0
 DRAIN_SECONDS = 25.0
 """After SIGTERM, for requests that have begun; below the 30 s after which SIGKILL comes (data-plane.md 7.6)."""
 
-_READ_BYTES = 64 * 1024
+TOGETHER_SECONDS = 0.001
+"""For so long invocations are computed one after the other before the sockets are looked at, and their answers held."""
+
+LONG_SECONDS = 0.003
+"""An invocation that takes longer may have had answers wait for it: for ``WARY_SECONDS`` none is held again."""
+
+WARY_SECONDS = 1.0
+SHORT_BODY_BYTES = 4096
+"""Answers do not wait while an invocation with a larger body is computed."""
+
+_READ_BYTES = 16 * 1024
 _BODY_READ_BYTES = 2**20
 _ACCEPTS_A_TURN = 64
 _QUIET_TICKS = 10
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
+_Given = TypeVar("_Given")
 _Made = TypeVar("_Made")
 
 
@@ -62,10 +77,10 @@ class _End(Enum):
     """The customer's code failed in the middle of it."""
 
 
-class _Connection:
+class Connection:
     """One connection and what is under way on it."""
 
-    __slots__ = ("busy", "keep_alive", "muted", "out", "reader", "since", "socket", "unfinished")
+    __slots__ = ("busy", "gone", "keep_alive", "muted", "out", "reader", "since", "socket", "unfinished")
 
     def __init__(self, connected: socket.socket) -> None:
         self.socket = connected
@@ -79,11 +94,8 @@ class _Connection:
         """More of its answer will be made when this is sent."""
         self.out: list[memoryview] = []
         self.since = 0.0
-
-    @property
-    def gone(self) -> bool:
+        self.gone = False
         """The socket is closed: nobody waits for the answer."""
-        return self.socket.fileno() < 0
 
 
 class Server:
@@ -96,11 +108,14 @@ class Server:
         self._pong_head = head_of(pages.ping, keep_alive=True)
         self._sockets = threading.Lock()
         self._epoll = select.epoll()
-        self._connections: dict[int, _Connection] = {}
-        self._queue: deque[tuple[_Connection, Request]] = deque()
-        self._pipelined: deque[_Connection] = deque()
+        self._connections: dict[int, Connection] = {}
+        self._queue: deque[tuple[Connection, Request]] = deque()
+        self._pipelined: deque[Connection] = deque()
         """Answered, and more has come already."""
-        self._stalling: set[_Connection] = set()
+        self._held: list[tuple[Connection, Answer]] = []
+        """Answers that are sent together with the next ones."""
+        self._wary_until = 0.0
+        self._stalling: set[Connection] = set()
         self._accepting = False
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._stopping = False
@@ -122,39 +137,63 @@ class Server:
         self._sockets.acquire()
         while not self._ended():
             self._turn(block=not self._queue and not self._pipelined)
-            if self._queue:
-                connection, request = self._queue.popleft()
-                if not connection.gone:
-                    self._compute(connection, request)
+            self._work()
 
     def _stop(self, _number: int, _frame: object) -> None:
         self._stopping = True
         self._stop_by = time.monotonic() + DRAIN_SECONDS
 
-    def _compute(self, connection: _Connection, request: Request) -> None:
-        answer = self._aside(lambda: self._answer(request))
-        if answer.pieces is None:
-            self._send(connection, answer)
-            return
-        pieces = answer.pieces
-        self._stream(connection, answer, pieces, in_chunks=request.reads_chunks)
-        self._aside(lambda: _close(pieces))
+    def _work(self) -> None:
+        """Compute what has come, for as long as nothing else need be looked at. Holds ``_sockets``."""
+        now = time.monotonic()
+        look_again = now + TOGETHER_SECONDS
+        while self._queue and now < look_again:
+            connection, request = self._queue.popleft()
+            if connection.gone:
+                continue
+            if self._held and len(request.body) > SHORT_BODY_BYTES:
+                self._send_held()
+            began = now
+            answer = self._aside(self._answer, request)
+            now = time.monotonic()
+            if now - began > LONG_SECONDS:
+                self._wary_until = now + WARY_SECONDS
+            self._held.append((connection, answer))
+            if answer.pieces is not None:
+                self._send_stream(in_chunks=request.reads_chunks)
+                now = time.monotonic()
+            elif now < self._wary_until:
+                self._send_held()
+        self._send_held()
 
-    def _aside(self, work: Callable[[], _Made]) -> _Made:
+    def _send_held(self) -> None:
+        held, self._held = self._held, []
+        for connection, answer in held:
+            self._send(connection, answer)
+
+    def _send_stream(self, *, in_chunks: bool) -> None:
+        """Send the answer that was held last while it is made."""
+        connection, answer = self._held.pop()
+        self._send_held()
+        if answer.pieces is not None:
+            self._stream(connection, answer, answer.pieces, in_chunks=in_chunks)
+            self._aside(_close, answer.pieces)
+
+    def _aside(self, work: Callable[[_Given], _Made], given: _Given) -> _Made:
         """Run the customer's code, which does not raise; others may move bytes meanwhile."""
         self._count += 1
         self._computing = True
         if self._resting:
             self._stir.set()
         self._sockets.release()
-        made = work()
+        made = work(given)
         self._computing = False
         if self._standing_in:
             self._wake()
         self._sockets.acquire()
         return made
 
-    def _stream(self, connection: _Connection, answer: Answer, pieces: Pieces, *, in_chunks: bool) -> None:
+    def _stream(self, connection: Connection, answer: Answer, pieces: Pieces, *, in_chunks: bool) -> None:
         """Send an answer while it is made, at the pace of whoever reads it. Holds ``_sockets``."""
         if connection.gone:
             return
@@ -169,7 +208,7 @@ class Server:
             if connection.gone or self._ended():
                 return
             head = b""
-            piece = self._aside(lambda: _next_of(pieces))
+            piece = self._aside(_next_of, pieces)
         if connection.gone:
             return
         if piece is _End.BROKEN:
@@ -180,7 +219,7 @@ class Server:
         connection.out = [memoryview(LAST_CHUNK if in_chunks else b"")]
         self._flush(connection, first=True)
 
-    def _send_piece(self, connection: _Connection, piece: bytes) -> None:
+    def _send_piece(self, connection: Connection, piece: bytes) -> None:
         """Send a piece, and wait until the peer has room for the next; others are seen to meanwhile."""
         connection.out = [memoryview(piece)]
         self._flush(connection, first=True)
@@ -212,6 +251,7 @@ class Server:
         while self._computing and self._count == number:
             with self._sockets:
                 if self._computing and self._count == number:
+                    self._send_held()
                     self._turn(block=True)
         self._standing_in = False
 
@@ -269,13 +309,27 @@ class Server:
                 connected, _address = self._listener.accept()
             except OSError:  # none is left, or it has gone already
                 return
-            connected.setblocking(False)
-            if connected.family != socket.AF_UNIX:
-                connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._connections[connected.fileno()] = _Connection(connected)
-            self._epoll.register(connected, select.EPOLLIN)
+            self._adopt(connected)
 
-    def _progress(self, connection: _Connection, event: int) -> None:
+    def _adopt(self, connected: socket.socket) -> Connection:
+        """Serve a connection from now on."""
+        connected.setblocking(False)
+        if connected.family != socket.AF_UNIX:
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = self._connections[connected.fileno()] = Connection(connected)
+        self._epoll.register(connected, select.EPOLLIN)
+        return connection
+
+    def _give_away(self, connection: Connection) -> socket.socket:
+        """Serve a connection no more, which another process goes on with; nothing of it is under way."""
+        self._stalling.discard(connection)
+        del self._connections[connection.socket.fileno()]
+        if not connection.muted:
+            self._epoll.unregister(connection.socket)
+        self._accept_more()
+        return connection.socket
+
+    def _progress(self, connection: Connection, event: int) -> None:
         if connection.out:
             if event & (select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR):
                 self._flush(connection)
@@ -287,7 +341,7 @@ class Server:
         else:
             self._receive(connection)
 
-    def _receive(self, connection: _Connection) -> None:
+    def _receive(self, connection: Connection) -> None:
         reader = connection.reader
         try:
             data = connection.socket.recv(_BODY_READ_BYTES if reader.in_body else _READ_BYTES)
@@ -301,7 +355,7 @@ class Server:
         reader.feed(data)
         self._take_request(connection)
 
-    def _take_request(self, connection: _Connection) -> None:
+    def _take_request(self, connection: Connection) -> None:
         """Look whether a whole request has come, and see to it."""
         reader = connection.reader
         try:
@@ -320,17 +374,21 @@ class Server:
             self._stalling.discard(connection)
         connection.keep_alive = request.keep_alive
         connection.busy = True
-        answer = _own_answer(request, self._pages)
+        answer = self._own_answer(request)
         if answer is None:
             self._queue.append((connection, request))
         else:
             self._send(connection, answer)
 
-    def _say_continue(self, connection: _Connection) -> None:
+    def _own_answer(self, request: Request) -> Answer | None:
+        """Answer what needs no model; None for an invocation."""
+        return own_answer(request, self._pages)
+
+    def _say_continue(self, connection: Connection) -> None:
         with contextlib.suppress(OSError):  # the next read finds out
             connection.socket.send(_CONTINUE)
 
-    def _send(self, connection: _Connection, answer: Answer) -> None:
+    def _send(self, connection: Connection, answer: Answer) -> None:
         """Send an answer, as much as the socket takes at once; the rest follows when it can."""
         connection.busy = True
         if connection.gone:
@@ -338,13 +396,21 @@ class Server:
         keep_alive = connection.keep_alive = connection.keep_alive and not self._stopping
         pong = answer is self._pages.ping and keep_alive
         head = self._pong_head if pong else head_of(answer, keep_alive=keep_alive)
-        if len(answer.body) <= _READ_BYTES:
-            connection.out = [memoryview(head + answer.body)]
-        else:
+        if len(answer.body) > _READ_BYTES:
             connection.out = [memoryview(head), memoryview(answer.body)]
+        else:
+            whole = head + answer.body
+            try:
+                sent = connection.socket.send(whole)
+            except OSError:  # ``_flush`` finds out why
+                sent = 0
+            if sent == len(whole):
+                self._answered(connection, at_once=True)
+                return
+            connection.out = [memoryview(whole)[sent:]]
         self._flush(connection, first=True)
 
-    def _flush(self, connection: _Connection, *, first: bool = False) -> None:
+    def _flush(self, connection: Connection, *, first: bool = False) -> None:
         try:
             sent = connection.socket.sendmsg(connection.out)
         except BlockingIOError:
@@ -366,27 +432,28 @@ class Server:
                 self._watch(connection, 0)
                 self._note_stall(connection, stalling=False)
             return
-        if connection.keep_alive:
-            self._next_request(connection, sent_at_once=first)
-        else:
-            self._close(connection)
+        self._answered(connection, at_once=first)
 
-    def _next_request(self, connection: _Connection, *, sent_at_once: bool) -> None:
+    def _answered(self, connection: Connection, *, at_once: bool) -> None:
+        """Go on with a connection whose answer has been sent, ``at_once`` or after a wait."""
+        if not connection.keep_alive:
+            self._close(connection)
+            return
         connection.busy = False
-        if connection.muted or not sent_at_once:
+        if connection.muted or not at_once:
             self._watch(connection, select.EPOLLIN)
             self._stalling.discard(connection)
         if not connection.reader.idle:
             self._pipelined.append(connection)
 
-    def _watch(self, connection: _Connection, events: int) -> None:
+    def _watch(self, connection: Connection, events: int) -> None:
         if connection.muted:
             self._epoll.register(connection.socket, events)
             connection.muted = False
         else:
             self._epoll.modify(connection.socket, events)
 
-    def _note_stall(self, connection: _Connection, *, stalling: bool) -> None:
+    def _note_stall(self, connection: Connection, *, stalling: bool) -> None:
         if stalling:
             connection.since = time.monotonic()
             self._stalling.add(connection)
@@ -398,10 +465,11 @@ class Server:
         for connection in [entry for entry in self._stalling if entry.since < late]:
             self._close(connection)
 
-    def _close(self, connection: _Connection) -> None:
+    def _close(self, connection: Connection) -> None:
         self._stalling.discard(connection)
         connection.out = []
         self._connections.pop(connection.socket.fileno(), None)
+        connection.gone = True
         connection.socket.close()
         self._accept_more()
 
@@ -423,7 +491,7 @@ def _close(pieces: Pieces) -> None:
         traceback.print_exc(file=sys.stderr)
 
 
-def _own_answer(request: Request, pages: Pages) -> Answer | None:
+def own_answer(request: Request, pages: Pages) -> Answer | None:
     """Answer what needs no model; None for an invocation (data-plane.md sections 7.4, 7.5 and 9.1)."""
     if request.path == "/ping":
         if request.method in {"GET", "HEAD"}:

@@ -6,6 +6,7 @@ microseconds. What is ambiguous (two lengths, a folded header, a length and chun
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -19,6 +20,11 @@ BODY_BYTES = 2**31
 Pieces = Generator[bytes, None, None]
 
 _CHUNK_LINE_BYTES = 4096
+_KNOWN_HEADS = 256
+_KNOWN_HEAD_BYTES = 2048
+"""The gateway sends the same heads again and again; so many, no longer than this, are read only once."""
+
+_LONGEST_LENGTH = 20
 _ONCE = frozenset({"content-length", "transfer-encoding", "host", "expect"})
 _BODILESS_STATUS = frozenset({204, 304})
 
@@ -45,6 +51,8 @@ class Request:
     keep_alive: bool
     reads_chunks: bool = True
     """The client speaks HTTP/1.1: a body of unknown length can be sent to it in chunks."""
+    query: str = ""
+    """What follows the question mark, as it came."""
 
 
 @dataclass
@@ -74,6 +82,21 @@ def plain(status: int, message: str) -> Answer:
 
 def head_of(answer: Answer, *, keep_alive: bool, in_chunks: bool = False) -> bytes:
     """Make the bytes before the body; without ``in_chunks`` the end of an unfinished answer is the connection's."""
+    if keep_alive and answer.pieces is None and not answer.headers:
+        start = _start_of_head(answer.status, answer.content_type)
+        return b"%b%d\r\n\r\n" % (start, len(answer.body)) if start else _any_head_of(answer, keep_alive=True)
+    return _any_head_of(answer, keep_alive=keep_alive, in_chunks=in_chunks)
+
+
+@functools.lru_cache(maxsize=_KNOWN_HEADS)
+def _start_of_head(status: int, content_type: str) -> bytes:
+    """Make the bytes before the length of a body; empty where there is none."""
+    head = _any_head_of(Answer(status, content_type, b""), keep_alive=True)
+    start, length, _end = head.rpartition(b"\r\nContent-Length: ")
+    return start + length if length else b""
+
+
+def _any_head_of(answer: Answer, *, keep_alive: bool, in_chunks: bool = False) -> bytes:
     lines = [f"HTTP/1.1 {answer.status} {_REASONS.get(answer.status, 'Status')}"]
     if answer.content_type:
         lines.append(f"Content-Type: {answer.content_type}")
@@ -96,8 +119,8 @@ class RequestReader:
 
     def __init__(self) -> None:
         self._buffer = b""
-        self._head: Request | None = None
-        """The request whose body is still coming."""
+        self._head: _Head | None = None
+        """Of the request whose body is still coming."""
         self._missing = 0
         """Bytes of a body of known length that have not come."""
         self._pieces: list[bytes] = []
@@ -115,6 +138,27 @@ class RequestReader:
         """A head has come and its body has not, so that large reads pay."""
         return self._head is not None
 
+    def begins_with(self, start: bytes) -> bool | None:
+        """Say whether the next request begins with these bytes; None: one is under way, or too little has come."""
+        if self._head is not None:
+            return None
+        buffer = self._buffer
+        if buffer.startswith(start):
+            return True
+        return None if start.startswith(buffer) else False
+
+    def peek_line(self) -> bytes:
+        """Give the first line of the next request, without its end; empty while not all of it has come."""
+        if self._head is not None:
+            return b""
+        self._skip_empty_lines()
+        return self._buffer.partition(b"\r\n")[0] if b"\r\n" in self._buffer else b""
+
+    def take_back(self) -> bytes:
+        """Give the bytes of a next request that have come, for another reader."""
+        data, self._buffer = self._buffer, b""
+        return data
+
     def feed(self, data: bytes) -> None:
         """Take what was received."""
         if self._missing and not self._buffer and len(data) <= self._missing:
@@ -128,49 +172,42 @@ class RequestReader:
         if self._head is None and not self._begin():
             return None
         body = self._rest_of_body()
-        if body is None:
+        head = self._head
+        if body is None or head is None:
             return None
-        request, self._head, self._chunks = self._head, None, None
+        self._head, self._chunks = None, None
         self.wants_continue = False
-        if request is not None:
-            request.body = body
-        return request
+        return Request(head.method, head.path, head.headers, body, head.keep_alive, head.reads_chunks, head.query)
 
     def _begin(self) -> bool:
         """Read a head; says whether there was a whole one."""
-        if self._buffer[:2] == b"\r\n":  # RFC 9112 2.2: an empty line before a request is to be ignored
-            self._buffer = self._buffer.lstrip(b"\r\n")
+        self._skip_empty_lines()
         end = self._buffer.find(b"\r\n\r\n")
         if end < 0 or end > HEAD_BYTES:
             if len(self._buffer) > HEAD_BYTES:
                 raise Refused(431, "The request's headers are too large.")
             return False
-        request = _parse_head(self._buffer[:end].decode("latin-1"))
+        known = end <= _KNOWN_HEAD_BYTES
+        head = _read_known_head(self._buffer[:end]) if known else _read_head(self._buffer[:end])
         self._buffer = self._buffer[end + 4 :]
-        self._head = request
-        self._plan_body(request.headers)
+        self._head = head
+        if head.length is None:
+            self._chunks = _Chunks()
+        else:
+            self._missing = head.length
+        self.wants_continue = head.waits and not self._buffer and head.length != 0
         return True
 
-    def _plan_body(self, headers: Mapping[str, str]) -> None:
-        length = headers.get("content-length")
-        coding = headers.get("transfer-encoding")
-        if coding is not None:
-            if length is not None or coding.lower() != "chunked":
-                raise Refused(400, "The request's body has no clear length.")
-            self._chunks = _Chunks()
-        elif length is not None:
-            if not (length.isascii() and length.isdigit()):
-                raise Refused(400, "Content-Length is not a number.")
-            self._missing = int(length) if len(length) < 20 else BODY_BYTES + 1
-            if self._missing > BODY_BYTES:
-                self._missing = 0
-                raise Refused(413, "The request's body is too large.")
-        waits = headers.get("expect", "").lower() == "100-continue"
-        self.wants_continue = waits and not self._buffer and (coding is not None or self._missing > 0)
+    def _skip_empty_lines(self) -> None:
+        if self._buffer[:2] == b"\r\n":  # RFC 9112 2.2: an empty line before a request is to be ignored
+            self._buffer = self._buffer.lstrip(b"\r\n")
 
     def _rest_of_body(self) -> bytes | None:
         if self._chunks is not None:
             self._buffer, body = self._chunks.feed(self._buffer)
+            return body
+        if self._missing == len(self._buffer) and not self._pieces:
+            body, self._buffer, self._missing = self._buffer, b"", 0
             return body
         if self._missing and self._buffer:
             piece = self._buffer[: self._missing]
@@ -183,11 +220,47 @@ class RequestReader:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-def _parse_head(text: str) -> Request:
-    line, *lines = text.split("\r\n")
+@dataclass(frozen=True)
+class _Head:
+    """What stands before a body."""
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    keep_alive: bool
+    reads_chunks: bool
+    length: int | None
+    """Of the body; None: it comes in chunks."""
+    waits: bool
+    """For ``100 Continue``."""
+
+
+def _read_head(data: bytes) -> _Head:
+    """Read a head without the empty line at its end; raises Refused."""
+    line, *lines = data.decode("latin-1").split("\r\n")
     words = line.split(" ")
     if len(words) != 3 or words[2] not in {"HTTP/1.1", "HTTP/1.0"} or not words[1].startswith("/"):
         raise Refused(400, "The first line is not that of an HTTP/1.1 request.")
+    headers = _read_headers(lines)
+    wish = headers.get("connection", "").lower()
+    path, _, query = words[1].partition("?")
+    return _Head(
+        method=words[0],
+        path=path,
+        query=query,
+        headers=headers,
+        keep_alive=wish == "keep-alive" if words[2] == "HTTP/1.0" else "close" not in wish,
+        reads_chunks=words[2] == "HTTP/1.1",
+        length=_body_length(headers),
+        waits=headers.get("expect", "").lower() == "100-continue",
+    )
+
+
+_read_known_head = functools.lru_cache(maxsize=_KNOWN_HEADS)(_read_head)
+
+
+def _read_headers(lines: Sequence[str]) -> dict[str, str]:
     headers: dict[str, str] = {}
     for entry in lines:
         name, separator, value = entry.partition(":")
@@ -200,9 +273,24 @@ def _parse_head(text: str) -> Request:
                 raise Refused(400, f"The header {name} is there twice.")
             value = f"{headers[name]}, {value}"
         headers[name] = value
-    wish = headers.get("connection", "").lower()
-    keep_alive = wish == "keep-alive" if words[2] == "HTTP/1.0" else "close" not in wish
-    return Request(words[0], words[1].partition("?")[0], headers, b"", keep_alive, words[2] == "HTTP/1.1")
+    return headers
+
+
+def _body_length(headers: Mapping[str, str]) -> int | None:
+    """Give the length of the body that follows, None for one in chunks; raises Refused."""
+    length = headers.get("content-length")
+    coding = headers.get("transfer-encoding")
+    if coding is not None:
+        if length is not None or coding.lower() != "chunked":
+            raise Refused(400, "The request's body has no clear length.")
+        return None
+    if length is None:
+        return 0
+    if not (length.isascii() and length.isdigit()):
+        raise Refused(400, "Content-Length is not a number.")
+    if len(length) >= _LONGEST_LENGTH or int(length) > BODY_BYTES:
+        raise Refused(413, "The request's body is too large.")
+    return int(length)
 
 
 class _Chunks:

@@ -215,7 +215,7 @@ def _forget_the_zygote(order: Order, keep: int) -> None:
     os.chdir(order.working_dir)
     sys.argv = ["serve"]
     sys.path[:0] = [path for path in order.environment.get("PYTHONPATH", "").split(os.pathsep) if path]
-    _shuffle_anew()
+    shuffle_anew()
     # The node agent ignores SIGINT, and what it ignores is ignored by all that it starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # Until the server has a handler of its own. As process 1 of its list it would not be ended by the default.
@@ -223,7 +223,7 @@ def _forget_the_zygote(order: Order, keep: int) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
-def _shuffle_anew() -> None:
+def shuffle_anew() -> None:
     """Give numpy's global generator a new seed: a fork has its parent's (Python's own is seeded anew by Python)."""
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
