@@ -17,8 +17,13 @@ class Ids(Protocol):
         """Give a name for a new instance, in the shape of EC2's: ``i-`` and 17 hexadecimal digits."""
 
 
-_VARIANTS = {f"{digit:x}": "89ab"[digit % 4] for digit in range(16)}
-"""The digit of a UUID that says which kind it is, by a digit at random."""
+_FORM = b"xxxxxxxx-xxxx-4xxx-vxxx-xxxxxxxxxxxx\n"
+"""A UUID of version 4 (RFC 9562) and a line feed; each x is a digit at random, v one of four."""
+
+_RANDOM_PLACES = [place for place, form in enumerate(_FORM) if form in b"xv"]
+_VARIANT_PLACE = _FORM.index(b"v")
+_VARIANTS = bytes.maketrans(b"0123456789abcdef", b"89ab" * 4)
+"""The digit that says which kind it is, by a digit at random."""
 
 
 class SystemIds:
@@ -37,21 +42,23 @@ class QuickIds(SystemIds):
     """The same, for one thread: many are made with one system call."""
 
     def __init__(self) -> None:
-        self._digits = ""
-        self._used = 0
+        self._ready: list[str] = []
 
     def request_id(self) -> str:
         """Give a UUID in lower case, random as RFC 9562 has it (version 4)."""
-        at = self._used
-        if at == len(self._digits):  # many at a time: a system call for each would cost more than all the rest
-            self._digits, at = secrets.token_hex(16 * _AT_ONCE), 0
-        self._used = at + 32
-        made = self._digits
-        variant = _VARIANTS[made[at + 16]]
-        return (
-            f"{made[at : at + 8]}-{made[at + 8 : at + 12]}-4{made[at + 13 : at + 16]}"
-            f"-{variant}{made[at + 17 : at + 20]}-{made[at + 20 : at + 32]}"
-        )
+        if not self._ready:
+            self._ready = _make_uuids(_AT_ONCE)
+        return self._ready.pop()
+
+
+def _make_uuids(count: int) -> list[str]:
+    """Make many UUIDs: a place of all of them at once, which takes half the time of one after the other."""
+    digits = secrets.token_hex(16 * count).encode()
+    made = bytearray(_FORM * count)
+    for number, place in enumerate(_RANDOM_PLACES):
+        column = digits[number * count : (number + 1) * count]
+        made[place :: len(_FORM)] = column.translate(_VARIANTS) if place == _VARIANT_PLACE else column
+    return made.decode().splitlines()
 
 
 class CountingIds:

@@ -160,24 +160,28 @@ def encode_line(  # noqa: PLR0913, PLR0917 - a record that is made without an ob
         input_side = inputs.written
     if outputs is not None:
         output_side = _side(outputs, encodings.of_output(outputs.content_type))
+    between = b"," if input_side and output_side else b""
+    if custom_attributes is None and inference_id is None:  # as most are: written at once
+        return (
+            b'{"captureData":{%b%b%b},"eventMetadata":{"eventId":"%b","inferenceTime":"%b"},"eventVersion":"0"}\n'
+            % (input_side, between, output_side, event_id.encode(), _to_the_second(int(at)))
+        )
+    metadata = _metadata(event_id, at, custom_attributes, inference_id)
     return b'{"captureData":{%b%b%b},"eventMetadata":%b,"eventVersion":"0"}\n' % (
         input_side,
-        b"," if input_side and output_side else b"",
+        between,
         output_side,
-        _metadata(event_id, at, custom_attributes, inference_id),
+        metadata,
     )
 
 
 def _metadata(event_id: str, at: float, custom_attributes: str | None, inference_id: str | None) -> bytes:
-    second = _to_the_second(int(at))
-    if custom_attributes is None and inference_id is None:
-        return b'{"eventId":"%b","inferenceTime":"%b"}' % (event_id.encode(), second)
     metadata: dict[str, object] = {"eventId": event_id}
     if custom_attributes is not None:
         metadata["customAttributes"] = [custom_attributes]
     if inference_id is not None:
         metadata["inferenceId"] = inference_id
-    metadata["inferenceTime"] = second.decode()
+    metadata["inferenceTime"] = _to_the_second(int(at)).decode()
     return orjson.dumps(metadata)
 
 
