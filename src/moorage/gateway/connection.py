@@ -28,6 +28,9 @@ WRITE_SECONDS = 60.0
 
 WRITE_BUFFER_BYTES = 262_144
 
+MOST_LATE = 64
+"""Answers that wait for the end of the event loop's turn; with so many they do not wait for it any longer."""
+
 
 class Handling(Protocol):
     """What is done with one request, from its head to the last byte of its answer."""
@@ -70,12 +73,43 @@ class Waiting:
         self.ended = False
 
 
+class LateAnswers:
+    """The small answers of a gateway that are sent when the event loop has done its turn.
+
+    To write to the socket of a process that sleeps costs several times what it costs while that process is awake: the
+    core where it sleeps has to be interrupted. So who has several connections is woken once for all their answers.
+    """
+
+    __slots__ = ("_waiting",)
+
+    def __init__(self) -> None:
+        self._waiting: list[ClientConnection] = []
+
+    def __repr__(self) -> str:
+        return f"<LateAnswers: {len(self._waiting)}>"
+
+    def add(self, connection: "ClientConnection") -> None:
+        """Have a connection send its late answer soon."""
+        waiting = self._waiting
+        if not waiting:
+            asyncio.get_running_loop().call_soon(self._send)
+        waiting.append(connection)
+        if len(waiting) >= MOST_LATE:
+            self._send()
+
+    def _send(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for connection in waiting:
+            connection.send_late()
+
+
 class ClientConnection:
     """One client's connection: a protocol of asyncio."""
 
     def __init__(
         self,
         shared: Shared,
+        late_answers: LateAnswers,
         choose_handling: Callable[["ClientConnection", RequestHead], Handling],
         invoke: Callable[["ClientConnection", RequestHead], WholeHandling],
         gone: Callable[["ClientConnection"], None],
@@ -89,6 +123,9 @@ class ClientConnection:
         """Of the request that is being answered."""
         self.source_ip = ""
         """The client's address; empty for a Unix socket."""
+        self._late_answers = late_answers
+        self._late = b""
+        """An answer that is sent when the event loop has done its turn."""
         self._choose_handling = choose_handling
         self._invoke = invoke
         self._gone = gone
@@ -139,7 +176,8 @@ class ClientConnection:
         self._in_head = in_head
 
     def eof_received(self) -> None:
-        """(asyncio) The client sends no more: it has gone."""
+        """(asyncio) The client sends no more: it has gone, or reads what is on its way."""
+        self.send_late()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
         """(asyncio) The socket is closed."""
@@ -155,6 +193,8 @@ class ClientConnection:
         self._blocked = True
         if self._active is not None:
             self._active.client_writable(writable=False)
+        else:  # the answer was sent late
+            self.deadline = self.shared.ticked_at + WRITE_SECONDS
 
     def resume_writing(self) -> None:
         """(asyncio) The client has read."""
@@ -196,17 +236,27 @@ class ClientConnection:
     def send(self, parts: Iterable[bytes]) -> None:
         """Send bytes of the answer."""
         self._answer_begun = True
+        self.send_late()
         if self._transport is not None:
             self._transport.writelines(parts)
 
     def send_whole(self, answer: bytes) -> None:
-        """Send an answer that is one piece."""
+        """Send an answer that is one piece, when the event loop has done its turn."""
         self._answer_begun = True
-        if self._transport is not None:
-            self._transport.write(answer)
+        self.send_late()
+        self._late = answer
+        self._late_answers.add(self)
+
+    def send_late(self) -> None:
+        """Send now what was to be sent when the event loop has done its turn; nothing may be sent before it."""
+        if self._late:
+            late, self._late = self._late, b""
+            if self._transport is not None:
+                self._transport.write(late)
 
     def send_continue(self) -> None:
         """Ask for the body."""
+        self.send_late()
         if self._transport is not None:
             self._transport.write(answers.CONTINUE)
 
@@ -249,6 +299,7 @@ class ClientConnection:
 
     def abort(self) -> None:
         """Break the connection: the only honest end of an answer that has begun and cannot go on."""
+        self._late = b""
         if self._transport is not None:
             self._transport.abort()
 
@@ -272,7 +323,7 @@ class ClientConnection:
     @property
     def busy(self) -> bool:
         """Whether there is a request, or an answer that is not sent."""
-        if self._active is not None or self._waiting or self._reader.in_head or self._lingering:
+        if self._active is not None or self._waiting or self._reader.in_head or self._lingering or self._late:
             return True
         return self._transport is not None and self._transport.get_write_buffer_size() > 0
 
@@ -280,6 +331,7 @@ class ClientConnection:
         """Close now if there is no request, else after the answer."""
         idle = self._active is None and not self._waiting and not self._reader.in_head and not self._lingering
         if idle and self._transport is not None and not self._transport.is_closing():
+            self.send_late()
             self._transport.close()
 
     def break_off(self) -> None:
@@ -360,6 +412,7 @@ class ClientConnection:
 
     def _close_softly(self) -> None:
         """Close, but read what the client still sends: closing with unread bytes would reset the connection."""
+        self.send_late()
         transport = self._transport
         if transport is None:
             return

@@ -8,7 +8,7 @@ from typing import cast
 
 from moorage.base.descriptors import allow_most_files
 from moorage.gateway.certificate import Certificate
-from moorage.gateway.connection import ClientConnection, Handling
+from moorage.gateway.connection import ClientConnection, Handling, LateAnswers
 from moorage.gateway.invocation import InvocationHandling
 from moorage.gateway.openai import ChatHandling, is_openai_path
 from moorage.gateway.owners import Owner, owner_of
@@ -45,6 +45,7 @@ class Listener:
         self._shared = shared
         self._certificate = certificate
         self._connections: set[ClientConnection] = set()
+        self._late_answers = LateAnswers()
         self._handshakes: weakref.WeakSet[_Handshake] = weakref.WeakSet()
         self._most_connections = _most_connections()
         self._refused = 0
@@ -127,7 +128,9 @@ class Listener:
             connection.stop_when_idle()
 
     def _arrived(self) -> ClientConnection:
-        connection = ClientConnection(self._shared, choose_handling, invoke, self._connections.discard)
+        connection = ClientConnection(
+            self._shared, self._late_answers, choose_handling, invoke, self._connections.discard
+        )
         self._connections.add(connection)
         return connection
 
