@@ -114,11 +114,6 @@ def sklearn_instance(start: Start, sklearn_environment: Environment, iris: tuple
     return start(SKLEARN_CODE, iris[0], str(sklearn_environment.python), OMP_NUM_THREADS="1")
 
 
-def _npy(instance: Instance, environment: Environment, rows: str) -> bytes:
-    code = f"import numpy, sys; numpy.save(sys.stdout.buffer, numpy.array({rows}))"
-    return subprocess.run([environment.python, "-c", code], check=True, capture_output=True, timeout=60).stdout
-
-
 def test_predictions_equal_those_of_the_model_itself(sklearn_instance: Instance, iris: tuple[Path, Any, Any]) -> None:
     _folder, predictions, rows = iris
     body = "\n".join(",".join(map(str, row)) for row in rows)
@@ -134,12 +129,6 @@ def test_content_type_may_be_in_the_header_that_some_services_use(sklearn_instan
 def test_traceback_of_a_failed_invocation_is_in_the_log(sklearn_instance: Instance) -> None:
     assert sklearn_instance.post(b"[[1,", Content_Type="application/json")[0] == 500
     sklearn_instance.wait_for_log("Traceback (most recent call last)")
-
-
-def test_a_pickle_in_npy_is_not_run(sklearn_instance: Instance, sklearn_environment: Environment) -> None:
-    array = _npy(sklearn_instance, sklearn_environment, "[{}], dtype=object")
-    status, _type, answer = sklearn_instance.post(array, Content_Type="application/x-npy")
-    assert (status, b"allow_pickle" in answer) == (500, True)
 
 
 def test_default_accept_comes_from_the_environment(

@@ -35,6 +35,15 @@ def npy(values: Sequence[float], shape: tuple[int, ...], kind: str = "f8") -> by
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(head)) + head + struct.pack(f"<{len(values)}{form}", *values)
 
 
+def pickled() -> bytes:
+    """Make NumPy's file format of an array of objects, whose pickle would run code where it is loaded."""
+    header = "{'descr': '|O', 'fortran_order': False, 'shape': (1,), }".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + b"cos\nabort\n(tR."
+
+
+REFUSED_PICKLE = "Object arrays cannot be loaded when allow_pickle=False"
+
+
 @dataclass(frozen=True)
 class Row:
     """A request and its answer."""
@@ -84,6 +93,7 @@ SKLEARN = (
     Row("sklearn", "any Accept", 200, JSON, "[0]", ONE, None, "*/*"),
     Row("sklearn", "malformed JSON", 500, PLAIN, "json.decoder.JSONDecodeError: …", "[[1,", JSON),
     Row("sklearn", "NPY", 200, NPY, npy([0], (1,), "i8"), npy([5.1, 3.5, 1.4, 0.2], (1, 4)), NPY, NPY),
+    Row("sklearn", "pickle in NPY", 500, PLAIN, f"ValueError: {REFUSED_PICKLE}", pickled(), NPY),
     Row("sklearn", "not NPY", 500, PLAIN, "…", "1", NPY),
     Row(
         "sklearn", "unknown Content-Type", 500, PLAIN,
@@ -231,6 +241,7 @@ PYTORCH = (
     Row("pytorch", "NPY of float32", 200, NPY, npy([5.0], (1, 1)), npy([1, 2], (1, 2), "f4"), NPY, NPY),
     Row("pytorch", "NPY of float64, which the model does not take", 500, None, "…Traceback (most recent call last)…",
         npy([1, 2], (1, 2)), NPY, NPY),
+    Row("pytorch", "pickle in NPY", 500, None, f"{REFUSED_PICKLE}\nTraceback…", pickled(), NPY, NPY),
     Row("pytorch", "list in Accept: repeated word for word", 200, "text/csv, application/json", "5.0\n", "[[1, 2]]",
         JSON, "text/csv, application/json"),
     Row("pytorch", "unknown types in Accept before a known one", 200, "text/html,application/json", "[[5.0]]",
@@ -274,6 +285,8 @@ HUGGING_FACE = (
     Row("huggingface", "list in Accept", 400, JSON, SERVER_ERROR.format(
         400, UNKNOWN_TYPE.format("text/csv, application/json") + "…"), '{"inputs": "good"}', JSON,
         "text/csv, application/json"),
+    Row("huggingface", "pickle in NPY", 400, JSON, SERVER_ERROR.format(400, REFUSED_PICKLE.replace("=", "\\u003d")),
+        pickled(), NPY),
     Row("huggingface", "not an image", 400, JSON, SERVER_ERROR.format(400, "cannot identify image file …"), b"\0",
         "image/png"),
 )  # fmt: skip
@@ -293,6 +306,7 @@ ONNX = (
     Row("onnx", "words", 400, PLAIN, "The input x is a tensor(float): could not convert string to float: 'a'.",
         '[["a", "b"]]', JSON),
     Row("onnx", "malformed JSON", 400, PLAIN, "The body is not application/json: …", "[[", JSON),
+    Row("onnx", "pickle in NPY", 400, PLAIN, f"The body is not application/x-npy: {REFUSED_PICKLE}.", pickled(), NPY),
     Row("onnx", "not NPY", 400, PLAIN, "The body is not application/x-npy: …", "abc", NPY),
     Row("onnx", "unknown Content-Type", 415, PLAIN, f"image/png cannot be read; send {_TYPES}", b"\0", "image/png"),
     Row("onnx", "unknown Accept", 406, PLAIN, f"text/html cannot be answered; ask for {_TYPES}", "[[1, 2]]", JSON,
