@@ -8,8 +8,10 @@ from tests.support.engines import OBEDIENT, Bench
 from tests.support.pythons import DEBIANS, make_venv, needs_debians_torch, other_python, put_package
 
 from moorage.base.clock import SystemClock
+from moorage.engine.built_environments import BuiltEnvironments, EnvironmentInUse
 from moorage.engine.environments import Environment, Environments
 from moorage.engine.images.added import AddedPython, AddedPythons
+from moorage.engine.images.builtin import resolve
 
 
 async def environment_of(python: Path, folder: Path) -> Environment:
@@ -46,3 +48,19 @@ async def test_model_runs_in_debians_python_with_torch(engine: Bench, tmp_path: 
     instance = await engine.start(engine.model(OBEDIENT), environment=environment)
     await instance.is_ready()
     assert await instance.ask("sys.modules['torch'].ones(2, 2).sum().item()") == "4.0"
+
+
+@pytest.mark.slow  # makes an environment
+async def test_environment_that_an_instance_runs_is_not_removed(engine: Bench, tmp_path: Path) -> None:
+    image = resolve("moorage/python")
+    assert image is not None
+    made = await Environments(tmp_path / "environments", SystemClock()).ensure(image, print)
+    built = BuiltEnvironments(tmp_path / "environments")
+    instance = await engine.start(engine.model(OBEDIENT), environment=replace(made, toolkit="sklearn"))
+    await instance.is_ready()
+    with pytest.raises(EnvironmentInUse, match="delete the endpoints that run it first"):
+        built.remove([made.key])
+    assert await instance.ask("sys.prefix") == repr(str(made.python.parents[1]))
+    await instance.kill()
+    await engine.zygotes.retire()
+    assert built.remove([made.key]) == 1

@@ -89,7 +89,9 @@ class BuiltEnvironments:
         programs = _running_programs()
         for environment in doomed:
             if any(program.is_relative_to(environment.folder) for program in programs):
-                raise EnvironmentInUse(f"{environment.key} is in use: delete the endpoints that run it first.")
+                raise EnvironmentInUse(
+                    f"{environment.key} is in use: delete the endpoints that run it first, and wait a minute."
+                )
         # The topmost first: a removal that is broken off leaves none without what it is on top of.
         return sum(remove_built(each.folder) for each in sorted(doomed, key=lambda each: -len(each.key)))
 
