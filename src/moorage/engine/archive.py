@@ -9,7 +9,6 @@ so that a bomb ends at the limit and not with the disk.
 import os
 import posixpath
 import tarfile
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -18,7 +17,7 @@ from pathlib import Path
 from moorage.engine.interrupts import Interrupt
 from moorage.engine.sources.conveyor import ahead
 from moorage.engine.sources.faults import SourceRefused, shown
-from moorage.engine.sources.gunzip import gunzip
+from moorage.engine.sources.gunzip import GzipDamaged, gunzip
 
 _PIECE_BYTES = 2**20
 _HEADERS_BYTES = 16 * 2**20
@@ -93,7 +92,7 @@ class _Plain:
     def _next(self) -> bytes:
         try:
             return next(self._pieces, b"")
-        except (EOFError, zlib.error) as fault:  # said here: tarfile would make its own fault of it
+        except GzipDamaged as fault:  # said here: tarfile would make its own fault of it
             raise ArchiveRefused(f"The model artefact is damaged: {_said(fault)}.") from fault
 
     def read(self, count: int) -> bytes:

@@ -1,0 +1,1 @@
+"""What models cost: where they come from, how they are served."""
