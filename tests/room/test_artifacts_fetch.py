@@ -21,7 +21,7 @@ from moorage.base.settings import Limits
 from moorage.engine.artifacts import ArtifactFailure, Artifacts
 from moorage.engine.contract import ModelSource
 from moorage.objects.faults import NoSuchBucket, NoSuchKey
-from moorage.objects.store import Description, ObjectInfo, Page
+from moorage.objects.store import Bucket, Description, ObjectInfo, Page
 
 URL = ModelSource("s3://bucket/model.tar.gz")
 Entry = tarfile.TarInfo
@@ -54,6 +54,9 @@ class FakeStore:
     pieces: int = 0
     opens: int = 0
     closed: int = 0
+
+    async def bucket(self, name: str) -> Bucket:
+        return Bucket(name, "000000000000", "us-east-1", 0.0)
 
     async def list(
         self, bucket: str, *, prefix: str = "", delimiter: str = "", after: str = "", limit: int = 1000
@@ -401,6 +404,34 @@ async def test_a_killed_fetch_leaves_nothing_half_used(store: FakeStore, artifac
     assert list(folder.parent.glob(".*unfinished*"))
     assert (await artifacts.fetch(URL, print)).joinpath("a").exists()
     assert not list(tmp_path.joinpath("models").glob(".*unfinished*"))
+
+
+async def test_what_a_killed_fetch_has_left_goes_and_what_another_is_at_stays(
+    store: FakeStore, artifacts: Artifacts, tmp_path: Path
+) -> None:
+    left = tmp_path / "models" / ".0123.unfinished-abcd"
+    (left / "content").mkdir(parents=True)
+    store.objects["model.tar.gz"] = archive(file("a"))
+    begun, cleared = asyncio.Event(), asyncio.Event()
+
+    class Slow(Opened):
+        async def chunks(self, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+            begun.set()
+            await cleared.wait()
+            yield self.content[start:end]
+
+    class Waiting(FakeStore):
+        async def open(self, bucket: str, key: str) -> Opened:
+            opened = await store.open(bucket, key)
+            return Slow(opened.info, opened.content, store)
+
+    slow = Artifacts(Waiting(), tmp_path / "models", Limits(), SystemClock())
+    fetching = asyncio.ensure_future(slow.fetch(URL, print))
+    await asyncio.wait_for(begun.wait(), 10)
+    await artifacts.clear_unfinished()
+    cleared.set()
+    assert (await fetching).joinpath("a").exists()
+    assert not left.exists()
 
 
 def _names_below(folder: Path) -> list[str]:

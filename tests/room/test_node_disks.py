@@ -33,7 +33,7 @@ from moorage.node.disks import Disks
 from moorage.node.dumps import Dumps
 from moorage.node.upkeep import keep_room
 from moorage.objects.folder import FolderStore
-from moorage.objects.store import Description, ObjectInfo, Page
+from moorage.objects.store import Bucket, Description, ObjectInfo, Page
 
 NO_DISK = MACHINE.sandbox_fault or MACHINE.lacks.get(Need.VOLUME, "")
 NO_SECRET = MACHINE.sandbox_fault or MACHINE.lacks.get(Need.ENCRYPTION, "")
@@ -361,6 +361,9 @@ class EndlessStore:
 
     async def open(self, bucket: str, key: str) -> "EndlessReader":
         return EndlessReader(ObjectInfo(bucket, key, 2**40, "e", 0.0, Description(), None), self)
+
+    async def bucket(self, name: str) -> Bucket:
+        return Bucket(name, "000000000000", "us-east-1", 0.0)
 
     async def list(
         self, bucket: str, *, prefix: str = "", delimiter: str = "", after: str = "", limit: int = 1000

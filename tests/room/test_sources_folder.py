@@ -18,7 +18,7 @@ from moorage.engine.artifacts import ArtifactFailure, Artifacts
 from moorage.engine.contract import ModelSource
 from moorage.kms.records import Home
 from moorage.objects.folder import FolderStore
-from moorage.objects.store import Encryption, ObjectInfo, ObjectReader, Page
+from moorage.objects.store import Bucket, Encryption, ObjectInfo, ObjectReader, Page
 
 TREE = ModelSource("s3://b/m/", "S3Prefix", "None")
 FILES = {"weights.bin": b"w" * 300_000, "code/inference.py": b"print()", "code/lib/deep/empty": b""}
@@ -231,6 +231,26 @@ async def test_bucket_that_is_not_there_is_told(room: Room) -> None:
     assert "There is no model data at s3://none/m/: " in await room.fails(replace(TREE, uri="s3://none/m/"))
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        ModelSource("s3://b/model.tar.gz"),
+        ModelSource("https://b.s3.amazonaws.com/model.tar.gz"),
+        TREE,
+        ModelSource("s3://mine/", "S3Prefix", "None", manifest="s3://b/m/weights.bin"),
+    ],
+)
+async def test_data_of_another_accounts_bucket_is_not_given(room: Room, source: ModelSource) -> None:
+    await room.put_all(FILES)
+    await room.put("model.tar.gz", pack({"a": b"1"}))
+    await room.store.create_bucket("mine", account="2", region="r")
+    for _ in range(2):  # also not when it is there already, for its owner
+        with pytest.raises(ArtifactFailure, match="The bucket b is another account's"):
+            await room.artifacts.fetch(source, print, "i-2", "2")
+        if "mine" not in source.uri:
+            assert contents(await room.artifacts.fetch(source, print, "i-1", "1"))
+
+
 async def test_limits_hold_for_what_is_not_packed(room: Room) -> None:
     await room.put_all({str(number): b"x" * 10 for number in range(11)})
     small = Artifacts(room.store, room.folder / "models", replace(Limits(), artifact_files=10), SystemClock())
@@ -321,6 +341,9 @@ class _Through:
     def __init__(self, store: FolderStore) -> None:
         self._store = store
         self.lists = 0
+
+    async def bucket(self, name: str) -> Bucket:
+        return await self._store.bucket(name)
 
     async def open(self, bucket: str, key: str) -> ObjectReader:
         return await self._store.open(bucket, key)

@@ -80,7 +80,7 @@ class LaidOutArtifacts:
     def release(self, holder: str) -> None:
         self.released.append(holder)
 
-    async def fetch(self, source: ModelSource, progress: Progress, _holder: str) -> Path:
+    async def fetch(self, source: ModelSource, progress: Progress, _holder: str, _account: str) -> Path:
         url = source.uri
         progress(f"fetching {url}")
         name = url.removeprefix("s3://models/")

@@ -12,7 +12,7 @@ from pathlib import Path
 from moorage.aws.errors import ServiceError
 from moorage.base.clock import Clock
 from moorage.base.settings import Limits
-from moorage.engine.built_folder import build_once, lay_beside, lay_over, remove_tree, set_aside
+from moorage.engine.built_folder import build_once, clear_unfinished, lay_beside, lay_over, remove_tree, set_aside
 from moorage.engine.contract import ModelSource
 from moorage.engine.sources.faults import SourceRefused
 from moorage.engine.sources.finding import Found, Sources, name_of
@@ -61,20 +61,23 @@ class Artifacts:
         """Give the same store's artefacts in another folder, for one instance alone."""
         return Artifacts(self._store, folder, self._limits, self._clock, self._web)
 
-    async def fetch(self, source: ModelSource, progress: Progress, holder: str = "") -> Path:
+    async def fetch(
+        self, source: ModelSource, progress: Progress, holder: str = "", account: str | None = None
+    ) -> Path:
         """Give the folder of model data: read-only, and the same for everybody who names the same content.
 
         The source is looked at each time: when it has changed, the new one is fetched. Until it is released, the
-        ``holder`` has what was fetched. The caller sets the deadline. Raises ArtifactFailure.
+        ``holder`` has what was fetched. Of buckets only the ``account``'s are read (None: any). The caller sets the
+        deadline. Raises ArtifactFailure.
         """
         url = source.uri
         try:
             try:
-                return await self._fetch(source, progress, holder)
+                return await self._fetch(source, progress, holder, account)
             except OSError as fault:
                 if fault.errno != errno.ENOSPC or not await self.sweep(idle_seconds=0):
                     raise
-                return await self._fetch(source, progress, holder)  # there is more room now
+                return await self._fetch(source, progress, holder, account)  # there is more room now
         except UnusableUri as fault:
             raise ArtifactFailure(f"The model data cannot be fetched: {fault}.") from fault
         except (NoSuchBucket, NoSuchKey) as fault:
@@ -91,10 +94,10 @@ class Artifacts:
             reason = fault.strerror or str(fault)
             raise ArtifactFailure(f"The model data at {url} could not be stored: {reason}.") from fault
 
-    async def _fetch(self, source: ModelSource, progress: Progress, holder: str) -> Path:
+    async def _fetch(self, source: ModelSource, progress: Progress, holder: str, account: str | None) -> Path:
         for _ in range(_OVERTAKEN_TIMES):
             try:
-                async with self._sources.find(source) as found:
+                async with self._sources.find(source, account) as found:
                     folder = self._hold(found.name, holder)
 
                     async def build(unfinished: Path, found: Found = found) -> None:
@@ -164,6 +167,10 @@ class Artifacts:
                 await asyncio.to_thread(remove_tree, doomed)
                 gone.append(path)
         return gone
+
+    async def clear_unfinished(self) -> None:
+        """Remove what was left unfinished by a process that was killed, of content that nobody may ask for again."""
+        await asyncio.to_thread(clear_unfinished, self._folder)
 
     def _idle(self, before: float) -> list[Path]:
         """Give the artefacts that were used last before a time, the oldest first."""

@@ -54,8 +54,8 @@ class Artifacts(Protocol):
     def at(self, folder: Path) -> "Artifacts":
         """Give the same store's artefacts in another folder."""
 
-    async def fetch(self, source: ModelSource, progress: Progress, holder: str) -> Path:
-        """Give the folder of model data; raises ArtifactFailure."""
+    async def fetch(self, source: ModelSource, progress: Progress, holder: str, account: str) -> Path:
+        """Give the folder of model data, of an account's buckets only; raises ArtifactFailure."""
 
     async def with_code(self, model: Path | None, code: Path, holder: str) -> Path:
         """Give a model's folder with another artefact as its folder ``code``; raises ArtifactFailure."""
@@ -362,7 +362,7 @@ class Preparation:
         self, spec: InstanceSpec, container: ContainerSpec, artifacts: Artifacts, progress: Progress
     ) -> ModelData:
         """Get all of a container's data, in the time that there is for it."""
-        fetching = _Fetching(artifacts, progress, spec.instance_id)
+        fetching = _Fetching(artifacts, progress, spec)
         try:
             async with asyncio.timeout(spec.download_timeout_seconds):
                 return await fetching.all_of(container)
@@ -383,10 +383,11 @@ class Preparation:
 class _Fetching:
     """A container's data on its way."""
 
-    def __init__(self, artifacts: Artifacts, progress: Progress, holder: str) -> None:
+    def __init__(self, artifacts: Artifacts, progress: Progress, spec: InstanceSpec) -> None:
         self._artifacts = artifacts
         self._progress = progress
-        self._holder = holder
+        self._holder = spec.instance_id
+        self._account = spec.account
         self.uri = ""
         """What is being fetched."""
 
@@ -403,7 +404,7 @@ class _Fetching:
 
     async def _fetch(self, source: ModelSource) -> Path:
         self.uri = source.uri
-        return await self._artifacts.fetch(source, self._progress, self._holder)
+        return await self._artifacts.fetch(source, self._progress, self._holder, self._account)
 
 
 def _refuse_unkept(spec: InstanceSpec, refused: Mapping[str, str]) -> None:

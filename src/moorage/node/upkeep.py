@@ -16,6 +16,7 @@ _LOOK_SECONDS = 60.0
 
 async def keep_house(artifacts: Artifacts, data_dir: Path, limits: Limits, clock: Clock) -> None:
     """Look after the disk, for ever."""
+    await artifacts.clear_unfinished()
     while True:
         try:
             await keep_room(artifacts, data_dir, limits)

@@ -19,7 +19,7 @@ from moorage.engine.sources.faults import SourceRefused, shown
 from moorage.engine.sources.names import file_of, paths_of
 from moorage.engine.sources.opened import Opened, Store, open_place, read_all, whole
 from moorage.engine.sources.tree import close_folders, make_folders, write_file, write_tree
-from moorage.objects.places import S3Place, parse_place
+from moorage.objects.places import Place, S3Place, parse_place
 from moorage.objects.store import ObjectInfo
 from moorage.objects.web import Web
 
@@ -49,11 +49,15 @@ class Sources:
         self._clock = clock
 
     @asynccontextmanager
-    async def find(self, source: ModelSource) -> AsyncIterator[Found]:
+    async def find(self, source: ModelSource, account: str | None = None) -> AsyncIterator[Found]:
         """Look for what a source names, and have it open for as long as it is used.
 
-        Raises SourceRefused, UnusableUri, and what stores and web servers raise.
+        Of buckets it may be in those of the account only; None: in any. Raises SourceRefused, UnusableUri, and what
+        stores and web servers raise.
         """
+        for uri in (source.uri, source.manifest):
+            if uri is not None and account is not None:
+                await self._check_owner(parse_place(uri), account)
         if source.data_type == "S3Prefix":
             yield await self._list(source)
             return
@@ -66,6 +70,10 @@ class Sources:
                 yield _Single(opened, file_of(parse_place(source.uri).key), self._limits, self._clock)
         finally:
             await opened.close()
+
+    async def _check_owner(self, place: Place, account: str) -> None:
+        if isinstance(place, S3Place) and (await self._store.bucket(place.bucket)).account != account:
+            raise SourceRefused(f"The bucket {shown(place.bucket)} is another account's.")
 
     async def _list(self, source: ModelSource) -> "_Tree":
         place = parse_place(source.uri)

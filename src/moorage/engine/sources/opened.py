@@ -8,7 +8,7 @@ from typing import Protocol
 from moorage.base.clock import Clock
 from moorage.engine.sources.faults import SourceRefused
 from moorage.objects.places import Place, S3Place, WebPlace
-from moorage.objects.store import ObjectReader, Page
+from moorage.objects.store import Bucket, ObjectReader, Page
 from moorage.objects.web import Web, WebChanged, WebReader
 
 PAUSES = (0.2, 1.0, 3.0, 10.0)
@@ -22,6 +22,9 @@ class Store(Protocol):
 
     async def open(self, bucket: str, key: str) -> ObjectReader:
         """Open an object for reading; raises NoSuchBucket, NoSuchKey."""
+
+    async def bucket(self, name: str) -> Bucket:
+        """Give a bucket; raises NoSuchBucket."""
 
     async def list(
         self, bucket: str, *, prefix: str = "", delimiter: str = "", after: str = "", limit: int = 1000
