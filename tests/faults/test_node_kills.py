@@ -5,11 +5,12 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.support.engines import OBEDIENT, is_living, processes_that_say, until
-from tests.support.node import call
+from tests.support.node import call, make_spec
 
 from moorage.engine.cgroups import Cgroups, find_hierarchies
 from moorage.engine.contract import InstanceState
@@ -54,6 +55,32 @@ async def test_instances_and_zygotes_end_with_a_killed_node_agent(engine: str, t
         groups.remove_leftovers()
         groups.close()
         unmount_volumes(tmp_path)
+
+
+async def test_fronts_end_with_a_killed_node_agent(tmp_path: Path) -> None:
+    code = f"from support.node import main; main('process', {str(tmp_path)!r})"
+    agent = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(TESTS)})
+    try:
+        await until((tmp_path / "ready").exists, "the node agent listens")
+        socket = Path((tmp_path / "ready").read_text(encoding="utf-8"))
+        async with call(socket, tmp_path / "models") as control:
+            control.model("model", OBEDIENT)
+            spec = make_spec("i-1")
+            containers = tuple(replace(spec.containers[0], name=name) for name in ("a", "b"))
+            await control.ask_for(replace(spec, containers=containers))
+            await control.comes_to("i-1", InstanceState.READY)
+        pids = [pid for pid in processes_that_say("moorage.front") if is_child(pid, agent.pid)]
+        assert len(pids) == 1
+        agent.send_signal(signal.SIGKILL)
+        agent.wait()
+        await until(lambda: not any(is_living(pid) for pid in pids), "the front has ended")
+        shutil.rmtree(socket.parent)
+    finally:
+        agent.kill()
+        agent.wait()
+        groups = Cgroups(find_hierarchies(f"moorage-test-{agent.pid}-{tmp_path.name}"))
+        groups.remove_leftovers()
+        groups.close()
 
 
 def is_child(pid: int, parent: int) -> bool:

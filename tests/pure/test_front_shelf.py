@@ -280,8 +280,8 @@ def test_whatever_happens_all_that_fit_are_served(
     asked: list[str],
     sizes: dict[str, int],
     most_loads: int,
-    caches: bool,
-    chance: Random,  # noqa: FBT001
+    caches: bool,  # noqa: FBT001 - hypothesis gives it
+    chance: Random,
 ) -> None:
     container = Container(8, sizes, most_loads=most_loads, caches=caches)
     expected = Counter(asked)

@@ -241,3 +241,22 @@ async def test_invocations_of_direct_containers_are_counted_by_name() -> None:
         (message, *_) = [m for m in made.control.said("metrics") if m["periods"]]
     (*_, delta) = message["periods"][0][1][0]
     assert delta[-1] == {"b": 1}
+
+
+async def test_chat_goes_through_a_pipeline_too() -> None:
+    events = b"data: {}\n\n"
+    async with both(a=answers(b"x"), b=answers(events, headers="Content-Type: text/event-stream\r\n")) as made:
+        answer = await made.raw(signed("/endpoints/ep/openai/v1/chat/completions", b"{}", [], made.port))
+        assert made.servers["a"].requests[0].body == b"{}"
+    assert (answer.status, answer.body, answer.headers["content-type"]) == (200, events, "text/event-stream")
+
+
+async def test_session_of_the_last_container_is_kept_to_its_instance() -> None:
+    session = "X-Amzn-SageMaker-New-Session-Id: s1; Expires=2999-01-01T00:00:00Z\r\n"
+    async with both(a=answers(b"x"), b=answers(b"y", headers=session)) as made:
+        opened = await made.invoke("ep", b"x", x_amzn_sagemaker_session_id="NEW_SESSION")
+        made.servers["b"].scripts = [answers(b"z")]
+        used = await made.invoke("ep", b"x", x_amzn_sagemaker_session_id="s1")
+        seen = [made.servers[name].requests[1].header("x-amzn-sagemaker-session-id") for name in ("a", "b")]
+    assert opened.headers["x-amzn-sagemaker-new-session-id"].startswith("s1; ")
+    assert (used.body, seen) == (b"z", ["s1", "s1"])

@@ -77,8 +77,9 @@ class World:
         self.ledger = self.make()
         await self.ledger.load()
 
-    async def stored(self, metric: str = "Invocations") -> dict[int, Distribution]:
-        series = Series(*KEY[:2], "AWS/SageMaker", metric, (("EndpointName", "ep"), ("VariantName", "a")))
+    async def stored(self, metric: str = "Invocations", *more: tuple[str, str]) -> dict[int, Distribution]:
+        dimensions = (*more, ("EndpointName", "ep"), ("VariantName", "a"))
+        series = Series(*KEY[:2], "AWS/SageMaker", metric, dimensions)
 
         def read(connection: Connection) -> dict[int, Distribution]:
             periods = metrics.read(connection, series, start=0, end=2**33)
@@ -150,6 +151,22 @@ async def test_gateways_are_added_up_by_the_minute(world: World) -> None:
     assert await world.invocations() == {0: 7, 60: 1}
     errors = (await world.stored("Invocation5XXErrors"))[0]
     assert (errors.count, errors.sum) == (7, 4)
+
+
+async def test_latencies_of_several_containers_are_series_of_their_own(world: World) -> None:
+    gateway = Gateway(world)
+    meter = gateway.meters.of(*KEY)
+    for direct in (False, True):
+        meter.begin()
+        meter.containers([("x", 5), ("y", 7)] if not direct else [("y", 9)], direct=direct)
+        meter.end(200, 0.001, 0.002, 1)
+    gateway.tell()
+    await world.ledger.write()
+    assert (await world.stored("ContainerLatency", ("ContainerName", "x")))[0].sum == 5
+    assert (await world.stored("ContainerLatency", ("ContainerName", "y")))[0].sum == 16
+    assert (await world.stored("Invocations", ("ContainerName", "y")))[0].sum == 1
+    assert await world.stored("Invocations", ("ContainerName", "x")) == {}
+    assert await world.invocations() == {0: 2}
 
 
 async def test_minute_goes_on_in_the_next_control_plane(world: World) -> None:
