@@ -27,7 +27,6 @@ from moorage.base.ids import SystemIds
 from moorage.base.settings import Limits
 from moorage.engine.artifacts import ArtifactFailure, Artifacts
 from moorage.engine.contract import ModelSource
-from moorage.engine.sources.gunzip import BEST, ZLIB
 from moorage.kms.ring import KeyRing
 from moorage.objects.folder import FolderStore
 
@@ -65,8 +64,7 @@ def measure() -> Iterator[Measure]:
 
 def _lines(title: str, found: dict[str, float]) -> Iterator[Measure]:
     rate = BYTES / found["seconds"] / 1e6
-    library = "zlib" if BEST is ZLIB else "isal"
-    yield Measure(title, _REACHED, f"{rate:.0f} MB/s", f"{found['cpu_seconds']:.1f} s of CPU; inflated by {library}")
+    yield Measure(title, _REACHED, f"{rate:.0f} MB/s", f"{found['cpu_seconds']:.1f} s of CPU")
     yield Measure("  copies of it on the disk, of models", "1", f"{found['copies']:g}")
     yield Measure("  memory that it took", "flat", f"+{found['memory_mb']:.0f} MB")
 
