@@ -170,6 +170,17 @@ async def test_what_is_too_large_in_chunks_is_told_too(world: FrontWorld) -> Non
     assert answer.json["bytes"] > BODY_BYTES
 
 
+async def test_what_needs_more_memory_than_there_is_for_bodies_is_refused_and_let_go(world: FrontWorld) -> None:
+    await world.container("a", answers(b"x" * 3_000))
+    second = await world.container("b", answers(b"y"))
+    await world.start(buffered_bytes=4_000)
+    for size, fault in ((4_001, "NoMemory"), (2_000, "NoMemory"), (500, None)):
+        for _ in range(5):  # nothing is counted for ever
+            answer = await world.invoke(b"x" * size)
+            assert answer.headers.get("x-moorage-fault") == fault
+    assert len(second.requests) == 5
+
+
 async def test_first_container_that_takes_no_connection_means_that_nothing_has_run(world: FrontWorld) -> None:
     await (await world.container("a", answers(b"x"))).kill()
     await world.container("b", answers(b"x"))

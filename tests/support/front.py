@@ -41,7 +41,13 @@ class FrontWorld:
 
     def spec(self, mode: Mode = Mode.SERIAL, **changes: Any) -> FrontSpec:
         containers = tuple(FrontContainer(name, server.address) for name, server in self.containers.items())
-        values: dict[str, Any] = {"body_bytes": BODY_BYTES, "timeout_seconds": 10.0, "ping_seconds": 2.0, **changes}
+        values: dict[str, Any] = {
+            "body_bytes": BODY_BYTES,
+            "buffered_bytes": 10 * BODY_BYTES,
+            "timeout_seconds": 10.0,
+            "ping_seconds": 2.0,
+            **changes,
+        }
         return FrontSpec("i-front", mode, containers, **values)
 
     async def start(self, mode: Mode = Mode.SERIAL, **changes: Any) -> None:

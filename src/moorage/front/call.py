@@ -66,6 +66,9 @@ class Around(Protocol):
     def body_bytes(self) -> int:
         """Largest body that goes from one container to the next."""
 
+    def hold(self, size: int) -> bool:
+        """Count bytes of bodies that are in memory from now on (or no more: negative); False when that is too much."""
+
     def waits_no_longer(self, call: "Call") -> None:
         """Note that the answer has begun, or the call has ended: no deadline is to be watched any more."""
 
@@ -83,6 +86,7 @@ class Call:
         "_done",
         "_expected",
         "_head",
+        "_held",
         "_latencies",
         "_pending",
         "_pieces",
@@ -117,6 +121,8 @@ class Call:
         self._pending: list[bytes] = []
         """What is not sent yet of an answer that may come whole in one piece."""
         self._done = False
+        self._held = 0
+        """Bytes of bodies that are in memory for this call."""
 
     def __repr__(self) -> str:
         names = [station.name for station in self._stations]
@@ -125,7 +131,10 @@ class Call:
     def begin(self, stations: Sequence[Askable], chunks: Sequence[bytes], size: int) -> None:
         """Ask the first of these containers."""
         self._stations = stations
-        self._ask(chunks, size)
+        if self._hold(size):
+            self._ask(chunks, size)
+        else:
+            self._fail(Fault(FaultKind.NO_MEMORY))
 
     def refuse(self, fault: Fault) -> None:
         """Answer that nothing was asked."""
@@ -144,6 +153,7 @@ class Call:
         if not self._done:
             self._done = True
             self._let_go()
+            self._hold(-self._held)
             self._around.waits_no_longer(self)
 
     def caller_writable(self, *, writable: bool) -> None:
@@ -173,8 +183,11 @@ class Call:
         self._size += len(data)
         if self._size > self._around.body_bytes:
             self._too_large(self._size)
-        else:
+        elif self._hold(len(data)):
             self._pieces.append(data)
+        else:
+            self._let_go()
+            self._fail(Fault(FaultKind.NO_MEMORY))
 
     def answer_ended(self) -> None:
         """Ask the next container, or end."""
@@ -182,6 +195,7 @@ class Call:
         if not self._relaying:
             chunks, size = self._pieces, self._size
             self._pieces, self._size = [], 0
+            self._hold(size - self._held)  # what was asked is needed no more
             self._note_latency()
             self._at += 1
             self._ask(chunks, size)
@@ -229,6 +243,7 @@ class Call:
     def _relay(self, head: AnswerHead) -> None:
         """Begin the answer; its first bytes go out with the first of the body."""
         self._relaying = True
+        self._hold(-self._held)
         self._around.waits_no_longer(self)
         lines = [
             b"%b: %b\r\n" % (_PASSED_ON[lower], value)
@@ -260,8 +275,13 @@ class Call:
         self._pending = []
         self._caller.send(parts)
 
+    def _hold(self, size: int) -> bool:
+        self._held += size
+        return self._around.hold(size)
+
     def _fail(self, fault: Fault) -> None:
         self._done = True
+        self._hold(-self._held)
         self._around.waits_no_longer(self)
         body = fault.body
         head = b"%b%b: %b\r\n%bContent-Length: %d\r\n\r\n" % (

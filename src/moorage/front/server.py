@@ -46,6 +46,8 @@ class Front:
         self._tasks = tasks
         self._waiting: dict[Call, None] = {}
         """Calls whose answer has not begun, the oldest first: all have the same time."""
+        self.buffered_bytes = 0
+        """Bodies of calls in memory."""
         self._connections: set[FrontConnection] = set()
         self._server: asyncio.Server | None = None
 
@@ -76,6 +78,11 @@ class Front:
         else:
             call.refuse(Fault(FaultKind.UNKNOWN_CONTAINER, {"name": head.target_container}))
         return call
+
+    def hold(self, size: int) -> bool:
+        """Count bytes of bodies in memory; False when they are too many, and counted all the same."""
+        self.buffered_bytes += size
+        return self.buffered_bytes <= self._spec.buffered_bytes
 
     def waits_no_longer(self, call: Call) -> None:
         """Watch a call's deadline no more."""

@@ -42,6 +42,8 @@ class FrontSpec:
     containers: tuple[FrontContainer, ...]
     body_bytes: int
     """Largest body that goes from one container to the next: the endpoint's limit."""
+    buffered_bytes: int
+    """Bodies that are in memory at the same time; who would need more is refused."""
     timeout_seconds: float
     """From a call to the head of its answer: for all containers together."""
     ping_seconds: float

@@ -19,10 +19,15 @@ def _failed(_endpoint: Endpoint, _container: str, _details: Mapping[str, Any]) -
     return OurFault("InternalFailure", "Moorage failed; its log says why.")
 
 
+def _no_memory(_endpoint: Endpoint, _container: str, _details: Mapping[str, Any]) -> ServiceError:
+    return OurFault("ServiceUnavailable", "Moorage has no memory left for bodies. Try again.", status=503)
+
+
 _ERRORS: Mapping[str, Callable[[Endpoint, str, Mapping[str, Any]], ServiceError]] = {
     FaultKind.REFUSED: lambda endpoint, container, _: model_errors.no_response(endpoint, container),
     FaultKind.NO_ANSWER: lambda endpoint, container, _: model_errors.no_response(endpoint, container),
     FaultKind.CUT: lambda endpoint, container, _: model_errors.not_loaded(endpoint, container),
     FaultKind.TIMED_OUT: lambda endpoint, container, _: model_errors.timed_out(endpoint, container),
     FaultKind.TOO_LARGE: model_errors.too_large_between,
+    FaultKind.NO_MEMORY: _no_memory,
 }

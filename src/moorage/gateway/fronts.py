@@ -44,6 +44,8 @@ class FaultKind(StrEnum):
     """The time was up while this container was being waited for."""
     TOO_LARGE = "TooLarge"
     """What one container has for the next is larger than a body may be: ``status``, ``bytes``, ``limit``, ``next``."""
+    NO_MEMORY = "NoMemory"
+    """Bodies take all the memory that a front has for them: another time there may be some."""
     UNKNOWN_CONTAINER = "UnknownContainer"
     """No container has the hostname that was asked for, or none was named where one must be."""
     UNREADABLE = "Unreadable"

@@ -171,6 +171,7 @@ class Crews:
             mode=Mode(spec.execution),
             containers=tuple(FrontContainer(member.name, member.container.address) for member in members),
             body_bytes=self._limits.invocation_body_bytes,
+            buffered_bytes=self._limits.buffered_bytes,
             timeout_seconds=self._limits.invocation_timeout_seconds,
             ping_seconds=self._limits.ping_timeout_seconds,
         )
