@@ -1,6 +1,5 @@
 """The life of an instance on every engine: it starts, answers, ends well or badly; the warm process behind it."""
 
-import asyncio
 import os
 import secrets
 import signal
@@ -12,6 +11,7 @@ from tests.support.engines import (
     OBEDIENT,
     PYTHON,
     Bench,
+    PatientClock,
     bench,
     is_living,
     processes_that_say,
@@ -169,25 +169,8 @@ async def test_killed_zygote_harms_no_instance_and_is_replaced(engine: Bench) ->
 async def test_environment_that_cannot_be_loaded_says_why(engine: Bench) -> None:
     broken = Environment("broken", PYTHON, (Path(sys.base_prefix),), ("no_such_module",), ())
     with pytest.raises(LaunchFailed, match="No module named 'no_such_module'"):
-        await engine.zygotes.fork(broken, 1, {}, ())
+        await engine.zygotes.fork(broken, 1)
     assert engine.zygotes.pids == ()
-
-
-class PatientClock:
-    """Waits as long as it is told to wait, and lets a test say when that is over."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def now(self) -> float:
-        return self.seconds
-
-    def monotonic(self) -> float:
-        return self.seconds
-
-    async def sleep_until(self, deadline: float) -> None:
-        while self.seconds < deadline:
-            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize(

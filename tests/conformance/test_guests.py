@@ -105,7 +105,8 @@ async def test_image_of_empty_containers_that_was_pruned_is_made_anew(guests: Be
 
 
 async def test_container_is_removed_where_its_zygote_cannot_fork(guests: Bench, daemon: Daemon) -> None:
-    guests.engine.order = lambda *_, **__: {"no": "order"}  # type: ignore[method-assign]  # what no zygote understands
+    no_namespace = lambda _launch: (os.open(os.devnull, os.O_RDONLY),)  # noqa: E731 - what nobody can enter
+    guests.engine.open_namespaces = no_namespace  # type: ignore[method-assign]
     with pytest.raises(LaunchFailed, match="could not be started"):
         await guests.start(guests.model(OBEDIENT))
     assert containers(daemon, guests) == []

@@ -36,7 +36,8 @@ async def test_disks_of_a_killed_node_agent_are_removed_and_core_files_saved(key
     store = store_in(tmp_path)
     await store.create_bucket("dumps", account="000000000000", region="us-east-1")
     code = f"from support.node import main; main('sandbox', {str(tmp_path)!r})"
-    agent = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(TESTS)})
+    path = os.pathsep.join([str(TESTS), *sys.path])
+    agent = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path})
     try:
         await until((tmp_path / "ready").exists, "the node agent listens")
         socket = Path((tmp_path / "ready").read_text(encoding="utf-8"))

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.support.engines import OBEDIENT, is_living, processes_that_say, until
+from tests.support.engines import OBEDIENT, embryos_of, is_living, processes_that_say, until
 from tests.support.node import call, make_spec
 
 from moorage.engine.cgroups import Cgroups, find_hierarchies
@@ -31,7 +31,8 @@ TESTS = Path(__file__).parents[1]
 )
 async def test_instances_and_zygotes_end_with_a_killed_node_agent(engine: str, tmp_path: Path) -> None:
     code = f"from support.node import main; main({engine!r}, {str(tmp_path)!r})"
-    agent = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(TESTS)})
+    path = os.pathsep.join([str(TESTS), *sys.path])
+    agent = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path})
     try:
         await until((tmp_path / "ready").exists, "the node agent listens")
         socket = Path((tmp_path / "ready").read_text(encoding="utf-8"))
@@ -43,6 +44,8 @@ async def test_instances_and_zygotes_end_with_a_killed_node_agent(engine: str, t
             ready = await control.comes_to("i-1", InstanceState.READY)
             await until(lambda: control.reports["i-2"][-1].pid is not None, "the other one loads its model")
             pids = [ready.pid or 0, control.reports["i-2"][-1].pid or 0]
+            await until(lambda: bool(embryos_of(agent.pid)), "a process is forked ahead")
+            pids += embryos_of(agent.pid)
         zygote = [pid for pid in processes_that_say("serving/__main__.py") if is_child(pid, agent.pid)]
         agent.send_signal(signal.SIGKILL)
         agent.wait()

@@ -94,6 +94,12 @@ def test_an_instance_forked_below_a_zygote_is_counted_once() -> None:
     assert [(row["role"], row["rss_bytes"]) for row in rows] == [("node", 10), ("zygote", 10), ("instance", 10)]
 
 
+def test_a_process_that_waits_for_its_instance_is_no_zygote() -> None:
+    processes = {2: Process(2, 1, 10, 9.0), 3: Process(3, 2, 10, 9.0), 4: Process(4, 2, 10, 9.0, "moorage-embryo")}
+    rows = describe([{"role": "node", "pid": 2}], [], processes)
+    assert [(row["role"], row["pid"]) for row in rows] == [("node", 2), ("zygote", 3), ("embryo", 4)]
+
+
 def test_a_process_that_has_ended_is_not_shown_as_a_zygote() -> None:
     processes = {pid: Process(pid, parent, rss, 9.0) for pid, parent, rss in [(2, 1, 10), (3, 2, 0)]}
     assert [row["role"] for row in describe([{"role": "node", "pid": 2}], [], processes)] == ["node"]

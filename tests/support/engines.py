@@ -32,6 +32,7 @@ from moorage.logs.names import Place
 from moorage.logs.pump import ContainerLog, Pump
 from moorage.logs.reader import StreamReader
 from moorage.logs.writer import Bounds
+from moorage.serving.embryo import NAME as EMBRYO
 from moorage.serving.isolation import CAPABILITIES, adopt_orphans
 
 DEADLINE_SECONDS = 20.0
@@ -235,6 +236,12 @@ class Bench:
         self.instances.append(instance)
         return instance
 
+    async def spare(self) -> int:
+        """Wait until a process is forked ahead, and can be taken; gives its process id."""
+        await until(lambda: self.launcher.has_spare, "a process is forked ahead")
+        (pid,) = embryos_of(os.getpid())
+        return pid
+
     async def ready(
         self,
         code: str = OBEDIENT,
@@ -248,6 +255,23 @@ class Bench:
         model = self.model(code, name)
         instance = await self.start(model, memory_mib=memory_mib, vcpus=vcpus, isolated=isolated)
         return await instance.is_ready()
+
+
+class PatientClock:
+    """Waits as long as it is told to wait, and lets a test say when that is over."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def now(self) -> float:
+        return self.seconds
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    async def sleep_until(self, deadline: float) -> None:
+        while self.seconds < deadline:
+            await asyncio.sleep(0.01)
 
 
 def make_engine(name: str, folder: Path, shared: Shared, docker: DockerEngine | None = None) -> Engine:
@@ -291,7 +315,8 @@ async def bench(
     volumes = Volumes(folder / "volumes", OneKey())
     volumes.prepare()
     pump = Pump(Bounds(2**20, 2), SystemClock())
-    made = Bench(folder, sockets, engine, cgroups, zygotes, Launcher(engine, cgroups, zygotes), volumes, pump)
+    launcher = Launcher(engine, cgroups, zygotes, clock or SystemClock())
+    made = Bench(folder, sockets, engine, cgroups, zygotes, launcher, volumes, pump)
     try:
         yield made
     finally:
@@ -314,6 +339,18 @@ def processes_that_say(word: str) -> list[int]:
         if entry.name.isdigit() and entry.name != str(os.getpid()):
             with contextlib.suppress(OSError):
                 if word.encode() in (entry / "cmdline").read_bytes():
+                    found.append(int(entry.name))
+    return found
+
+
+def embryos_of(parent: int) -> list[int]:
+    """Find the children of a node agent that were forked ahead and wait for their orders."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                status = (entry / "status").read_text(encoding="utf-8")
+                if status.startswith(f"Name:\t{EMBRYO}\n") and f"\nPPid:\t{parent}\n" in status:
                     found.append(int(entry.name))
     return found
 

@@ -15,6 +15,8 @@ class Process:
     parent: int
     rss_bytes: int
     uptime_seconds: float
+    name: str = ""
+    """At most 15 bytes, which the process has chosen itself."""
 
 
 def all_processes() -> dict[int, Process]:
@@ -25,10 +27,11 @@ def all_processes() -> dict[int, Process]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
-                fields = (entry / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+                before, _, after = (entry / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")
+                name, fields = before.partition("(")[2], after.split()
                 started = int(fields[19]) / ticks
                 pid = int(entry.name)
-                found[pid] = Process(pid, int(fields[1]), int(fields[21]) * page, boot_seconds - started)
+                found[pid] = Process(pid, int(fields[1]), int(fields[21]) * page, boot_seconds - started, name)
     return found
 
 

@@ -14,6 +14,7 @@ from moorage.cli.present import duration, show, size
 from moorage.cli.processes import Process, all_processes, family_of
 from moorage.cli.server import Server, data_dir_option, need_server, output_option
 from moorage.engine.contract import ENDED, InstanceReport
+from moorage.serving.embryo import NAME as EMBRYO
 
 _NODE_ANSWERS_WITHIN_SECONDS = 5.0
 
@@ -71,7 +72,7 @@ def describe(
         rows.append(_row(entry["role"], entry["pid"], [processes[entry["pid"]]] if entry["pid"] in processes else []))
         if entry["role"] == "node":
             helpers = _helpers(entry["pid"], instance_pids, processes)
-            rows.extend(_row("zygote", family[0].pid, family) for family in helpers)
+            rows.extend(_row(_role_of(family[0]), family[0].pid, family) for family in helpers)
     for instance in sorted(instances, key=lambda one: (one.endpoint, one.variant, one.instance_id)):
         family = family_of(instance.pid, processes) if instance.pid is not None else []
         rows.append(
@@ -84,6 +85,10 @@ def describe(
             }
         )
     return rows
+
+
+def _role_of(helper: Process) -> str:
+    return "embryo" if helper.name == EMBRYO else "zygote"
 
 
 def _row(role: str, pid: int | None, family: list[Process]) -> dict[str, Any]:
@@ -100,7 +105,10 @@ def _row(role: str, pid: int | None, family: list[Process]) -> dict[str, Any]:
 
 
 def _helpers(node: int, instances: frozenset[int], processes: Mapping[int, Process]) -> Iterator[list[Process]]:
-    """Give the node agent's children that are no instances: zygotes, with what runs under them; not the dead."""
+    """Give the node agent's children that are no instances: zygotes and embryos, with what runs under them.
+
+    Not the dead.
+    """
     for process in processes.values():
         if process.parent == node and process.pid not in instances and process.rss_bytes > 0:
             with contextlib.suppress(IndexError):

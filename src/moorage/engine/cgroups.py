@@ -162,10 +162,15 @@ class Cgroups:
         """What an instance needs to see its own limits (``serving.isolation.View.groups``)."""
         return self._hierarchies.visible
 
-    def make(self, name: str, limits: GroupLimits, *, within: str | None = None) -> "Cgroup":
-        """Make a group and set its limits, in the envelope of that name if it is within one; raises OSError."""
+    def make(self, name: str, limits: GroupLimits | None = None, *, within: str | None = None) -> "Cgroup":
+        """Make a group, in the envelope of that name if it is within one, and set its limits if they are known.
+
+        Raises OSError.
+        """
         group = Cgroup(name if within is None else f"{within}/{name}", self._hierarchies)
-        group.make(limits)
+        group.make()
+        if limits is not None:
+            group.limit(limits)
         return group
 
     def make_envelope(self, name: str, limits: GroupLimits) -> "Cgroup":
@@ -248,10 +253,13 @@ class Cgroup:
     def _folders(self) -> tuple[Path, ...]:
         return tuple(dict.fromkeys([*self._version1.values(), *([self._version2] if self._version2 else [])]))
 
-    def make(self, limits: GroupLimits) -> None:
-        """Make the folders and write the limits."""
+    def make(self) -> None:
+        """Make the folders."""
         for folder in self._folders:
             folder.mkdir(parents=True, exist_ok=True)
+
+    def limit(self, limits: GroupLimits) -> None:
+        """Write the limits, also of processes that are in it already; raises OSError."""
         for path, value in self._settings(limits):
             try:
                 path.write_text(value, encoding="ascii")

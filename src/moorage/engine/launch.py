@@ -133,6 +133,14 @@ class Engine(Protocol):
         """``docker``, ``sandbox`` or ``process``."""
 
     @property
+    def makes_rooms(self) -> bool:
+        """An instance's process gets namespaces of its own when it is forked."""
+
+    @property
+    def forks_ahead(self) -> bool:
+        """An instance's process can be forked before anybody knows of the instance."""
+
+    @property
     def ends_as_one(self) -> bool:
         """The end of an instance's first process is the end of all its processes (a process namespace's promise)."""
 
@@ -149,10 +157,13 @@ class Engine(Protocol):
         """
 
     def order(self, launch: ServingLaunch, *, bounded: bool) -> dict[str, Any]:
-        """Give the zygote's order to fork this instance; ``bounded``: a control group limits its memory."""
+        """Give the order to become this instance; ``bounded``: a control group limits its memory. Blocks."""
 
-    def open_others(self, launch: ServingLaunch) -> tuple[int, ...]:
-        """Open what goes with the order beside what all have; whoever calls closes it."""
+    def open_namespaces(self, launch: ServingLaunch) -> tuple[int, ...]:
+        """Open the namespaces that the instance is to be forked into, if it is; whoever calls closes them."""
+
+    def open_disk(self, launch: ServingLaunch) -> tuple[int, ...]:
+        """Open the instance's disk, if it is to mount one; whoever calls closes it."""
 
     async def release(self, instance_id: str) -> None:
         """Take back what an instance that has ended had."""

@@ -21,6 +21,8 @@ class PlainProcess:
     """Runs instances without namespaces."""
 
     name = "process"
+    makes_rooms = False
+    forks_ahead = True
     ends_as_one = False
 
     def __init__(self, *, scratch: Path) -> None:
@@ -36,7 +38,7 @@ class PlainProcess:
         return [str(environment.python), "-I", "-X", "utf8", str(SERVING_FOLDER / "__main__.py")]
 
     def order(self, launch: ServingLaunch, *, bounded: bool) -> dict[str, Any]:
-        """Give the zygote's order to fork this instance; ``bounded``: a control group limits its memory.
+        """Give the order to become this instance; ``bounded``: a control group limits its memory.
 
         Raises LaunchFailed for an isolated one: without namespaces the network is the machine's.
         """
@@ -61,7 +63,11 @@ class PlainProcess:
     async def surround(self, _launch: ServingLaunch) -> None:
         """Give nothing: control groups bound instances."""
 
-    def open_others(self, _launch: ServingLaunch) -> tuple[int, ...]:
+    def open_namespaces(self, _launch: ServingLaunch) -> tuple[int, ...]:
+        """Give nothing: instances have the machine's."""
+        return ()
+
+    def open_disk(self, _launch: ServingLaunch) -> tuple[int, ...]:
         """Give nothing: instances see the machine's folders as they are."""
         return ()
 

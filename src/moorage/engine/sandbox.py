@@ -70,6 +70,8 @@ class Sandbox:
     """Runs instances in bubblewrap and namespaces of their own."""
 
     name = "sandbox"
+    makes_rooms = True
+    forks_ahead = True
     ends_as_one = True
 
     def __init__(  # noqa: PLR0913 - the folders and the privileges of a whole view
@@ -126,7 +128,7 @@ class Sandbox:
         return self._view(None, (), memory_bytes=2**20, uid=_FIRST_UID if as_root else None, isolated=True)
 
     def order(self, launch: ServingLaunch, *, bounded: bool) -> dict[str, Any]:
-        """Give the zygote's order to fork this instance; ``bounded``: a control group limits its memory."""
+        """Give the order to become this instance; ``bounded``: a control group limits its memory."""
         model, volume = self._seen_data(launch, launch.model), self._seen_volume(launch)
         uid = self._uids.take(launch.instance_id) if self._uids else None
         return {
@@ -157,7 +159,11 @@ class Sandbox:
         if self._uids:
             self._uids.give_back(instance_id)
 
-    def open_others(self, launch: ServingLaunch) -> tuple[int, ...]:
+    def open_namespaces(self, _launch: ServingLaunch) -> tuple[int, ...]:
+        """Give nothing: instances make their own."""
+        return ()
+
+    def open_disk(self, launch: ServingLaunch) -> tuple[int, ...]:
         """Open an instance's volume, so that it can mount it; an ordinary user's instances see theirs already."""
         return (mounts.clone(launch.volume),) if launch.volume is not None and self._as_root else ()
 

@@ -21,6 +21,7 @@ import orjson
 
 from moorage.base.clock import Clock
 from moorage.base.tasks import Tasks
+from moorage.engine.embryo import Embryo
 from moorage.engine.environments import Environment
 from moorage.engine.launch import Engine, LaunchFailed
 from moorage.engine.logs import read_tail
@@ -52,6 +53,11 @@ class Zygote:
         self._process = process
         self._channel = channel
         self._turn = asyncio.Lock()
+        loop = asyncio.get_running_loop()
+        self._answer: asyncio.Future[bytes] = loop.create_future()
+        self.gone: asyncio.Future[None] = loop.create_future()
+        """The process has ended, or is to."""
+        loop.add_reader(channel, self._hear)
 
     @classmethod
     def start(cls, command: Sequence[str], preload: Sequence[str], variables: dict[str, str], output: int) -> "Zygote":
@@ -82,12 +88,12 @@ class Zygote:
         """Wait until the framework is imported; raises ZygoteGone."""
         await self._receive(WARM_UP_SECONDS)
 
-    async def fork(self, order: dict[str, Any], descriptors: Sequence[int]) -> int:
-        """Fork an instance and give its process id; raises ZygoteGone, LaunchFailed."""
+    async def fork(self, message: dict[str, Any], descriptors: Sequence[int]) -> int:
+        """Have a process forked as a message says, and give its process id; raises ZygoteGone, LaunchFailed."""
         async with self._turn:
             rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
             try:
-                self._channel.sendmsg([orjson.dumps(order)], rights)
+                self._channel.sendmsg([orjson.dumps(message)], rights)
             except OSError as fault:
                 raise ZygoteGone(str(fault)) from fault
             answer = orjson.loads(await self._receive(FORK_SECONDS))
@@ -95,24 +101,37 @@ class Zygote:
             raise LaunchFailed(f"the instance could not be started: {answer.get('error')}")
         return int(answer["pid"])
 
-    async def _receive(self, seconds: float) -> bytes:
-        loop = asyncio.get_running_loop()
-        readable: asyncio.Future[None] = loop.create_future()
-        loop.add_reader(self._channel, _settle, readable)
+    def _hear(self) -> None:
+        """Take an answer, or the end of all answers."""
         try:
-            async with asyncio.timeout(seconds):
-                await readable
             answer = self._channel.recv(_ANSWER_BYTES)
-        except (TimeoutError, OSError) as fault:
-            raise ZygoteGone(str(fault) or f"no answer in {seconds:g} seconds") from fault
-        finally:
-            loop.remove_reader(self._channel)
+        except BlockingIOError:
+            return
+        except OSError:
+            answer = b""
         if not answer:
-            raise ZygoteGone("the process has ended")
+            self._let_go()
+        elif not self._answer.done():
+            self._answer.set_result(answer)
+
+    def _let_go(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._channel)
+        if not self.gone.done():
+            self.gone.set_result(None)
+
+    async def _receive(self, seconds: float) -> bytes:
+        waited: list[asyncio.Future[Any]] = [self._answer, self.gone]
+        await asyncio.wait(waited, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if not self._answer.done():
+            raise ZygoteGone("the process has ended" if self.gone.done() else f"no answer in {seconds:g} seconds")
+        answer = self._answer.result()
+        self._answer = asyncio.get_running_loop().create_future()
         return answer
 
     async def close(self) -> None:
         """End the zygote; its instances go on."""
+        if not self.gone.done():
+            self._let_go()
         self._channel.close()
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
@@ -144,27 +163,39 @@ class Zygotes:
         """Of no use any more, and not yet reaped for certain."""
         self._tasks = Tasks()
 
-    async def fork(
-        self, environment: Environment, threads: int, order: dict[str, Any], descriptors: Sequence[int]
-    ) -> int:
-        """Fork an instance from the environment's zygote and give its process id; raises LaunchFailed, ZygoteGone.
+    def hold(self, environment: Environment, threads: int) -> None:
+        """Keep the environment's zygote warm, once it is, until ``release`` is called."""
+        self._places[environment.key, threads].instances += 1
 
-        Until ``release`` is called for it, the zygote stays warm.
+    async def fork(self, environment: Environment, threads: int, namespaces: Sequence[int] = ()) -> Embryo:
+        """Fork a process from the environment's zygote, which is started if need be; raises LaunchFailed, ZygoteGone.
+
+        ``namespaces`` are those of the container that it is to be in.
         """
         place = self._places[environment.key, threads]
-        place.instances += 1
+        return await self._fork_from(place, await self._warm(place, environment, threads), namespaces)
+
+    async def fork_ahead(self, environment: Environment, threads: int) -> Embryo | None:
+        """Fork a process if the environment's zygote is warm; raises LaunchFailed, ZygoteGone."""
+        place = self._places[environment.key, threads]
+        return None if place.zygote is None else await self._fork_from(place, place.zygote, ())
+
+    async def _fork_from(self, place: _Place, zygote: Zygote, namespaces: Sequence[int]) -> Embryo:
+        birth = {"room": self._engine.makes_rooms, "guest": bool(namespaces)}
+        # A channel for each attempt: what an attempt forked that failed finds its own closed, and ends.
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            zygote = await self._warm(place, environment, threads)
-            try:
-                return await zygote.fork(order, descriptors)
-            except (ZygoteGone, asyncio.CancelledError):
-                # An answer that nobody waits for would be taken for the next one's: this zygote is of no use any more.
+            with theirs:
+                pid = await zygote.fork(birth, (theirs.fileno(), *namespaces))
+            ours.setblocking(False)
+            return Embryo(pid, ours, zygote.gone)
+        except BaseException as fault:
+            ours.close()
+            if isinstance(fault, ZygoteGone | asyncio.CancelledError):
+                # An answer that nobody waits for would be taken for the next one's: it is of no use any more.
                 if place.zygote is zygote:
                     place.zygote = None
                 await self._end(zygote)
-                raise
-        except BaseException:
-            self.release(environment, threads)
             raise
 
     async def _warm(self, place: _Place, environment: Environment, threads: int) -> Zygote:
@@ -245,11 +276,6 @@ class Zygotes:
         warm = sum(place.zygote is not None for place in self._places.values())
         instances = sum(place.instances for place in self._places.values())
         return f"<Zygotes: {warm} warm | {instances} instances>"
-
-
-def _settle(future: "asyncio.Future[None]") -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 def _open_empty(path: Path) -> int:

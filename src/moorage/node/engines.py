@@ -2,11 +2,17 @@
 
 from typing import Protocol
 
+from moorage.engine.contract import InstanceSpec
+from moorage.engine.images import builtin
 from moorage.engine.launch import Container, ImageEngine, ImageLaunch, Launch, LaunchFailed, ServingLaunch
 
 
 class ServingLauncher(Protocol):
     """What starts containers of built-in images (``engine.launcher.Launcher``)."""
+
+    @property
+    def has_spare(self) -> bool:
+        """Whether the next launch may find its process forked, and in its control groups."""
 
     async def launch(self, launch: ServingLaunch) -> Container:
         """Start a container; raises LaunchFailed."""
@@ -21,6 +27,11 @@ class Engines:
     def __init__(self, serving: ServingLauncher, images: ImageEngine | None = None) -> None:
         self._serving = serving
         self._images = images
+
+    def has_spare_for(self, spec: InstanceSpec) -> bool:
+        """Whether an instance may find its process forked, and in its control groups."""
+        alone = len(spec.containers) == 1
+        return alone and builtin.resolve(spec.containers[0].image) is not None and self._serving.has_spare
 
     async def launch(self, launch: Launch) -> Container:
         """Start a container by the engine that can; raises LaunchFailed."""

@@ -126,8 +126,7 @@ async def _run(settings: Settings, clock: SystemClock, stop: asyncio.Event) -> N
     tasks = Tasks()
 
     def make_life(spec: InstanceSpec) -> Life:
-        # While it is prepared: during it no process can be forked, after it one joins its group at once.
-        tasks.start("hasten control groups", asyncio.to_thread(hasten))
+        _hasten_groups(spec, engines, tasks)
         return Life(spec, surroundings)
 
     agent = Agent(reports, make_life)
@@ -150,6 +149,12 @@ async def _run(settings: Settings, clock: SystemClock, stop: asyncio.Event) -> N
         await asyncio.to_thread(network.close)
     await asyncio.to_thread(pump.close)
     store.close()
+
+
+def _hasten_groups(spec: InstanceSpec, engines: Engines, tasks: Tasks) -> None:
+    """While an instance is prepared: during it no process can be forked, after it one joins its group at once."""
+    if not engines.has_spare_for(spec):
+        tasks.start("hasten control groups", asyncio.to_thread(hasten))
 
 
 async def _sweep_logs(places: Places, limits: Limits, clock: Clock) -> None:
@@ -271,7 +276,7 @@ async def _make_launcher(
     zygotes = Zygotes(engine, clock, settings.data_dir / "logs" / "zygotes")
     if network is not None:
         network.tell(zygotes.retire)
-    return Launcher(engine, cgroups, zygotes)
+    return Launcher(engine, cgroups, zygotes, clock)
 
 
 async def _make_image_engine(
@@ -336,6 +341,11 @@ class NoEngine:
 
     def __init__(self, reason: str) -> None:
         self._reason = reason
+
+    @property
+    def has_spare(self) -> bool:
+        """Whether a launch finds anything: it never does."""
+        return False
 
     async def launch(self, launch: ServingLaunch) -> Container:
         """Refuse; raises LaunchFailed."""

@@ -94,13 +94,9 @@ class View:
         return cls(**{**message, "hidden": tuple(message["hidden"]), "kept": tuple(message["kept"])})
 
 
-def separate(*, isolated: bool) -> None:
-    """Leave the zygote's mounts, IPC objects, host name and, if ``isolated``, its network.
-
-    The next child is process 1 of its own process list. What listens already goes on listening where it is.
-    """
-    network = _CLONE_NEWNET if isolated else 0
-    _call("unshare", ctypes.c_int(_CLONE_NEWNS | _CLONE_NEWPID | _CLONE_NEWIPC | _CLONE_NEWUTS | network))
+def separate() -> None:
+    """Leave the zygote's mounts, IPC objects and host name. The next child is process 1 of its own process list."""
+    _call("unshare", ctypes.c_int(_CLONE_NEWNS | _CLONE_NEWPID | _CLONE_NEWIPC | _CLONE_NEWUTS))
 
 
 def enter(namespaces: Sequence[int]) -> None:
@@ -112,26 +108,30 @@ def enter(namespaces: Sequence[int]) -> None:
         _call("setns", ctypes.c_int(namespace), ctypes.c_int(0))
 
 
+def furnish_room() -> None:
+    """Make what is the same for all instances of the file system that this process has for itself, as of ``/proc``."""
+    _mount(None, "/", None, _MS_REC | _MS_PRIVATE)
+    _mount("devpts", "/dev/pts", "devpts", _MS_NOSUID | _MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620")
+    _mount("proc", "/proc", "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
+
+
 def build_view(view: View, volume: int | None = None) -> None:
-    """Make this process's file system: its own ``/proc``, ``/tmp`` and ``/dev/shm``, one model, nothing of others.
+    """Make the rest of the room one instance's: its own ``/tmp`` and ``/dev/shm``, one model, nothing of others.
 
     ``volume`` is a mount of the instance's disk, to be put where ``view`` says that it is.
     """
-    _mount(None, "/", None, _MS_REC | _MS_PRIVATE)
     if volume is not None and view.volume is not None:
         _attach(volume, view.volume)
     _show_model(view)
     _private_folder("/dev/shm", view.temporary_bytes)  # noqa: S108 - the private one
-    _mount("devpts", "/dev/pts", "devpts", _MS_NOSUID | _MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620")
     _private_temporary_folder(view)
     for folder in view.hidden:
         _mount("none", folder, "tmpfs", _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, "size=4k,mode=0")
     name_the_user(os.getuid() if view.uid is None else view.uid)
-    _mount("proc", "/proc", "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
     name = view.hostname.encode()
     _call("sethostname", name, ctypes.c_size_t(len(name)))
     if view.isolated:
-        raise_loopback()
+        leave_network()
 
 
 def show_groups(groups: Mapping[str, str]) -> None:
@@ -198,15 +198,16 @@ def set_process_name(name: str) -> None:
 
 
 def limit_resources(memory_bytes: int | None, core_bytes: int) -> None:
-    """Bound the core file (0: none is written); where no cgroup bounds the memory, bound each process's own.
-
-    When the machine itself runs out of memory, an instance goes before Moorage and before what else is there.
-    """
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text(str(OUT_OF_MEMORY_FIRST), encoding="ascii")
+    """Bound the core file (0: none is written); where no cgroup bounds the memory, bound each process's own."""
     _lower(resource.RLIMIT_CORE, core_bytes)
     if memory_bytes is not None:
         _lower(resource.RLIMIT_DATA, memory_bytes)
+
+
+def go_first_when_memory_ends() -> None:
+    """When the machine itself runs out of memory, be killed before Moorage and before what else is there."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(str(OUT_OF_MEMORY_FIRST), encoding="ascii")
 
 
 def _lower(limit: int, value: int) -> None:
@@ -261,6 +262,12 @@ def name_the_user(uid: int) -> None:
         unnamed.chmod(0o644)
         _mount(str(unnamed), path, None, _MS_BIND)
         unnamed.unlink()
+
+
+def leave_network() -> None:
+    """Have no network but a loopback of one's own. What listens already goes on listening where it is."""
+    _call("unshare", ctypes.c_int(_CLONE_NEWNET))
+    raise_loopback()
 
 
 def raise_loopback() -> None:

@@ -34,6 +34,8 @@ class Guests:
     """Runs instances of built-in images in containers."""
 
     name = "docker"
+    makes_rooms = False
+    forks_ahead = False
     ends_as_one = False
 
     def __init__(self, docker: DockerEngine, zygotes: Sandbox, uids: UserIds) -> None:
@@ -58,7 +60,7 @@ class Guests:
         return ContainerGroup(container)
 
     def order(self, launch: ServingLaunch, *, bounded: bool) -> dict[str, Any]:  # noqa: ARG002 - the container is
-        """Give the zygote's order to fork this instance."""
+        """Give the order to become this instance."""
         return {
             "environment": dict(launch.variables),
             "model_dir": MODEL_FOLDER,
@@ -70,9 +72,13 @@ class Guests:
             "guest_uid": self._uids.take(launch.instance_id),
         }
 
-    def open_others(self, launch: ServingLaunch) -> tuple[int, ...]:
+    def open_namespaces(self, launch: ServingLaunch) -> tuple[int, ...]:
         """Open the namespaces of the instance's container."""
         return tuple(open_namespaces(self._containers[launch.instance_id].pid).values())
+
+    def open_disk(self, _launch: ServingLaunch) -> tuple[int, ...]:
+        """Give nothing: the container has mounted it."""
+        return ()
 
     async def release(self, instance_id: str) -> None:
         """End the instance's container, and wait until nothing is left of it."""

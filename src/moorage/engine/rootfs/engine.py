@@ -5,6 +5,7 @@ container's alone, a way in (``engine.dial``), a way out (``engine.network``), a
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import zlib
@@ -16,6 +17,7 @@ from moorage.base.clock import Clock
 from moorage.base.settings import Settings
 from moorage.base.tasks import Tasks
 from moorage.engine.cgroups import Cgroup, Cgroups, GroupLimits
+from moorage.engine.child import Child
 from moorage.engine.credentials import config_file
 from moorage.engine.dial import Dialler
 from moorage.engine.launch import ImageLaunch, LaunchFailed, Progress
@@ -123,13 +125,10 @@ class UnpackedImages:
         if launch.gpus:
             os.write(output, f"This container runs without a GPU: {_NO_GPUS}\n".encode())
         reader, gate = os.pipe()
+        around.callback(os.close, gate)
         try:
-            try:
-                pid = await self._maker.make(order, output, reader)
-            except BaseException:
-                os.close(gate)
-                raise
-            running = Running(pid, gate, group, f"dial:{launch.socket}", ends_as_one=True)
+            pid = await self._maker.make(order, output, reader)
+            running = Running(Child(pid), group, f"dial:{launch.socket}", ends_as_one=True)
             try:
                 await self._connect(launch, running, first_id, output, around)
                 await asyncio.to_thread(group.join, pid)
@@ -139,7 +138,8 @@ class UnpackedImages:
                 await running.kill()
                 await running.wait()
                 raise
-            running.open_gate()
+            with contextlib.suppress(BrokenPipeError):
+                os.write(gate, b"1")
             return running
         finally:
             os.close(reader)

@@ -433,6 +433,7 @@ def _pass(gate: int, order: Order) -> None:
     kernel.forbid_new_privileges()
     if seccomp.is_available():
         seccomp.install()
+    isolation.go_first_when_memory_ends()
     isolation.limit_resources(order.limit_bytes, order.core_bytes)
     isolation.die_with_parent()
     poll = select.poll()
