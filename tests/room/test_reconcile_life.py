@@ -35,6 +35,34 @@ def test_endpoint_is_not_in_service_before_the_gateway_has_applied_its_route(tmp
     play(tmp_path, scene, apply_seconds=5.0)
 
 
+@pytest.mark.parametrize("strict", [False, True])
+def test_instance_is_launched_as_soon_as_it_is_recorded_and_never_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, strict: bool
+) -> None:
+    async def scene(world: ControlWorld) -> None:
+        did: list[str] = []
+
+        def note(owner: Any, name: str) -> None:
+            does = getattr(owner, name)
+
+            async def noted(*arguments: Any) -> Any:
+                result = await does(*arguments)
+                did.append(name)
+                return result
+
+            monkeypatch.setattr(owner, name, noted)
+
+        note(world.store, "read")
+        note(world.store, "transact")
+        note(world.link, "launch")
+        await world.create({"a": 1})
+        await world.until_status("InService", seconds=3.0)
+        first = did.index("launch")
+        assert did[first - 1] == "transact"
+
+    play(tmp_path, scene, strict=strict)
+
+
 def test_failure_is_logged_whole_and_shown_on_the_terminal_in_brief(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

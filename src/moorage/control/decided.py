@@ -65,11 +65,15 @@ def _make(endpoint: EndpointRecord, place: Place, turns: list[float], now: float
     return replace(made, waits_for=types_of(variant), reservation=reservation)
 
 
-def record(connection: Connection, decision: Decision, capacity: Capacity, recorder: Recorder) -> None:
-    """Record a decision, and give places to those whose turn it then is."""
+def record(
+    connection: Connection, decision: Decision, capacity: Capacity, recorder: Recorder
+) -> Sequence[InstanceRecord]:
+    """Record a decision, and give places to those whose turn it then is; gives all instances if some are new."""
     endpoint, plan, now = decision.endpoint, decision.plan, decision.now
-    instances.remove(connection, plan.forget)
-    instances.retire(connection, plan.retire, now)
+    if plan.forget:
+        instances.remove(connection, plan.forget)
+    if plan.retire:
+        instances.retire(connection, plan.retire, now)
     in_turn = capacity.wants_turns((*decision.recorded, *decision.added))
     if in_turn:
         instances.add(connection, decision.added)
@@ -86,6 +90,7 @@ def record(connection: Connection, decision: Decision, capacity: Capacity, recor
     if in_turn:
         given = settle(connection, capacity, recorder)
         recorder.tell(connection, endpoint.key, _waiting_notices(decision, given, capacity))
+    return instances.of_endpoint(connection, endpoint.key) if decision.added else ()
 
 
 def settle(connection: Connection, capacity: Capacity, recorder: Recorder) -> Sequence[Given]:

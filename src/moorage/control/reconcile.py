@@ -135,19 +135,28 @@ async def pass_over(key: EndpointKey, world: World) -> float | None:
         route_in_force=world.publisher.in_force(key),
         in_use=world.publisher.in_use() | _unheard_of(recorded, world),
     )
+    found = _Found(endpoint, recorded, tagged, observed)
     made = plan(endpoint, recorded, observed, world.clock.now(), world.patience)
-    if not await _act(endpoint, recorded, made, tagged, world):
-        await _tell_of_variants(endpoint, recorded, observed, world)
+    if not await _act(found, made, world):
+        await _tell_of_variants(found, world)
     return made.wake_at
 
 
-async def _tell_of_variants(
-    endpoint: EndpointRecord, recorded: Sequence[InstanceRecord], observed: Observed, world: World
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a pass has found of its endpoint."""
+
+    endpoint: EndpointRecord
+    recorded: Sequence[InstanceRecord]
+    tagged: Mapping[str, str]
+    observed: Observed
+
+
+async def _tell_of_variants(found: _Found, world: World) -> None:
     """Record a VariantStatus that has changed while nothing of the endpoint's record has: it follows from reports."""
-    described = summary.describe(endpoint, recorded, observed.reports, observed.route)
-    if world.recorder.is_news(endpoint.key, described):
-        await world.store.transact(lambda connection: world.recorder.record(connection, endpoint.key))
+    described = summary.describe(found.endpoint, found.recorded, found.observed.reports, found.observed.route)
+    if world.recorder.is_news(found.endpoint.key, described):
+        await world.store.transact(lambda connection: world.recorder.record(connection, found.endpoint.key))
 
 
 def _read(
@@ -193,25 +202,23 @@ async def _remove_strays(
             await world.node.stop(instance_id)
 
 
-async def _act(
-    endpoint: EndpointRecord,
-    recorded: Sequence[InstanceRecord],
-    made: Plan,
-    tagged: Mapping[str, str],
-    world: World,
-) -> bool:
+async def _act(found: _Found, made: Plan, world: World) -> bool:
     """Do what is planned; says whether anything of it was recorded."""
-    decision = decided.decide(made, endpoint, recorded, world.clock.now(), world.ids)
+    endpoint, now, launch = found.endpoint, world.clock.now(), made.launch
+    decision = decided.decide(made, endpoint, found.recorded, now, world.ids)
     if decision.changes_anything:
-        await world.store.transact(lambda c: decided.record(c, decision, world.capacity, world.recorder))
+        after = await world.store.transact(lambda c: decided.record(c, decision, world.capacity, world.recorder))
         _say(endpoint, made, decision.added)
-    elif any(instance.waits_for for instance in recorded):
+        if decision.added and made.endpoint is not None:
+            # They are recorded now, so that they may be launched without another look at the store.
+            launch = plan(made.endpoint, after, found.observed, now, world.patience).launch
+    elif any(instance.waits_for for instance in found.recorded):
         # Others may have gone by now, or the machine be another: who waits asks again.
         await world.store.transact(lambda c: decided.settle(c, world.capacity, world.recorder))
     if made.endpoint is not None:
-        for instance in made.launch:
+        for instance in launch:
             await world.node.launch(make_spec(made.endpoint, instance, world.patience))
-    await world.publisher.publish_route(endpoint.key, made.route, tagged)
+    await world.publisher.publish_route(endpoint.key, made.route, found.tagged)
     for instance_id in made.stop:
         await world.node.stop(instance_id)
     for instance_id in made.forget:

@@ -59,14 +59,16 @@ def append(
     connection: Connection, key: EndpointKey, now: float, documents: Sequence[Mapping[str, Any]], keep: Retention
 ) -> None:
     """Write events at the end and let go of what is too much or too old."""
-    for document in documents:
-        newest = newest_position(connection) + 1
-        journal = update(EVENT_CURSORS).where(EVENT_CURSORS.c.consumer == _JOURNAL)
-        connection.execute(journal.values(position=newest))
-        row = {"position": newest, "endpoint": key.name, "recorded_at": now, "document": document}
-        connection.execute(insert(EVENTS).values(account=key.account, region=key.region, **row))
-        too_old = and_(EVENTS.c.recorded_at < now - keep.seconds, EVENTS.c.position < newest)
-        connection.execute(delete(EVENTS).where(or_(EVENTS.c.position <= newest - max(1, keep.count), too_old)))
+    if not documents:
+        return
+    before = newest_position(connection)
+    newest = before + len(documents)
+    connection.execute(update(EVENT_CURSORS).where(EVENT_CURSORS.c.consumer == _JOURNAL).values(position=newest))
+    place = {"account": key.account, "region": key.region, "endpoint": key.name, "recorded_at": now}
+    rows = [{**place, "position": before + n, "document": document} for n, document in enumerate(documents, start=1)]
+    connection.execute(insert(EVENTS), rows)
+    too_old = and_(EVENTS.c.recorded_at < now - keep.seconds, EVENTS.c.position < newest)
+    connection.execute(delete(EVENTS).where(or_(EVENTS.c.position <= newest - max(1, keep.count), too_old)))
 
 
 def newest_position(connection: Connection) -> int:
