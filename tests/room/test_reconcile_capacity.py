@@ -255,6 +255,24 @@ def test_people_are_told_once_that_more_is_promised_than_there_is(tmp_path: Path
     play(tmp_path, scene)
 
 
+def test_an_instance_that_takes_another_s_place_is_no_news_of_what_is_promised(tmp_path: Path) -> None:
+    async def scene(world: ControlWorld) -> None:
+        await create(world, "one", 2)
+        await create(world, "two")
+        await world.until_status("InService", "two")
+        lost = next(one for one in world.node.alive if world.node.reports[one].endpoint == "two")
+        await world.node.kill(lost)
+
+        async def replaced() -> bool:
+            return lost not in world.node.alive and len(world.node.alive) == 3
+
+        await world.until(replaced)
+        told = [text for text in await notices(world, "two") if text.startswith("More ")]
+        assert len(told) == 1
+
+    play(tmp_path, scene)
+
+
 def test_people_are_told_once_of_drivers_for_gpus_that_are_not_there(tmp_path: Path) -> None:
     async def scene(world: ControlWorld) -> None:
         image = "al2-ami-sagemaker-inference-gpu-3-1"

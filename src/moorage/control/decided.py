@@ -12,7 +12,7 @@ from moorage.control.events import Recorder
 from moorage.control.planning import notices
 from moorage.control.planning.endpoint import Plan
 from moorage.control.planning.fleets import Place, place_of
-from moorage.control.planning.placement import resources_of, sum_of
+from moorage.control.planning.placement import Resources, resources_of, sum_of
 from moorage.control.planning.pools import types_of
 from moorage.control.planning.specs import variant_of
 from moorage.state import endpoints, instances, tags
@@ -70,15 +70,16 @@ def record(
 ) -> Sequence[InstanceRecord]:
     """Record a decision, and give places to those whose turn it then is; gives all instances if some are new."""
     endpoint, plan, now = decision.endpoint, decision.plan, decision.now
+    in_turn = capacity.wants_turns((*decision.recorded, *decision.added))
+    promised = _promised(connection) if decision.added and not in_turn else None
     if plan.forget:
         instances.remove(connection, plan.forget)
     if plan.retire:
         instances.retire(connection, plan.retire, now)
-    in_turn = capacity.wants_turns((*decision.recorded, *decision.added))
-    if in_turn:
+    if promised is not None:
+        _add_where_all_have_room(connection, decision, capacity, recorder, promised)
+    elif decision.added:
         instances.add(connection, decision.added)
-    else:
-        _add_where_all_have_room(connection, decision, capacity, recorder)
     if plan.endpoint is None:
         tags.remove_all(connection, ResourceKey(endpoint.account, endpoint.region, Kind.ENDPOINT, endpoint.name))
         endpoints.remove(connection, endpoint)
@@ -108,14 +109,22 @@ def settle(connection: Connection, capacity: Capacity, recorder: Recorder) -> Se
     return given
 
 
+def _promised(connection: Connection) -> Resources:
+    """Sum up what the instances of all endpoints have by their types."""
+    return sum_of(held.instance_type for held in held_of(connection, instances.read_all(connection)))
+
+
 def _add_where_all_have_room(
-    connection: Connection, decision: Decision, capacity: Capacity, recorder: Recorder
+    connection: Connection, decision: Decision, capacity: Capacity, recorder: Recorder, before: Resources
 ) -> None:
-    """Record new instances with their places, and tell when more is promised by them than the machine has."""
+    """Record new instances with their places, and tell when more is promised by them than the machine has.
+
+    ``before`` is what was promised with those that this decision forgets: who only takes another's place is no news.
+    """
     placed = [replace(one, instance_type=one.waits_for[0], waits_for=()) for one in decision.added]
-    if placed and (machine := capacity.machine) is not None:
-        before = sum_of(held.instance_type for held in held_of(connection, instances.read_all(connection)))
-        after = before + sum_of(one.instance_type for one in placed)
+    if (machine := capacity.machine) is not None:
+        left = _promised(connection) if decision.plan.forget else before
+        after = left + sum_of(one.instance_type for one in placed)
         recorder.tell(connection, decision.endpoint.key, notices.overcommitted(machine, before, after))
     instances.add(connection, placed)
 
