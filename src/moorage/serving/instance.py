@@ -9,7 +9,11 @@ import sys
 import traceback
 
 from .model import load
+from .models import serve_models
 from .server import Server
+
+MULTI_MODEL = "SAGEMAKER_MULTI_MODEL"
+"""Environment variable that is ``true`` in a container of many models (data-plane.md section 7.2)."""
 
 
 def serve(listener: socket.socket, model_dir: str, toolkit: str) -> None:
@@ -24,16 +28,25 @@ def serve(listener: socket.socket, model_dir: str, toolkit: str) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(line_buffering=True, errors="backslashreplace")
     signal.signal(signal.SIGTERM, _end_at_once)
+    if os.environ.get(MULTI_MODEL) == "true":
+        _settle()
+        serve_models(listener, toolkit)
+        return
     try:
         handlers = load(model_dir, os.environ, toolkit)
     except BaseException:  # noqa: BLE001 - the customer's code may raise anything, also SystemExit
         traceback.print_exc()
         raise SystemExit(1) from None
-    gc.collect()
-    gc.freeze()  # what was loaded stays: later collections need not look at it, and shared pages stay shared
+    _settle()
     Server(listener, handlers.answer, handlers.pages).run()
     sys.stdout.flush()
     sys.stderr.flush()
+
+
+def _settle() -> None:
+    """Let what was loaded stay: later collections need not look at it, and shared pages stay shared."""
+    gc.collect()
+    gc.freeze()
 
 
 def _end_at_once(_number: int, _frame: object) -> None:
