@@ -173,9 +173,19 @@ def test_a_model_that_lacks_memory_when_it_is_used_gets_that_of_an_idle_one() ->
         load(shelf, name)
     shelf.use("b")
     greedy = shelf.use("c")
-    assert shelf.make_room(greedy)
+    assert shelf.make_room(greedy) is shelf.get("a")
     assert told(shelf) == ["unload a"]
-    assert not shelf.make_room(greedy)
+    assert shelf.make_room(greedy) is None
+
+
+def test_what_was_loaded_before_can_make_room() -> None:
+    shelf = Shelf(most_loads=2)
+    shelf.adopt("old")
+    assert shelf.loaded_count == 1
+    new = shelf.use("a")
+    assert told(shelf) == ["load a"]
+    assert shelf.no_room(new)
+    assert told(shelf) == ["unload old"]
 
 
 def test_files_of_models_that_nobody_needs_can_go_the_oldest_first() -> None:

@@ -100,10 +100,10 @@ def lay_over(base: Path | None, code: Path, folder: Path) -> None:
         if entry.name == "code":
             continue
         if entry.is_dir() and not entry.is_symlink():
-            _link_tree(entry, folder / entry.name)
+            link_tree(entry, folder / entry.name)
         else:
             os.link(entry, folder / entry.name, follow_symlinks=False)  # Path.hardlink_to would follow
-    _link_tree(code, folder / "code")
+    link_tree(code, folder / "code")
     folder.chmod(0o555)  # shared with instances, which run as other users
 
 
@@ -111,11 +111,12 @@ def lay_beside(folders: Mapping[str, Path], folder: Path) -> None:
     """Make a folder that has others by names; files by second names. Blocks."""
     folder.mkdir(mode=0o755)
     for name, source in folders.items():
-        _link_tree(source, folder / name)
+        link_tree(source, folder / name)
     folder.chmod(0o555)
 
 
-def _link_tree(source: Path, target: Path) -> None:
+def link_tree(source: Path, target: Path) -> None:
+    """Make a folder like another, of its files by second names. Blocks."""
     shutil.copytree(source, target, symlinks=True, copy_function=os.link)
 
 

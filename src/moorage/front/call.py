@@ -88,6 +88,7 @@ class Call:
         "_head",
         "_held",
         "_latencies",
+        "_measures",
         "_pending",
         "_pieces",
         "_relaying",
@@ -109,6 +110,7 @@ class Call:
         self._asking: Asking | None = None
         self._asked_at = 0.0
         self._latencies: list[tuple[str, int]] = []
+        self._measures: list[tuple[str, int]] = []
         self._type_line = head.content_type
         self._status = 0
         self._pieces: list[bytes] = []
@@ -144,9 +146,10 @@ class Call:
 
     def time_is_up(self) -> None:
         """Answer that the container that is being asked has not answered in time."""
-        self._let_go()
+        asking, self._asking = self._asking, None
+        fault = Fault(FaultKind.TIMED_OUT) if asking is None else asking.give_up()
         self._note_latency()
-        self._fail(Fault(FaultKind.TIMED_OUT))
+        self._fail(fault)
 
     def caller_gone(self) -> None:
         """Stop the container's work: nobody waits for the answer."""
@@ -219,6 +222,14 @@ class Call:
         if fault.kind == FaultKind.REFUSED and self._at:
             fault = Fault(FaultKind.NO_ANSWER)  # others have run: nobody may do it all again elsewhere
         self._fail(fault)
+
+    def asked_now(self) -> None:
+        """Begin to count the time that the present container takes."""
+        self._asked_at = self._around.clock.monotonic()
+
+    def note(self, measure: str, value: int) -> None:
+        """Tell the gateway with the answer."""
+        self._measures.append((measure, value))
 
     # Inside
 
@@ -301,12 +312,13 @@ class Call:
         """Make the lines of what the gateway is to know."""
         if self._at >= len(self._stations):
             return b""
-        return b"%b: %b\r\n%b: %b\r\n" % (
+        told = b"%b: %b\r\n%b: %b\r\n" % (
             fronts.CONTAINER,
             self._stations[self._at].name.encode(),
             fronts.LATENCIES,
-            fronts.tell_latencies(self._latencies),
+            fronts.tell_values(self._latencies),
         )
+        return told + b"%b: %b\r\n" % (fronts.MEASURES, fronts.tell_values(self._measures)) if self._measures else told
 
     def _let_go(self) -> None:
         asking, self._asking = self._asking, None

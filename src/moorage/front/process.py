@@ -1,7 +1,9 @@
 """The process: told what to do on its channel, it answers at the listening socket until the channel is closed."""
 
 import asyncio
+import contextlib
 import gc
+import importlib
 import logging
 import socket
 from collections.abc import Sequence
@@ -14,7 +16,7 @@ from moorage.base.process import run_process
 from moorage.base.tasks import Tasks
 from moorage.front.question import Askable
 from moorage.front.server import Front
-from moorage.front.spec import FrontSpec
+from moorage.front.spec import FrontContainer, FrontSpec
 from moorage.front.station import Station
 
 log = logging.getLogger(__name__)
@@ -50,7 +52,7 @@ async def _serve(node: Link, listener: socket.socket, tasks: Tasks, clock: Clock
         async for message in node.messages():
             if message["op"] == "serve" and front is None:
                 spec = FrontSpec.from_message(message["spec"])
-                front = Front(spec, make_stations(spec, tasks, clock), tasks, clock)
+                front = Front(spec, make_stations(spec, node, tasks, clock), tasks, clock)
                 await front.open(listener)
                 gc.collect()
                 gc.freeze()
@@ -62,6 +64,24 @@ async def _serve(node: Link, listener: socket.socket, tasks: Tasks, clock: Clock
             front.close()
 
 
-def make_stations(spec: FrontSpec, tasks: Tasks, clock: Clock) -> Sequence[Askable]:
+def make_stations(spec: FrontSpec, node: Link, tasks: Tasks, clock: Clock) -> Sequence[Askable]:
     """Make what talks to each container."""
-    return [Station(container.name, container.address, tasks, clock) for container in spec.containers]
+    return [_make_station(container, spec, node, tasks, clock) for container in spec.containers]
+
+
+def _make_station(container: FrontContainer, spec: FrontSpec, node: Link, tasks: Tasks, clock: Clock) -> Askable:
+    station = Station(container.name, container.address, tasks, clock)
+    if container.models is None or spec.settings is None:
+        return station
+
+    async def send(count: int) -> None:
+        with contextlib.suppress(LinkClosed):
+            await node.send({"op": "models", "container": container.name, "loaded": count})
+
+    def tell(count: int) -> None:
+        tasks.start("tell of models", send(count))
+
+    # Imported only here: most fronts need neither a store nor keys.
+    opening = importlib.import_module("moorage.front.models.opening")
+    made: Askable = opening.open_models(container.models, station, spec.settings, tasks, clock, tell_count=tell)
+    return made

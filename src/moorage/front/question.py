@@ -40,12 +40,21 @@ class Hearer(Protocol):
     def asking_failed(self, fault: Fault) -> None:
         """There is no answer, or no more of it."""
 
+    def asked_now(self) -> None:
+        """Take note that the container is asked only now: what was waited for before is not its time."""
+
+    def note(self, measure: str, value: int) -> None:
+        """Tell the gateway something that was measured (``gateway.fronts.MEASURES``), before the answer begins."""
+
 
 class Asking(Protocol):
     """A question that is being answered."""
 
     def cancel(self) -> None:
         """Stop the container's work: nobody wants the answer."""
+
+    def give_up(self) -> Fault:
+        """Stop it because the time is up; gives what the caller is to be told."""
 
     def pause(self) -> None:
         """Leave what comes of the answer in the socket for now."""
@@ -61,12 +70,11 @@ class Askable(Protocol):
     def name(self) -> str:
         """Its hostname, or ``container-N``."""
 
-    @property
-    def address(self) -> str:
-        """Where it answers ``/ping``."""
-
     def ask(self, question: Question, hearer: Hearer) -> Asking:
         """Ask it something."""
+
+    async def look(self, seconds: float) -> str:
+        """Ask it whether it is well; gives what is wrong, or nothing."""
 
     def sweep(self, now: float) -> None:
         """Do what is due from time to time: ``now`` is ``clock.monotonic()``."""

@@ -12,7 +12,6 @@ from typing import cast
 
 from moorage.base.clock import Clock
 from moorage.base.tasks import Tasks
-from moorage.engine.ping import NoAnswer, ping
 from moorage.front.call import Call
 from moorage.front.heads import CallHead, KnownHeads, Wanted
 from moorage.front.question import Askable
@@ -28,7 +27,6 @@ TICK_SECONDS = 0.05
 WRITE_BUFFER_BYTES = 262_144
 BACKLOG = 1_024
 
-_OK = 200
 _NOTHING: Sequence[Askable] = ()
 
 
@@ -93,15 +91,8 @@ class Front:
         self._tasks.start("ping", self._ping(tell))
 
     async def _ping(self, tell: Callable[[str], None]) -> None:
-        faults = await asyncio.gather(*(self._ping_one(station) for station in self._stations))
+        faults = await asyncio.gather(*(station.look(self._spec.ping_seconds) for station in self._stations))
         tell("\n".join(filter(None, faults)))
-
-    async def _ping_one(self, station: Askable) -> str:
-        try:
-            status = await ping(station.address, self._spec.ping_seconds)
-        except NoAnswer as fault:
-            return f"{station.name}: {fault}"
-        return "" if status == _OK else f"{station.name}: /ping answered {status}"
 
     async def _watch(self) -> None:
         while True:

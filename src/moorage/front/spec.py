@@ -5,7 +5,11 @@ messages, and with the socket that is listened at. As soon as the containers' ad
 
     {"op": "serve", "spec": FrontSpec}
 
-and the front, once it answers, ``{"op": "serving"}``. When the node agent's end is closed the front ends.
+and the front, once it answers, ``{"op": "serving"}``; of a container of many models also, from time to time,
+
+    {"op": "models", "container": NAME, "loaded": 12}
+
+When the node agent's end is closed the front ends.
 """
 
 from collections.abc import Mapping
@@ -24,6 +28,34 @@ class Mode(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class ManyModels:
+    """What a front must know of a container's models (data-plane.md section 8.1)."""
+
+    prefix: str
+    """URI that TargetModel is relative to."""
+    account: str
+    """Whose buckets are read."""
+    folder: str
+    """Where their files are to be, one folder a model."""
+    seen_at: str
+    """Where the container has that folder."""
+    artifacts: str
+    """Folder of the extracted archives: that of all instances of this machine, or one for this instance alone."""
+    alone: bool
+    """The latter."""
+    caches: bool
+    """A model stays loaded after its invocation."""
+    most_loads: int
+    """Loads that go on at a time."""
+    one_each: bool
+    """Each model has connections of its own: it is a process of a built-in container."""
+    code: str | None = None
+    """URI of code that takes the place of each model's own."""
+    load_seconds: float = 360.0
+    """For the download and the load of one model."""
+
+
+@dataclass(frozen=True, slots=True)
 class FrontContainer:
     """One container, as its front sees it."""
 
@@ -31,6 +63,14 @@ class FrontContainer:
     """Its hostname, or ``container-N``."""
     address: str
     """``unix:PATH``, ``dial:PATH`` or ``host:port`` (``engine.contract.InstanceReport``)."""
+    models: ManyModels | None = None
+    """None: it has one model, or none."""
+
+    @classmethod
+    def from_message(cls, message: Mapping[str, Any]) -> "FrontContainer":
+        """Read the JSON form."""
+        models = message.get("models")
+        return cls(**{**message, "models": None if models is None else ManyModels(**models)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +88,8 @@ class FrontSpec:
     """From a call to the head of its answer: for all containers together."""
     ping_seconds: float
     """For one container to answer ``/ping``."""
+    settings: Mapping[str, Any] | None = None
+    """The installation's (``base.settings``), for whoever fetches models; None: nobody does."""
 
     def to_message(self) -> dict[str, Any]:
         """Give the JSON form."""
@@ -56,5 +98,5 @@ class FrontSpec:
     @classmethod
     def from_message(cls, message: Mapping[str, Any]) -> "FrontSpec":
         """Read the JSON form."""
-        containers = tuple(FrontContainer(**container) for container in message["containers"])
+        containers = tuple(map(FrontContainer.from_message, message["containers"]))
         return cls(**{**message, "mode": Mode(message["mode"]), "containers": containers})

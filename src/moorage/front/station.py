@@ -2,6 +2,7 @@
 
 from moorage.base.clock import Clock
 from moorage.base.tasks import Tasks
+from moorage.engine.ping import NoAnswer, ping
 from moorage.front.question import Asking, Hearer, Question
 from moorage.gateway.exchange import AnswerHead, Break
 from moorage.gateway.fronts import Fault, FaultKind
@@ -14,6 +15,8 @@ JOINED_BYTES = 16_384
 """Up to this size head and body go out as one piece: copying is cheaper than a list of pieces."""
 
 INVOCATIONS = b"/invocations"
+
+_OK = 200
 
 _FAULTS = {
     Break.NO_ANSWER: FaultKind.NO_ANSWER,
@@ -29,6 +32,8 @@ class Station:
     def __init__(self, name: str, address: str, tasks: Tasks, clock: Clock) -> None:
         self.name = name
         self.address = address
+        self._tasks = tasks
+        self._clock = clock
         self._pool = Pool(address, tasks, clock, dial_seconds=DIAL_SECONDS, dial_again=(BlockingIOError,))
         self._host = b"localhost" if address.startswith(("unix:", "dial:")) else address.encode()
 
@@ -41,7 +46,12 @@ class Station:
 
     def post(self, path: bytes, question: Question, hearer: Hearer) -> Asking:
         """Send a question to a path."""
-        head = b"POST %b HTTP/1.1\r\nHost: %b\r\n%bContent-Length: %d\r\n\r\n" % (
+        return self.request(b"POST", path, question, hearer)
+
+    def request(self, method: bytes, path: bytes, question: Question, hearer: Hearer) -> Asking:
+        """Send a question with another method."""
+        head = b"%b %b HTTP/1.1\r\nHost: %b\r\n%bContent-Length: %d\r\n\r\n" % (
+            method,
             path,
             self._host,
             question.lines,
@@ -54,6 +64,23 @@ class Station:
         asked = _Asked(head, question, hearer)
         self._pool.borrow(asked)
         return asked
+
+    async def look(self, seconds: float) -> str:
+        """Ask it whether it is well; gives what is wrong, or nothing."""
+        try:
+            status = await ping(self.address, seconds)
+        except NoAnswer as fault:
+            return f"{self.name}: {fault}"
+        return "" if status == _OK else f"{self.name}: /ping answered {status}"
+
+    def like_this(self) -> "Station":
+        """Give another to the same container, with connections of its own."""
+        return Station(self.name, self.address, self._tasks, self._clock)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is no connection."""
+        return self._pool.is_empty
 
     def sweep(self, now: float) -> None:
         """Close connections that have been kept for too long."""
@@ -78,6 +105,11 @@ class _Asked:
         """Close the connection, which stops the container's work."""
         self._hearer = None
         self._let_go()
+
+    def give_up(self) -> Fault:
+        """Close the connection: the container has not answered in time."""
+        self.cancel()
+        return Fault(FaultKind.TIMED_OUT)
 
     def pause(self) -> None:
         """Read no more for now."""

@@ -26,9 +26,12 @@ FAULT = b"X-Moorage-Fault"
 LATENCIES = b"X-Moorage-Latencies"
 """``NAME=MICROSECONDS`` of each container that was asked, in order, with commas; of the last one up to its head."""
 
+MEASURES = b"X-Moorage-Measures"
+"""``METRIC=VALUE`` of what a multi-model container's front has measured, with commas; a metric may come again."""
+
 FAULT_STATUS = 502
 
-_CONTAINER, _FAULT, _LATENCIES = CONTAINER.lower(), FAULT.lower(), LATENCIES.lower()
+_CONTAINER, _FAULT, _LATENCIES, _MEASURES = CONTAINER.lower(), FAULT.lower(), LATENCIES.lower(), MEASURES.lower()
 
 
 class FaultKind(StrEnum):
@@ -50,6 +53,14 @@ class FaultKind(StrEnum):
     """No container has the hostname that was asked for, or none was named where one must be."""
     UNREADABLE = "Unreadable"
     """The request is none that a front does."""
+    NOT_READY = "NotReady"
+    """The time was up while the target model was still being loaded, which goes on."""
+    NO_MODEL = "NoModel"
+    """There is no object, or none that can be read, where the target model is to be: ``uri``."""
+    BAD_MODEL = "BadModel"
+    """The target model's object cannot be extracted or kept: ``uri``, ``reason``."""
+    NOT_LOADED = "NotLoaded"
+    """The container has refused to load the target model: its ``status`` and ``body``."""
     FAILED = "Failed"
     """The front itself: its log says why."""
 
@@ -81,17 +92,20 @@ class Told:
     fault: str | None = None
     latencies: tuple[tuple[str, int], ...] = ()
     """Microseconds, by container."""
+    measures: tuple[tuple[str, int], ...] = ()
+    """Values, by metric."""
 
 
-def tell_latencies(latencies: Sequence[tuple[str, int]]) -> bytes:
-    """Write the value of the header."""
-    return ",".join([f"{name}={microseconds}" for name, microseconds in latencies]).encode()
+def tell_values(values: Sequence[tuple[str, int]]) -> bytes:
+    """Write the value of a header."""
+    return ",".join([f"{name}={value}" for name, value in values]).encode()
 
 
 def read_told(head: AnswerHead) -> Told:
     """Read what a front has told with an answer; what it has not told is None."""
     container = fault = None
     latencies: tuple[tuple[str, int], ...] = ()
+    measures: tuple[tuple[str, int], ...] = ()
     for name, value in head.raw_headers:
         lower = name.lower()
         if lower == _CONTAINER:
@@ -99,10 +113,16 @@ def read_told(head: AnswerHead) -> Told:
         elif lower == _FAULT:
             fault = value.decode("latin-1")
         elif lower == _LATENCIES:
-            latencies = tuple(map(_read_latency, value.decode("latin-1").split(",")))
-    return Told(container, fault, latencies)
+            latencies = _read_values(value)
+        elif lower == _MEASURES:
+            measures = _read_values(value)
+    return Told(container, fault, latencies, measures)
 
 
-def _read_latency(text: str) -> tuple[str, int]:
-    name, _, microseconds = text.rpartition("=")
-    return name, int(microseconds)
+def _read_values(value: bytes) -> tuple[tuple[str, int], ...]:
+    return tuple(map(_read_value, value.decode("latin-1").split(",")))
+
+
+def _read_value(text: str) -> tuple[str, int]:
+    name, _, value = text.rpartition("=")
+    return name, int(value)

@@ -196,6 +196,11 @@ class Pool:
     def __repr__(self) -> str:
         return f"<Pool {self.address}: {self.outstanding} outstanding, {len(self._kept)} kept>"
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no connection, lent or kept."""
+        return not self.outstanding and not self._kept
+
     def borrow(self, borrower: Borrower, *, look: bool = True) -> None:
         """Lend a kept connection at once, or a new one when it is made.
 

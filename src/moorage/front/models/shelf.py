@@ -141,12 +141,18 @@ class Shelf:
         if self._books.get(book.name) is book and book.state in {State.LOADED, State.DRAINING}:
             self._leave_memory(book)
 
-    def make_room(self, book: Book) -> bool:
-        """Unload another model than this one, which is LOADED and lacks memory; False: none is idle."""
+    def make_room(self, book: Book) -> Book | None:
+        """Begin to unload another model than this one, which is LOADED and lacks memory; None: none is idle."""
         other = next((one for one in self._idle() if one is not book), None)
         if other is not None:
             self._begin_unloading(other)
-        return other is not None
+        return other
+
+    def adopt(self, name: str) -> None:
+        """Take note of a model that was loaded before this shelf was there."""
+        book = self._books[name] = Book(name)
+        book.state = State.LOADED
+        self.loaded_count += 1
 
     # What loads and unloads come to
 
