@@ -168,6 +168,13 @@ def test_license_that_is_expressly_not_accepted_is_none(*, accepted: bool | None
     assert (rules.licenses_are_accepted(request) is not None) == refused
 
 
+def test_many_models_have_a_place() -> None:
+    text = "ModelDataUrl is required for containers in MultiModel mode: the common prefix of all models."
+    assert rules.many_models_have_a_prefix(primary(Mode="MultiModel")) == text
+    assert rules.many_models_have_a_prefix(primary(Mode="MultiModel", ModelDataUrl="s3://b/p/")) is None
+    assert rules.many_models_have_a_prefix(primary()) is None
+
+
 def test_many_models_have_no_source_and_one_has_no_cache() -> None:
     source = primary(ModelDataSource={}, Mode="MultiModel")
     text = "ModelDataSource is not supported for containers in MultiModel mode."
@@ -194,8 +201,6 @@ def test_channel_is_the_name_of_a_folder(name: str) -> None:
 @pytest.mark.parametrize(
     ("request_", "named"),
     [
-        (primary(Mode="MultiModel"), "PrimaryContainer.Mode 'MultiModel'"),
-        (primary(MultiModelConfig={}), "PrimaryContainer.MultiModelConfig"),
         (
             primary(ModelDataSource={"S3DataSource": {"HubAccessConfig": {"HubContentArn": "arn"}}}),
             "PrimaryContainer.ModelDataSource.S3DataSource.HubAccessConfig",

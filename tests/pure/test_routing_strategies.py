@@ -12,8 +12,10 @@ from moorage.base.chance import seeded_chance
 from moorage.routing.conditions import Conditions
 from moorage.routing.decide import Refusal, Routes, decide, decide_shadow, make_routes, make_routing
 from moorage.routing.kv_memory import BLOCK_BYTES
+from moorage.routing.model_memory import ModelMemory
 from moorage.routing.prompt import Prompt
 from moorage.routing.snapshot import Snapshot, Strategy, Variant
+from moorage.routing.strategies import model_aware
 from moorage.routing.strategies.kv_aware import WORTH
 
 LEAST, PREFIX, KV = Strategy.LEAST_OUTSTANDING_REQUESTS, Strategy.PREFIX_AWARE, Strategy.KV_AWARE
@@ -230,3 +232,73 @@ def test_a_start_whose_instance_is_gone_is_held_by_the_next() -> None:
     second = ask(make_routes(endpoint(left)), conditions, start("ab"))
     assert second != first
     assert ask(routes, conditions, start("ab"), seed=9) == second
+
+
+# Many models
+
+
+def of_many_models(instances: int = 4, name: str = "a") -> Variant:
+    return replace(variant(name, 1, instances), multi_model=("primary",))
+
+
+def ask_model(routes: Routes, conditions: Conditions, model: str, seed: int = 1) -> str:
+    prompt = Prompt([b""], target_model=model)
+    return chosen(decide(routes, None, seeded_chance(seed), conditions, prompt=lambda: prompt))
+
+
+def test_a_model_stays_with_its_instance_and_gateways_agree_on_it() -> None:
+    routes = make_routes(endpoint(of_many_models()))
+    one, other = Conditions(), Conditions()
+    models = [f"m{number}" for number in range(200)]
+    first = [ask_model(routes, one, model) for model in models]
+    assert [ask_model(routes, one, model, seed=2) for model in models] == first
+    assert [ask_model(routes, other, model, seed=3) for model in models] == first
+    assert min(Counter(first).values()) > 25
+
+
+def test_a_model_stays_where_it_is_loaded_when_instances_come() -> None:
+    conditions = Conditions()
+    models = [f"m{number}" for number in range(100)]
+    before = [ask_model(make_routes(endpoint(of_many_models(2))), conditions, model) for model in models]
+    more = make_routes(endpoint(of_many_models(4)))
+    assert [ask_model(more, conditions, model) for model in models] == before
+    assert {ask_model(more, conditions, f"new{number}") for number in range(100)} == {f"a-{n}" for n in range(4)}
+
+
+def test_a_hot_model_spreads_and_comes_back() -> None:
+    loads = {f"a-{n}": 0 for n in range(4)}
+    conditions = Conditions(outstanding=loads.__getitem__)
+    routes = make_routes(endpoint(of_many_models()))
+    home = ask_model(routes, conditions, "m")
+    loads[home] = model_aware.WORTH
+    assert ask_model(routes, conditions, "m") == home
+    loads[home] = model_aware.WORTH + 1
+    second = ask_model(routes, conditions, "m")
+    assert second != home
+    loads[second] = 2
+    assert ask_model(routes, conditions, "m") == second, "it has it loaded now"
+    loads[home] = 0
+    loads[second] = model_aware.WORTH + 1
+    assert ask_model(routes, conditions, "m") == home
+
+
+@given(loads=LOADS, tried=IDS, full=IDS)
+def test_a_model_never_goes_to_a_tried_or_full_instance(loads: dict[str, int], tried: set[str], full: set[str]) -> None:
+    routes = make_routes(endpoint(of_many_models()))
+    conditions = Conditions(full=full, outstanding=loads.__getitem__)
+    prompt = Prompt([b""], target_model="m")
+    decision = decide(routes, None, seeded_chance(1), conditions, prompt=lambda: prompt, tried=tried)
+    if left := loads.keys() - tried - full:
+        assert chosen(decision) in left
+    else:
+        assert decision is (Refusal.FULL if loads.keys() - tried else Refusal.NONE_LEFT)
+
+
+def test_memory_of_models_is_bounded_and_forgets_the_oldest() -> None:
+    memory = ModelMemory(models_kept=2)
+    for model, name in ((b"a", "i"), (b"b", "i"), (b"a", "j"), (b"c", "i")):
+        memory.note(model, name)
+    assert [list(memory.holders(model)) for model in (b"a", b"b", b"c")] == [["j", "i"], [], ["i"]]
+    for number in range(100):
+        memory.note(b"a", f"i{number}")
+    assert len(memory.holders(b"a")) == 16

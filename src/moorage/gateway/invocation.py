@@ -432,6 +432,8 @@ class InvocationHandling(Intake):
         if self._meter is not None and invocation is not None and model_seconds is not None:
             if self._told is not None and self._told.latencies:
                 model_seconds = self._count_containers(self._meter, invocation, self._told, now)
+            if self._told is not None and self._told.measures:
+                self._meter.models(self._told.measures)
             instances = len(invocation.choice.variant.instances)
             self._meter.end(model_status or 0, model_seconds, now - self._started, instances)
             self._meter = None

@@ -98,7 +98,7 @@ CHAT_ADMISSION: tuple[Callable[[Invocation], None], ...] = (
     find_endpoint,
     stages.authorize,
     stages.refuse_what_is_not_built,
-    stages.check_target_container,
+    stages.check_targets,
 )
 
 

@@ -37,9 +37,12 @@ _FORWARDED = (
     "X-Amzn-SageMaker-Custom-Attributes",
     "X-Amzn-SageMaker-Inference-Id",
     _SESSION,
-    "X-Amzn-SageMaker-Target-Container-Hostname",  # only where there is a front, which keeps it to itself
+    # Only where there is a front: it keeps the one to itself, and gives the other to the container that it is for.
+    "X-Amzn-SageMaker-Target-Container-Hostname",
+    "X-Amzn-SageMaker-Target-Model",
 )
 """What the container sees of the client's headers."""
+_TARGETS = frozenset({"TargetContainerHostname", "TargetModel"})
 _ACTIONS: Mapping[str, str] = {
     "InvokeEndpoint": "sagemaker:InvokeEndpoint",
     "InvokeEndpointWithResponseStream": "sagemaker:InvokeEndpoint",
@@ -122,7 +125,13 @@ class Invocation:
 
     def prompt(self) -> Prompt:
         """Give what strategies look at."""
-        return Prompt(self.body, chat=self.chat, prefix_id=self.members.get("PrefixAwareId", ""))
+        members = self.members
+        return Prompt(
+            self.body,
+            chat=self.chat,
+            prefix_id=members.get("PrefixAwareId", ""),
+            target_model=members.get("TargetModel", ""),
+        )
 
 
 def find_operation(invocation: Invocation) -> None:
@@ -217,8 +226,8 @@ def refuse_what_is_not_built(invocation: Invocation) -> None:
             raise make(invocation.routes.endpoint.name, str(invocation.members[member]))
 
 
-def check_target_container(invocation: Invocation) -> None:
-    """Refuse what no variant that it may go to can do: to name a container, or to name none (section 8.3)."""
+def check_targets(invocation: Invocation) -> None:
+    """Refuse what no variant that it may go to can do: to name a container or a model, or none (section 8)."""
     check_members(invocation.routes, invocation.members, invocation.request_id)
 
 
@@ -234,7 +243,15 @@ def check_members(routes: Routes, members: Mapping[str, Any], request_id: str = 
 def target_fault(
     endpoint: Endpoint, variant: Variant, members: Mapping[str, Any], request_id: str
 ) -> ClientFault | None:
-    """Make the error of an invocation whose TargetContainerHostname does not fit a variant; None: it fits."""
+    """Make the error of an invocation whose target container or model does not fit a variant; None: it fits."""
+    return _container_fault(endpoint, variant, members, request_id) or _model_fault(
+        endpoint, variant, members, request_id
+    )
+
+
+def _container_fault(
+    endpoint: Endpoint, variant: Variant, members: Mapping[str, Any], request_id: str
+) -> ClientFault | None:
     hostname = members.get("TargetContainerHostname")
     if variant.mode is not Mode.DIRECT:
         return None if hostname is None else _no_target_container(endpoint.name)
@@ -248,6 +265,27 @@ def target_fault(
         return validation_error(
             f"Target container hostname {hostname} not found for endpoint {endpoint.name}.",
             "TARGET_CONTAINER_HOSTNAME_NOT_FOUND",
+        )
+    return None
+
+
+def _model_fault(
+    endpoint: Endpoint, variant: Variant, members: Mapping[str, Any], request_id: str
+) -> ClientFault | None:
+    target = members.get("TargetModel")
+    asked = (members.get("TargetContainerHostname"),) if variant.mode is Mode.DIRECT else variant.containers
+    if not any(name in variant.multi_model for name in asked):
+        return None if target is None else _no_target_model(endpoint.name)
+    if target is None:
+        return validation_error(
+            f"Request {request_id} is missing a target model header, which is required to invoke multi-model endpoint "
+            f"{endpoint.name}.",
+            "TARGET_MODEL_HEADER_MISSING",
+        )
+    if target.startswith("/") or ".." in target.split("/"):
+        return validation_error(
+            f"Target model {target} is not a key relative to the ModelDataUrl of endpoint {endpoint.name}.",
+            "TARGET_MODEL_NOT_VALID",
         )
     return None
 
@@ -268,7 +306,7 @@ ADMISSION: tuple[Callable[[Invocation], None], ...] = (
     find_endpoint,
     authorize,
     refuse_what_is_not_built,
-    check_target_container,
+    check_targets,
 )
 
 
@@ -301,7 +339,7 @@ def choose(invocation: Invocation) -> Refusal | None:
         )
     if isinstance(decision, Choice):
         invocation.choice = decision
-        if decision.variant.mode is Mode.DIRECT or "TargetContainerHostname" in invocation.members:
+        if decision.variant.has_front or not _TARGETS.isdisjoint(invocation.members):
             _check_choice(invocation, decision.variant)  # the variants of an endpoint may differ
         return None
     if decision is Refusal.UNKNOWN_VARIANT or decision is Refusal.NO_WEIGHT:
@@ -396,7 +434,7 @@ def refused(invocation: Invocation, refusal: Refusal) -> ServiceError:
             return model_errors.no_response(endpoint, invocation.choice.variant.container)
 
 
-def _no_target_model(endpoint: str, _: str) -> ClientFault:
+def _no_target_model(endpoint: str) -> ClientFault:
     return validation_error(
         f"Endpoint {endpoint} is not a multi-model endpoint and does not support target model header.",
         "TARGET_MODEL_HEADER_NOT_SUPPORTED",
@@ -421,7 +459,6 @@ def _no_explanations(endpoint: str, _: str) -> ClientFault:
 
 
 _NOT_BUILT: Mapping[str, Callable[[str, str], ClientFault]] = {
-    "TargetModel": _no_target_model,
     "InferenceComponentName": _no_component,
     "EnableExplanations": _no_explanations,
 }

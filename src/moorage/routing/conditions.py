@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from moorage.routing.kv_memory import KvMemory
+from moorage.routing.model_memory import ModelMemory
 
 
 def _nobody(_: str) -> int:
@@ -26,3 +27,5 @@ class Conditions:
     """The number of invocations in flight on an instance."""
     kv_memory: KvMemory = field(default_factory=KvMemory)
     """Which instance has seen which start of a prompt; only KV_AWARE looks at it and adds to it."""
+    model_memory: ModelMemory = field(default_factory=ModelMemory)
+    """Which instances were sent which of many models."""

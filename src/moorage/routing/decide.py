@@ -203,7 +203,8 @@ def _why_none(routes: Routes) -> Refusal:
 
 def _make_fleet(endpoint: Endpoint, variant: Variant) -> Fleet:
     choices = tuple(Choice(variant, instance) for instance in variant.instances)
-    return Fleet(variant, choices, make_pick(endpoint, variant), variant.strategy is Strategy.RANDOM)
+    random = variant.strategy is Strategy.RANDOM and not variant.multi_model
+    return Fleet(variant, choices, make_pick(endpoint, variant), random)
 
 
 def _make_shares(fleets: Collection[Fleet]) -> Shares:

@@ -17,14 +17,18 @@ CHAT_BYTES = 1_048_576
 class Prompt:
     """A body, seen by its start."""
 
-    __slots__ = ("_chat", "_chunks", "prefix_id")
+    __slots__ = ("_chat", "_chunks", "prefix_id", "target_model")
 
-    def __init__(self, chunks: Sequence[bytes], *, chat: bool = False, prefix_id: str = "") -> None:
+    def __init__(
+        self, chunks: Sequence[bytes], *, chat: bool = False, prefix_id: str = "", target_model: str = ""
+    ) -> None:
         """Look at a body in pieces; ``chat`` says that it came on the OpenAI path."""
         self._chunks = chunks
         self._chat = chat
         self.prefix_id = prefix_id
         """The member PrefixAwareId."""
+        self.target_model = target_model
+        """The member TargetModel."""
 
     def start(self, length: int) -> bytes:
         """Give the first ``length`` bytes of the body, or the first characters of the messages' text in UTF-8."""

@@ -101,6 +101,8 @@ class Variant:
     mode: Mode = Mode.SINGLE
     containers: tuple[str, ...] = ()
     """Names of the containers behind a front, in order."""
+    multi_model: tuple[str, ...] = ()
+    """Those of them that serve many models: whoever asks one of these names the model."""
 
     @property
     def has_front(self) -> bool:
@@ -202,6 +204,7 @@ def _variant_message(variant: Variant) -> dict[str, Any]:
         "coming": variant.coming,
         "mode": variant.mode,
         "containers": variant.containers,
+        "multi_model": variant.multi_model,
     }
 
 
@@ -230,6 +233,7 @@ def _variant(message: Mapping[str, Any]) -> Variant:
         coming=message.get("coming", False),
         mode=Mode(message.get("mode", Mode.SINGLE)),
         containers=tuple(message.get("containers", ())),
+        multi_model=tuple(message.get("multi_model", ())),
     )
 
 

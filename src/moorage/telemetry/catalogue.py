@@ -58,8 +58,18 @@ METRICS: tuple[Metric, ...] = (
 CONTAINER_LATENCY = "ContainerLatency"
 """By container, with the dimension ContainerName, as is Invocations where containers are invoked directly."""
 
+MODELS: Mapping[str, Unit] = {
+    "ModelLoadingWaitTime": "Microseconds",
+    "ModelDownloadingTime": "Microseconds",
+    "ModelLoadingTime": "Microseconds",
+    "ModelUnloadingTime": "Microseconds",
+    "ModelCacheHit": "None",
+}
+"""Of many models in one container, as their fronts have measured them (data-plane.md section 11)."""
+
 UNITS: Mapping[str, Unit] = {
     **{metric.name: metric.unit for metric in METRICS},
+    **MODELS,
     CONTAINER_LATENCY: "Microseconds",
     CONCURRENCY: "None",
 }
@@ -71,6 +81,9 @@ def published(delta: Delta) -> Iterator[tuple[str, Distribution]]:
         values = metric.of(delta)
         if values.count:
             yield metric.name, values
+    for name, values in delta.models.items():
+        if name in MODELS:
+            yield name, values
 
 
 def published_by_container(delta: Delta) -> Iterator[tuple[str, str, Distribution]]:

@@ -44,6 +44,8 @@ class Delta:
     """How long each container of several has taken, by its name."""
     direct: Mapping[str, int] = field(default_factory=dict)
     """Invocations that have named their container, by its name."""
+    models: Mapping[str, Distribution] = field(default_factory=dict)
+    """What was measured of many models, by the metric's name."""
 
     @property
     def invocations(self) -> int:
@@ -57,12 +59,13 @@ class Delta:
             *map(add, _counts_of(self), _counts_of(other)),
             *map(_both, _distributions_of(self), _distributions_of(other)),
         )
-        if not (self.containers or other.containers):
+        if not (self.containers or other.containers or self.models or other.models):
             return merged
         return replace(
             merged,
             containers=_all_of(self.containers, other.containers),
             direct=add_counts(self.direct, other.direct),
+            models=_all_of(self.models, other.models),
         )
 
     def to_message(self) -> list[Any]:
@@ -71,6 +74,7 @@ class Delta:
             flat(self.by_instances),
             *_counts_of(self),
             *(values.to_message() for values in _distributions_of(self)),
+            {name: values.to_message() for name, values in self.models.items()},
             {name: values.to_message() for name, values in self.containers.items()},
             dict(self.direct),
         ]
@@ -80,14 +84,19 @@ class Delta:
         """Read the JSON form."""
         distributions = 1 + len(_COUNTS)
         named = distributions + len(_DISTRIBUTIONS)
-        containers, direct = message[named:] or ({}, {})  # a gateway of an older version knows of none
+        models, containers, direct = message[named:] or ({}, {}, {})  # a gateway of an older version knows of none
         read = cls(
             unflat(message[0]),
             *message[1:distributions],
             *(Distribution.from_message(entry) for entry in message[distributions:named]),
         )
-        found = {name: Distribution.from_message(entry) for name, entry in containers.items()}
-        return replace(read, containers=found, direct=direct) if found else read
+        if not (containers or models):
+            return read
+        return replace(read, containers=_read_all(containers), direct=direct, models=_read_all(models))
+
+
+def _read_all(message: Mapping[str, Any]) -> dict[str, Distribution]:
+    return {name: Distribution.from_message(entry) for name, entry in message.items()}
 
 
 def _both(one: Distribution, other: Distribution) -> Distribution:

@@ -33,6 +33,7 @@ class Meter:
         "_model_max",
         "_model_min",
         "_model_sum",
+        "_models",
         "_overhead_buckets",
         "_overhead_max",
         "_overhead_min",
@@ -69,6 +70,7 @@ class Meter:
         self._streams: _Streams | None = None
         self._containers: dict[str, Distribution] = {}
         self._direct: dict[str, int] = {}
+        self._models: dict[str, Distribution] = {}
 
     def __repr__(self) -> str:
         return f"<Meter: {self.in_flight} in flight, {self.waiting} waiting, {sum(self._by_instances.values())} ended>"
@@ -169,6 +171,15 @@ class Meter:
             if direct:
                 self._direct[name] = self._direct.get(name, 0) + 1
 
+    def models(self, measures: Sequence[tuple[str, int]]) -> None:
+        """Note what the front of many models has measured, by the metric's name."""
+        found = self._models
+        for name, value in measures:
+            values = found.get(name)
+            if values is None:
+                values = found[name] = Distribution()
+            values.add(value)
+
     def stream_broke(self) -> None:
         """Note that a stream has failed after its first bytes; ``end`` (status 0) follows."""
         self._open_streams().broken += 1
@@ -227,6 +238,7 @@ class Meter:
             streams.overhead,
             self._containers,
             self._direct,
+            self._models,
         )
         self._start()
         return delta

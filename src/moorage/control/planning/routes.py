@@ -5,7 +5,7 @@ from typing import Any
 
 from moorage.aws.arns import make_arn
 from moorage.control.planning.observed import Observed
-from moorage.engine.contract import InstanceReport, InstanceState
+from moorage.engine.contract import MULTI_MODEL, InstanceReport, InstanceState
 from moorage.routing.snapshot import Capture, Endpoint, Instance, Mode, PrefixAware, Strategy, Variant
 from moorage.state.records import DeployedVariant, EndpointRecord, EndpointStatus, InstanceRecord, Stage
 
@@ -83,7 +83,8 @@ def _variant(
         and (address := _ready_address(reports.get(record.instance_id))) is not None
     ]
     routing = variant.routing or {}
-    several = len(variant.containers) > 1
+    multi_model = tuple(container.name for container in variant.containers if container.mode == MULTI_MODEL)
+    several = len(variant.containers) > 1 or bool(multi_model)
     return Variant(
         name=variant.name,
         weight=variant.desired_weight,
@@ -96,6 +97,7 @@ def _variant(
         coming=len(ready) < variant.desired_count,
         mode=Mode(variant.execution) if several else Mode.SINGLE,
         containers=tuple(container.name for container in variant.containers) if several else (),
+        multi_model=multi_model,
     )
 
 

@@ -29,7 +29,8 @@ _CONTAINER = {
     "AdditionalModelDataSources": {"ChannelName": ..., "S3DataSource": _SOURCE},
     "Environment": ...,
     "ContainerHostname": ...,
-    "Mode": "SingleModel",
+    "Mode": ...,
+    "MultiModelConfig": ...,
     "ImageConfig": {"RepositoryAccessMode": ...},
 }
 _BUILT = {
@@ -239,6 +240,14 @@ def sources_fit_the_mode(request: Members) -> str | None:
     return None
 
 
+def many_models_have_a_prefix(request: Members) -> str | None:
+    """Refuse a multi-model container without a place for its models."""
+    for container in containers_of(request):
+        if container.get("Mode") == "MultiModel" and not {"ModelDataUrl", "ModelPackageName"} & container.keys():
+            return "ModelDataUrl is required for containers in MultiModel mode: the common prefix of all models."
+    return None
+
+
 def channels_differ(request: Members) -> str | None:
     """Refuse two additional sources of one name (rule 7), and names that no folder can have."""
     for container in containers_of(request):
@@ -287,6 +296,7 @@ RULES = (
     places_can_be_read,
     licenses_are_accepted,
     sources_fit_the_mode,
+    many_models_have_a_prefix,
     channels_differ,
     artifact_is_an_archive,
     *tags.RULES,

@@ -197,6 +197,7 @@ class ModelAsking:
         """Tell that it cannot be had."""
         self._ended = True
         self._book = None
+        self._hearer.asked_now()  # it never was: the container has taken no time
         self._tell_measures()
         self._hearer.asking_failed(fault)
 
@@ -212,6 +213,8 @@ class ModelAsking:
     def give_up(self) -> Fault:
         """Stop because the time is up."""
         kind = FaultKind.TIMED_OUT if self._uses else FaultKind.NOT_READY
+        if not self._uses:
+            self._hearer.asked_now()
         self.cancel()
         self._tell_measures()
         return Fault(kind)

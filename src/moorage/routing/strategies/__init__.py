@@ -13,6 +13,7 @@ from moorage.routing.prompt import Prompt
 from moorage.routing.snapshot import Endpoint, Strategy, Variant
 from moorage.routing.strategies import least_outstanding, uniform
 from moorage.routing.strategies.kv_aware import KvAware
+from moorage.routing.strategies.model_aware import ModelAwareness
 from moorage.routing.strategies.prefix_aware import PrefixAwareness
 
 Pick = Callable[[Sequence[Choice], Chance, Conditions, Callable[[], Prompt]], Choice]
@@ -20,6 +21,8 @@ Pick = Callable[[Sequence[Choice], Chance, Conditions, Callable[[], Prompt]], Ch
 
 def make_pick(endpoint: Endpoint, variant: Variant) -> Pick:
     """Prepare the strategy of a variant."""
+    if variant.multi_model:
+        return ModelAwareness(endpoint, variant).pick
     match variant.strategy:
         case Strategy.RANDOM:
             return uniform.pick
