@@ -14,7 +14,7 @@ from tests.support.objects import store_in
 from moorage.base import link
 from moorage.base.clock import SystemClock
 from moorage.base.files import write_whole
-from moorage.base.settings import Limits
+from moorage.base.settings import Limits, Settings
 from moorage.base.tasks import Tasks
 from moorage.engine.artifacts import ArtifactFailure, Artifacts
 from moorage.engine.built_folder import lay_beside, lay_over
@@ -34,6 +34,7 @@ from moorage.node.engines import Engines
 from moorage.node.life import Life, Surroundings
 from moorage.node.preparation import Places, Preparation
 from moorage.node.reports import Reports
+from moorage.node.shelves import Shelves
 
 IMAGE = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-scikit-learn:1.2-1-cpu-py3"
 QUICK = replace(Limits(), ping_interval_seconds=0.1, ping_timeout_seconds=0.5, stop_grace_seconds=0.5)
@@ -197,6 +198,7 @@ async def node(
         leftovers = await asyncio.to_thread(volumes.names)
         disks = Disks(volumes, Dumps(store, clock, limits), clock, limits, bounded=not why_not_bounded())
         laid_out = LaidOutArtifacts(folder / "models")
+        settings = Settings(data_dir=folder, run_dir=made.sockets, limits=limits)
         preparation = Preparation(
             BareEnvironments(),
             artifacts or laid_out,
@@ -205,9 +207,10 @@ async def node(
             machine_memory_bytes=2**40,
             disks=disks,
             refusals=refusals,
+            shelves=Shelves(settings, 2, sees_machine=engine == "process"),
         )
         reports = Reports({"refuses": dict(refusals.by_all)})
-        crews = Crews(Engines(made.launcher), made.cgroups, limits)
+        crews = Crews(Engines(made.launcher), made.cgroups, settings)
         around = Surroundings(preparation, crews, places, disks, reports, clock, limits)
         agent = Agent(reports, lambda spec: Life(spec, around))
         server = await link.listen(made.sockets / "node.sock", agent.serve)

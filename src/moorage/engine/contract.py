@@ -208,6 +208,8 @@ class InstanceReport:
     log_path: str = ""
     account: str = ""
     region: str = ""
+    loaded_models: int | None = None
+    """How many models its multi-model container has loaded; None: it has no such container."""
 
     def to_message(self) -> dict[str, Any]:
         """Give the JSON form."""

@@ -50,6 +50,8 @@ class Launch:
 
     ``volumes.Volume`` says what is in it already; an engine may add folders of its own.
     """
+    models: Path | None = None
+    """Folder of many models, which come and go while the container runs; None: it has one model, or none."""
     port: int = PORT
     """Where a third-party image listens."""
     within: str | None = None

@@ -23,7 +23,7 @@ from moorage.engine.launch import ServingLaunch
 from moorage.engine.network import resolver_settings
 from moorage.engine.variables import HOSTNAME
 from moorage.serving import seccomp
-from moorage.serving.isolation import ADDITIONAL_FOLDER, CAPABILITIES, GROUPS_FOLDER, MODEL_FOLDER
+from moorage.serving.isolation import ADDITIONAL_FOLDER, CAPABILITIES, GROUPS_FOLDER, MODEL_FOLDER, MODELS_FOLDER
 
 SERVING_FOLDER = Path(__file__).parents[1] / "serving"
 """Where the built-in model server's files are."""
@@ -147,6 +147,7 @@ class Sandbox:
                 ),
                 "volume": volume,
                 "additional": self._seen_data(launch, launch.additional),
+                "models": self._seen_data(launch, launch.models),
             },
             "filtered": seccomp.is_available(),
         }
@@ -207,7 +208,8 @@ class Sandbox:
             *(("--ro-bind", str(resolver), "/etc/resolv.conf") if resolver.exists() else ()),
             *make_bind_arguments(binds),
             *make_folder_arguments(
-                [MODEL_FOLDER, ADDITIONAL_FOLDER, GROUPS_FOLDER, _VOLUMES], known=("/sys", "/sys/devices")
+                [MODEL_FOLDER, MODELS_FOLDER, ADDITIONAL_FOLDER, GROUPS_FOLDER, _VOLUMES],
+                known=("/sys", "/sys/devices"),
             ),
             *(() if self._as_root else ("--bind", str(self._volumes), _VOLUMES)),
             *("--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/"),

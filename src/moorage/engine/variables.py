@@ -54,19 +54,30 @@ def count_threads(given: Mapping[str, str], vcpus: int, machine_cpus: int) -> in
     return max(1, min(vcpus, machine_cpus))
 
 
-def make_variables(
-    given: Mapping[str, str], *, region: str, python: Path, threads: int, ports: Ports | None = None
+def make_variables(  # noqa: PLR0913 - what a container is told comes from so many
+    given: Mapping[str, str],
+    *,
+    region: str,
+    python: Path,
+    threads: int,
+    ports: Ports | None = None,
+    multi_model: bool = False,
 ) -> dict[str, str]:
     """Lay the user's variables over those that every container gets."""
-    return {**base_variables(python, threads), **container_variables(given, region=region, ports=ports)}
+    own = container_variables(given, region=region, ports=ports, multi_model=multi_model)
+    return {**base_variables(python, threads), **own}
 
 
-def container_variables(given: Mapping[str, str], *, region: str, ports: Ports | None = None) -> dict[str, str]:
+def container_variables(
+    given: Mapping[str, str], *, region: str, ports: Ports | None = None, multi_model: bool = False
+) -> dict[str, str]:
     """Lay the user's variables over those that the service gives every container, whatever its image.
 
-    ``ports`` are those of one of several containers, and not the user's to change: there it is asked.
+    ``ports`` are those of one of several containers, and not the user's to change: there it is asked. The same is true
+    of whether it serves many models.
     """
-    return {"AWS_REGION": region, "AWS_DEFAULT_REGION": region, **given, **(ports.variables if ports else {})}
+    told = {**(ports.variables if ports else {}), **({"SAGEMAKER_MULTI_MODEL": "true"} if multi_model else {})}
+    return {"AWS_REGION": region, "AWS_DEFAULT_REGION": region, **given, **told}
 
 
 def base_variables(python: Path, threads: int) -> dict[str, str]:

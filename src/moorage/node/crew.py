@@ -12,17 +12,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from moorage.base.settings import Limits
+from moorage.base.settings import Settings
 from moorage.base.tasks import Tasks
 from moorage.engine.cgroups import Cgroups, GroupLimits
 from moorage.engine.contract import InstanceSpec
 from moorage.engine.exit import Exit
 from moorage.engine.launch import Container, Launch, LaunchFailed, ServingLaunch
 from moorage.engine.launcher import PROCESSES_OF_ONE
-from moorage.front.spec import FrontContainer, FrontSpec, Mode
+from moorage.front.spec import FrontContainer, FrontSpec, ManyModels, Mode
 from moorage.node.fronts import Front, start_front
+from moorage.node.shelves import has_front
 
 log = logging.getLogger(__name__)
+
+
+NO_MODELS: Mapping[str, ManyModels] = {}
 
 
 class NotStarted(LaunchFailed):
@@ -106,26 +110,34 @@ class Crew:
 class Crews:
     """Starts the containers of instances."""
 
-    def __init__(self, launcher: Launcher, cgroups: Cgroups, limits: Limits) -> None:
+    def __init__(self, launcher: Launcher, cgroups: Cgroups, settings: Settings) -> None:
         self._launcher = launcher
         self._cgroups = cgroups
-        self._limits = limits
+        self._settings = settings
+        self._limits = settings.limits
         self._tasks = Tasks()
 
-    async def start(self, spec: InstanceSpec, launches: Sequence[Launch], front_at: Path) -> Crew:
+    async def start(
+        self,
+        spec: InstanceSpec,
+        launches: Sequence[Launch],
+        front_at: Path,
+        models: Mapping[str, ManyModels] = NO_MODELS,
+    ) -> Crew:
         """Start an instance's containers, and its front if it has one, at that socket. Raises NotStarted, LaunchFailed.
 
-        What was started ends when another one cannot be.
+        ``models`` are those of the containers that serve many. What was started ends when another one cannot be.
         """
         async with contextlib.AsyncExitStack() as undo:
             front = None
             if has_front(spec):
-                await self._make_envelope(spec, launches[0], undo)
+                if len(launches) > 1:
+                    await self._make_envelope(spec, launches[0], undo)
                 front = await start_front(front_at)
                 undo.push_async_callback(front.close)
             members = await self._start_all(spec, launches)
             if front is not None:
-                await front.serve(self._front_spec(spec, members))
+                await front.serve(self._front_spec(spec, members, models))
             crew = Crew(members, front, undo.pop_all().aclose)
         self._tasks.start(f"watch the containers of {spec.instance_id}", crew.watch())
         return crew
@@ -165,22 +177,20 @@ class Crews:
             raise NotStarted(name, str(fault)) from fault
         return Member(name, container, launch.variables if isinstance(launch, ServingLaunch) else None)
 
-    def _front_spec(self, spec: InstanceSpec, members: Sequence[Member]) -> FrontSpec:
+    def _front_spec(self, spec: InstanceSpec, members: Sequence[Member], models: Mapping[str, ManyModels]) -> FrontSpec:
         return FrontSpec(
             instance_id=spec.instance_id,
             mode=Mode(spec.execution),
-            containers=tuple(FrontContainer(member.name, member.container.address) for member in members),
+            containers=tuple(
+                FrontContainer(member.name, member.container.address, models.get(member.name)) for member in members
+            ),
             body_bytes=self._limits.invocation_body_bytes,
             buffered_bytes=self._limits.buffered_bytes,
             timeout_seconds=self._limits.invocation_timeout_seconds,
             ping_seconds=self._limits.ping_timeout_seconds,
+            settings=self._settings.to_message() if models else None,
         )
 
     async def close(self) -> None:
         """End what is left to do, once all instances have ended."""
         await self._tasks.close()
-
-
-def has_front(spec: InstanceSpec) -> bool:
-    """Say whether a front stands before an instance's containers."""
-    return len(spec.containers) > 1

@@ -12,10 +12,12 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from moorage.base import link
 from moorage.base.link import Link, LinkClosed
+from moorage.base.tasks import Tasks
 from moorage.engine.exit import Exit
 from moorage.engine.launch import LaunchFailed
 from moorage.front.spec import FrontSpec
@@ -38,6 +40,11 @@ class Front:
         self._process = process
         self._channel = channel
         self._path = path
+        self._loaded: dict[str, int] = {}
+        self.on_models: Callable[[int], None] | None = None
+        """Who hears how many models are loaded."""
+        self._tasks = Tasks()
+        self._tasks.start("hear the front", self._hear())
         self._descriptor = os.pidfd_open(process.pid)
         asyncio.get_running_loop().add_reader(self._descriptor, self._end)
 
@@ -56,8 +63,23 @@ class Front:
         with contextlib.suppress(LinkClosed):
             await self._channel.send({"op": "serve", "spec": spec.to_message()})
 
+    async def _hear(self) -> None:
+        """Hear what it says until it ends."""
+        with contextlib.suppress(LinkClosed):
+            async for message in self._channel.messages():
+                if message["op"] == "models":
+                    self._loaded[message["container"]] = message["loaded"]
+                    if self.on_models is not None:
+                        self.on_models(self.loaded_models or 0)
+
+    @property
+    def loaded_models(self) -> int | None:
+        """How many models its containers have loaded; None: it has not said."""
+        return sum(self._loaded.values()) if self._loaded else None
+
     async def close(self) -> None:
         """End it, and wait for that."""
+        await self._tasks.close()
         await self._channel.close()
         await asyncio.wait([self.ended], timeout=_LEAVE_SECONDS)
         if not self.ended.done():

@@ -130,6 +130,7 @@ class Life:
         await self._disks.leave(self._spec, self._say)
         await asyncio.to_thread(self._finish_logs)  # what was said of its disk
         self._preparation.release(self._spec)
+        await self._preparation.clear(self._spec)
 
     async def _live(self) -> Outcome:
         preparing = self._tasks.start("prepare", self._prepare())
@@ -141,9 +142,15 @@ class Life:
             self._blamed = prepared.container
             return Outcome(InstanceState.FAILED, prepared.failure, str(prepared))
         self._change(InstanceState.STARTING, message="")
-        crew = self._crew = await self._crews.start(self._spec, prepared.launches, self._front_at)
+        crew = self._crew = await self._crews.start(self._spec, prepared.launches, self._front_at, prepared.models)
+        if crew.front is not None:
+            crew.front.on_models = self._tell_models
         self._change(InstanceState.STARTING, pid=crew.pid, address=crew.address)
         return await self._run_crew(crew)
+
+    def _tell_models(self, count: int) -> None:
+        """Tell how many models are loaded."""
+        self._change(self._report.state, loaded_models=count)
 
     def _first_name(self) -> str | None:
         return next(iter(self._logs), None)

@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from moorage.aws.instance_types import InstanceType, instance_type
 from moorage.engine.artifacts import ArtifactFailure
-from moorage.engine.contract import ContainerSpec, Failure, InstanceSpec, ModelSource
+from moorage.engine.contract import MULTI_MODEL, ContainerSpec, Failure, InstanceSpec, ModelSource
 from moorage.engine.environments import Environment, EnvironmentFailure, Image
 from moorage.engine.images.builtin import what_there_is
 from moorage.engine.images.look import PythonImage
@@ -16,9 +16,12 @@ from moorage.engine.launch import PORT, ImageEngine, ImageFailure, ImageLaunch, 
 from moorage.engine.promises import NOTHING_REFUSED, Refusals, asked_for
 from moorage.engine.variables import HOSTNAME, Ports, container_variables, count_threads, make_variables, ports_of
 from moorage.engine.volumes import Volume
+from moorage.front.spec import ManyModels
 from moorage.logs.names import place_of
 from moorage.logs.pump import ContainerLog, Pump
+from moorage.node.shelves import Shelves, has_front, submitted_code
 
+_MULTI_MODELS = "com.amazonaws.sagemaker.capabilities.multi-models"
 _BINDS = "com.amazonaws.sagemaker.capabilities.accept-bind-to-port"
 
 One = TypeVar("One")
@@ -108,6 +111,8 @@ class Prepared:
     """One for each container."""
     resolved: tuple[str, ...]
     """What each image's URI stands for: ``repository@sha256:digest``."""
+    models: Mapping[str, ManyModels] = field(default_factory=dict)
+    """Of the containers that serve many, by name."""
 
 
 class _Disk:
@@ -173,8 +178,10 @@ class Preparation:
         machine_memory_bytes: int,
         disks: Disks,
         refusals: Refusals = NOTHING_REFUSED,
+        shelves: Shelves,
     ) -> None:
         """``image_engine`` runs what is not built in; None: nothing does. ``refusals``: what is not kept here."""
+        self._shelves = shelves
         self._refusals = refusals
         self._environments = environments
         self._artifacts = artifacts
@@ -195,13 +202,21 @@ class Preparation:
             self._prepare_one(spec, container, seat, progress, installs[container.name])
             for container, seat in zip(spec.containers, self._seats(spec), strict=True)
         )
-        return Prepared(tuple(launch for launch, _ in made), tuple(resolved for _, resolved in made))
+        launches = tuple(launch for launch, _ in made)
+        models = {
+            container.name: self._shelves.many_models(spec, container, launch)
+            for container, launch in zip(spec.containers, launches, strict=True)
+            if launch.models is not None
+        }
+        return Prepared(launches, tuple(resolved for _, resolved in made), models)
 
     def _seats(self, spec: InstanceSpec) -> list[Seat]:
         memory_bytes, logs = self._memory_of(resources_of(spec)), self._places.logs_of(spec)
         disk = _Disk(lambda: self._disks.make(spec, memory_bytes))
         if len(spec.containers) == 1:
-            return [Seat(spec.instance_id, log, disk, memory_bytes) for log in logs.values()]
+            # Where a front stands before it, the instance's own name is the front's.
+            name = f"{spec.instance_id}.1" if has_front(spec) else spec.instance_id
+            return [Seat(name, log, disk, memory_bytes) for log in logs.values()]
         return [
             Seat(
                 name=f"{spec.instance_id}.{at + 1}",
@@ -292,7 +307,9 @@ class Preparation:
                 python=environment.python,
                 threads=threads,
                 ports=seat.ports,
+                multi_model=container.mode == MULTI_MODEL,
             ),
+            models=await self._models(spec, container, volume),
             threads=threads,
             memory_bytes=seat.memory_bytes,
             vcpus=resources.vcpus,
@@ -320,13 +337,21 @@ class Preparation:
             self._disk_and_model(spec, container, seat, progress),
         )
         if seat.ports is not None:
-            _check_binds(container.image, await engine.labels(resolved))
+            _check_label(container.image, await engine.labels(resolved), _BINDS)
+        if container.mode == MULTI_MODEL:
+            _check_label(container.image, await engine.labels(resolved), _MULTI_MODELS)
         launch = ImageLaunch(
             instance_id=seat.name,
             image=resolved,
             model=data.model,
             additional=data.additional,
-            variables=container_variables(container.environment, region=spec.region, ports=seat.ports),
+            variables=container_variables(
+                container.environment,
+                region=spec.region,
+                ports=seat.ports,
+                multi_model=container.mode == MULTI_MODEL,
+            ),
+            models=await self._models(spec, container, volume),
             memory_bytes=seat.memory_bytes,
             vcpus=resources.vcpus,
             gpus=resources.accelerators,
@@ -344,6 +369,16 @@ class Preparation:
     def release(self, spec: InstanceSpec) -> None:
         """Say that an instance has ended: what it needed may go."""
         self._artifacts.release(spec.instance_id)
+
+    async def clear(self, spec: InstanceSpec) -> None:
+        """Remove what was made for an instance alone."""
+        await asyncio.to_thread(self._shelves.clear, spec)
+
+    async def _models(self, spec: InstanceSpec, container: ContainerSpec, volume: Path | None) -> Path | None:
+        """Make the folder of a container's many models."""
+        if container.mode != MULTI_MODEL:
+            return None
+        return await asyncio.to_thread(self._shelves.make, spec, container, volume)
 
     async def _disk_and_model(
         self, spec: InstanceSpec, container: ContainerSpec, seat: Seat, progress: Progress
@@ -393,14 +428,19 @@ class _Fetching:
 
     async def all_of(self, container: ContainerSpec) -> ModelData:
         """Get the model, code beside it and additional data, one after the other; raises ArtifactFailure."""
-        model = None if container.model is None else await self._fetch(container.model)
-        if (submitted := submitted_code(container)) is not None:
-            code = await self._fetch(ModelSource(submitted))
-            model = await self._artifacts.with_code(model, code, self._holder)
+        # Many models are fetched when they are asked for, and the code that is beside them with each.
+        model = None if container.mode == MULTI_MODEL else await self._model_of(container)
         if not container.additional:
             return ModelData(model)
         channels = {entry.channel: await self._fetch(entry.source) for entry in container.additional}
         return ModelData(model, await self._artifacts.side_by_side(channels, self._holder))
+
+    async def _model_of(self, container: ContainerSpec) -> Path | None:
+        model = None if container.model is None else await self._fetch(container.model)
+        if (submitted := submitted_code(container)) is None:
+            return model
+        code = await self._fetch(ModelSource(submitted))
+        return await self._artifacts.with_code(model, code, self._holder)
 
     async def _fetch(self, source: ModelSource) -> Path:
         self.uri = source.uri
@@ -414,10 +454,10 @@ def _refuse_unkept(spec: InstanceSpec, refused: Mapping[str, str]) -> None:
             raise CannotPrepare(Failure.UNSUPPORTED, f"{member}: {refused[member]}")
 
 
-def _check_binds(image: str, labels: Mapping[str, str] | None) -> None:
-    """Refuse an image that does not say that it listens where it is told, if it says anything (section 7.2)."""
-    if labels is not None and labels.get(_BINDS) != "true":
-        raise ImageFailure(f"Your Ecr Image {image} does not contain required {_BINDS}=true Docker label(s).")
+def _check_label(image: str, labels: Mapping[str, str] | None, wanted: str) -> None:
+    """Refuse an image that does not say that it can do what it is to do, if it says anything (section 7.2)."""
+    if labels is not None and labels.get(wanted) != "true":
+        raise ImageFailure(f"Your Ecr Image {image} does not contain required {wanted}=true Docker label(s).")
 
 
 async def _all(works: Iterable[Coroutine[Any, Any, One]]) -> list[One]:
@@ -438,12 +478,6 @@ async def _both(one: Coroutine[Any, Any, One], other: Coroutine[Any, Any, Other]
     except BaseExceptionGroup as faults:
         raise faults.exceptions[0] from None
     return both[0].result(), both[1].result()
-
-
-def submitted_code(container: ContainerSpec) -> str | None:
-    """Give the URI of code beside the artefact, as the SageMaker SDK submits it (data-plane.md section 9.1)."""
-    submitted = container.environment.get("SAGEMAKER_SUBMIT_DIRECTORY", "")
-    return submitted if submitted.startswith("s3://") else None
 
 
 def resources_of(spec: InstanceSpec) -> InstanceType:

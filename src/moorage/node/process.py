@@ -51,6 +51,7 @@ from moorage.node.life import Life, Surroundings
 from moorage.node.preparation import Places, Preparation
 from moorage.node.reports import Reports
 from moorage.node.shells import Shells
+from moorage.node.shelves import Shelves
 from moorage.node.upkeep import keep_house
 from moorage.objects.folder import open_store
 from moorage.serving.isolation import CAPABILITIES, adopt_orphans
@@ -113,6 +114,7 @@ async def _run(settings: Settings, clock: SystemClock, stop: asyncio.Event) -> N
         machine_memory_bytes=machine.memory_bytes,
         disks=disks,
         refusals=refusals,
+        shelves=await asyncio.to_thread(_clean_shelves, settings, machine),
     )
     about = {
         "machine": resources(machine),
@@ -120,7 +122,7 @@ async def _run(settings: Settings, clock: SystemClock, stop: asyncio.Event) -> N
         "runs_images": image_engine is not None,
     }
     reports = Reports(about)
-    crews = Crews(engines, cgroups, settings.limits)
+    crews = Crews(engines, cgroups, settings)
     surroundings = Surroundings(preparation, crews, places, disks, reports, clock, settings.limits)
 
     tasks = Tasks()
@@ -205,6 +207,13 @@ def _clean(settings: Settings, places: Places) -> Cgroups:
     cgroups = groups_of(settings.run_dir)
     cgroups.remove_leftovers()
     return cgroups
+
+
+def _clean_shelves(settings: Settings, machine: Machine) -> Shelves:
+    """Make the folders of many models, without those of instances that are dead."""
+    shelves = Shelves(settings, machine.cpus, sees_machine=_serving_engine(settings, machine) == "process")
+    shelves.clear_leftovers()
+    return shelves
 
 
 def _judge(settings: Settings, machine: Machine, image_engine: ImageEngine | None) -> Refusals:

@@ -38,6 +38,8 @@ MODEL_FOLDER = "/opt/ml/model"
 
 ADDITIONAL_FOLDER = "/opt/ml/additional-model-data-sources"
 """Where it puts data beside the model's own, in a folder of each channel's name."""
+MODELS_FOLDER = "/opt/ml/models"
+"""Where it puts many models, in a folder each (data-plane.md section 8.1)."""
 
 _CLONE_NEWNS = 0x00020000
 _CLONE_NEWCGROUP = 0x02000000
@@ -84,6 +86,8 @@ class View:
     """No network but a loopback of its own."""
     additional: str | None = None
     """A folder of additional data as the zygote sees it."""
+    models: str | None = None
+    """A folder of many models as the zygote sees it."""
     groups: Mapping[str, str] = field(default_factory=dict)
     """Control groups to be seen in ``/sys/fs/cgroup``: name of the folder and controllers of version 1; ``""``: all
     of version 2."""
@@ -220,6 +224,8 @@ def _show_model(view: View) -> None:
     """Give the model and additional data their places, read-only; or the model an empty folder."""
     if view.additional is not None:
         _show_data(view.additional, ADDITIONAL_FOLDER, view.volume)
+    if view.models is not None:
+        _show_data(view.models, MODELS_FOLDER, view.volume)
     if view.model is not None:
         _show_data(view.model, MODEL_FOLDER, view.volume)
     elif view.volume is not None:

@@ -15,7 +15,8 @@ INSTANCE_LABEL = "moorage.instance"
 
 MODEL = "/opt/ml/model"
 ADDITIONAL = "/opt/ml/additional-model-data-sources"
-_DATA = (MODEL, ADDITIONAL)
+MODELS = "/opt/ml/models"
+_DATA = (MODEL, MODELS, ADDITIONAL)
 
 _PERIOD_MICROSECONDS = 100_000
 
@@ -138,6 +139,8 @@ def _mounts(launch: ImageLaunch, folders: tuple[Folder, ...]) -> list[dict[str, 
     ]
     if launch.additional is not None:
         mounts.append({"Type": "bind", "Source": str(launch.additional), "Target": ADDITIONAL, "ReadOnly": True})
+    if launch.models is not None:
+        mounts.append({"Type": "bind", "Source": str(launch.models), "Target": MODELS, "ReadOnly": True})
     if launch.model is not None:
         mounts.append({"Type": "bind", "Source": str(launch.model), "Target": MODEL, "ReadOnly": True})
     elif not folders:  # what the image has there, and writable (data-plane.md section 7.3)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from moorage.engine.docker.configuration import ADDITIONAL, MODEL, Surroundings, make_configuration
+from moorage.engine.docker.configuration import ADDITIONAL, MODEL, MODELS, Surroundings, make_configuration
 from moorage.engine.launch import ImageLaunch, ServingLaunch
 from moorage.engine.sandbox import (
     SERVING,
@@ -118,6 +118,8 @@ def _readable(launch: ServingLaunch) -> Iterable[dict[str, Any]]:
         binds[MODEL] = str(launch.model)
     if launch.additional is not None:
         binds[ADDITIONAL] = str(launch.additional)
+    if launch.models is not None:
+        binds[MODELS] = str(launch.models)
     return [_bind(source, target, read_only=True) for target, source in binds.items()]
 
 

@@ -249,6 +249,7 @@ def make_order(  # noqa: PLR0913 - what an order says
         limit_bytes=None if "memory" in cgroups.controllers else launch.memory_bytes,
         model=None if launch.model is None else str(launch.model),
         additional=None if launch.additional is None else str(launch.additional),
+        models=None if launch.models is None else str(launch.models),
         first_id=first_id,
         uid=image.uid,
         gid=image.gid,

@@ -54,6 +54,7 @@ SYS_CHROOT and AUDIT_WRITE."""
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _MODEL_FOLDER = "/opt/ml/model"
 _ADDITIONAL_FOLDER = "/opt/ml/additional-model-data-sources"
+_MODELS_FOLDER = "/opt/ml/models"
 _SYSTEM_FOLDER = "/sys/devices/system"
 _LAYER_ATTRIBUTES = kernel.MOUNT_ATTR_RDONLY | kernel.MOUNT_ATTR_NODEV | kernel.MOUNT_ATTR_NOSUID
 _PRIVATE = kernel.MS_NOSUID | kernel.MS_NODEV
@@ -76,6 +77,7 @@ class Order:
     model: str | None
     additional: str | None
     """Folder of additional model data."""
+    models: str | None
     first_id: int | None
     """First of the user ids on this machine that are the container's; None: an ordinary user starts it."""
     uid: int
@@ -107,6 +109,7 @@ class Mounts:
 
     model: int | None
     additional: int | None
+    models: int | None
     system: int
     devices: Mapping[str, int]
 
@@ -195,6 +198,7 @@ def _order_of_nothing(layer: str, stage: str) -> Order:
         limit_bytes=None,
         model=None,
         additional=None,
+        models=None,
         first_id=_TRIAL_ID if os.geteuid() == 0 else None,
         uid=0,
         gid=0,
@@ -286,6 +290,7 @@ def _mount_root(order: Order, namespace: int | None) -> Mounts:
     mounts = Mounts(
         model=None if order.model is None else kernel.clone_mount(order.model, model_attributes),
         additional=None if order.additional is None else kernel.clone_mount(order.additional, model_attributes),
+        models=None if order.models is None else kernel.clone_mount(order.models, model_attributes),
         system=kernel.clone_mount(_SYSTEM_FOLDER, model_attributes),
         devices={name: kernel.clone_mount(f"/dev/{name}", kernel.MOUNT_ATTR_NOSUID) for name in _DEVICES},
     )
@@ -361,6 +366,8 @@ def _build_view(order: Order, mounts: Mounts) -> None:
         _attach_in(mounts.model, _MODEL_FOLDER)
     if mounts.additional is not None:
         _attach_in(mounts.additional, _ADDITIONAL_FOLDER)
+    if mounts.models is not None:
+        _attach_in(mounts.models, _MODELS_FOLDER)
     _make_folder("/tmp")  # noqa: S108 - the container's own, as all that follows
     Path("/tmp").chmod(0o1777)  # noqa: S108
     for path, text in order.files.items():
