@@ -235,3 +235,12 @@ def test_every_form_of_data_and_the_network_of_an_image_are_built() -> None:
 
 def test_models_may_be_isolated() -> None:
     assert rules.only_what_is_built({**primary(), "EnableNetworkIsolation": True}) is None
+
+
+def test_a_prefix_of_many_models_need_not_end_like_one_and_nobody_else_has_a_compressed_prefix() -> None:
+    request = primary(ModelDataUrl="s3://b/p", Mode="MultiModel")
+    assert [rule(request) for rule in rules.RULES if rule(request) is not None] == []
+    expected = {"S3Uri": "s3://b/p", "S3DataType": "S3Prefix", "CompressionType": "Gzip"}
+    assert rules.data_of(request["PrimaryContainer"]) == expected
+    compressed = primary(ModelDataSource={"S3DataSource": {**expected, "S3Uri": "s3://b/p/"}})
+    assert rules.sources_are_whole(compressed) == "CompressionType must be None when S3DataType is S3Prefix."

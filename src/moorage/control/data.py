@@ -28,12 +28,18 @@ class DataFinder:
             place = parse_place(source.uri)
             if isinstance(place, WebPlace):
                 return await self._answers(place)
-            return await self._has_objects(account, place, below=source.data_type == "S3Prefix")
+            below = source.data_type == "S3Prefix"
+            if below and source.compression == "Gzip":  # many models, which come and go: none need be there yet
+                return await self._has_bucket(account, place)
+            return await self._has_objects(account, place, below=below)
         except (NoSuchKey, NoSuchBucket, UnusableUri):
             return False
 
+    async def _has_bucket(self, account: str, place: S3Place) -> bool:
+        return (await self._objects.bucket(place.bucket)).account == account
+
     async def _has_objects(self, account: str, place: S3Place, *, below: bool) -> bool:
-        if (await self._objects.bucket(place.bucket)).account != account:
+        if not await self._has_bucket(account, place):
             return False
         if below:
             return bool((await self._objects.list(place.bucket, prefix=place.key, limit=1)).objects)

@@ -89,7 +89,9 @@ async def describe_model(call: Call, request: Members) -> dict[str, Any]:
 
 def _with_defaults(container: dict[str, Any]) -> dict[str, Any]:
     url = container.get("ModelDataUrl")
-    source = {"ModelDataSource": models.source_of(url)} if url is not None else {}
+    # Of many models there is no one source of data that could be said in this form.
+    single = url is not None and container.get("Mode") != "MultiModel"
+    source = {"ModelDataSource": models.source_of(url)} if single else {}
     return {"Mode": "SingleModel", "Environment": {}, **container, **source}
 
 

@@ -76,9 +76,20 @@ def source_of(url: str) -> dict[str, Any]:
     return {"S3DataSource": {"S3Uri": url, "S3DataType": "S3Object", "CompressionType": "Gzip"}}
 
 
+def _has_many(container: Mapping[str, Any]) -> bool:
+    return container.get("Mode") == "MultiModel"
+
+
+def many_below(url: str) -> dict[str, Any]:
+    """Say where the archives of many models are: nobody else's source is both a prefix and compressed."""
+    return {"S3Uri": url, "S3DataType": "S3Prefix", "CompressionType": "Gzip"}
+
+
 def data_of(container: Mapping[str, Any]) -> dict[str, Any] | None:
     """Give a container's model data in the form of an S3DataSource, whichever way it was given; None: it has none."""
     url: str | None = container.get("ModelDataUrl")
+    if url is not None and _has_many(container):
+        return many_below(url)
     source: Mapping[str, Any] | None = source_of(url) if url is not None else container.get("ModelDataSource")
     return dict(source["S3DataSource"]) if source else None
 
@@ -164,8 +175,9 @@ def sources_are_whole(request: Members) -> str | None:
     for container in containers_of(request):
         if container.get("ModelDataSource") == {}:
             return "ModelDataSource must have exactly one data source: S3DataSource."
+        many = [many_below(container["ModelDataUrl"])] if _has_many(container) and "ModelDataUrl" in container else []
         for source in sources_of(container):
-            if source["S3DataType"] != "S3Prefix":
+            if source["S3DataType"] != "S3Prefix" or source in many:
                 continue
             if not source["S3Uri"].endswith("/"):
                 return f'S3Uri must end with "/" when S3DataType is S3Prefix: "{source["S3Uri"]}".'
@@ -232,7 +244,7 @@ def sources_of(container: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 def sources_fit_the_mode(request: Members) -> str | None:
     """Refuse ModelDataSource for multi-model containers, and a cache of models for others (rules 6 and 8)."""
     for container in containers_of(request):
-        multi = container.get("Mode") == "MultiModel"
+        multi = _has_many(container)
         if multi and "ModelDataSource" in container:
             return "ModelDataSource is not supported for containers in MultiModel mode."
         if not multi and "MultiModelConfig" in container:
@@ -243,7 +255,7 @@ def sources_fit_the_mode(request: Members) -> str | None:
 def many_models_have_a_prefix(request: Members) -> str | None:
     """Refuse a multi-model container without a place for its models."""
     for container in containers_of(request):
-        if container.get("Mode") == "MultiModel" and not {"ModelDataUrl", "ModelPackageName"} & container.keys():
+        if _has_many(container) and not {"ModelDataUrl", "ModelPackageName"} & container.keys():
             return "ModelDataUrl is required for containers in MultiModel mode: the common prefix of all models."
     return None
 

@@ -1,0 +1,163 @@
+"""Multi-model endpoints as a user meets them: boto3, the built-in scikit-learn image, models in the embedded store."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+from tests.support import models
+from tests.support.fixtures import Deployment
+from tests.support.product import IMAGE, ROLE, wait_until
+
+BUCKET = "many"
+PREFIX = f"s3://{BUCKET}/fleet/"
+
+NAMED = """
+import os, sys
+
+def model_fn(model_dir):
+    print("LOADS", open(os.path.join(model_dir, "name")).read(), flush=True)
+    return open(os.path.join(model_dir, "name")).read(), bytearray(int(open(os.path.join(model_dir, "size")).read()))
+
+def transform_fn(model, data, content_type, accept):
+    name, _ = model
+    if data == "pid":
+        return str(os.getpid()), "text/plain"
+    if data == "die":
+        os._exit(9)
+    if data == "where":
+        return os.path.dirname(os.path.abspath(__file__)), "text/plain"
+    if data == "write":
+        try:
+            open(os.path.join(os.path.dirname(__file__), "x"), "w")
+        except OSError as fault:
+            return fault.strerror, "text/plain"
+    return f"{name} says {data}", "text/plain"
+"""
+
+
+class Fleet:
+    """A multi-model endpoint, and the store that its models are in."""
+
+    def __init__(self, deployment: Deployment, name: str) -> None:
+        self.deployment = deployment
+        self.name = name
+
+    def put(self, target: str, name: str = "", size: int = 0) -> None:
+        files = {"name": (name or target.partition(".")[0]).encode(), "size": str(size).encode()}
+        artefact = models.pack({**files, "code/inference.py": NAMED.encode()})
+        self.deployment.s3.put_object(Bucket=BUCKET, Key=f"fleet/{target}", Body=artefact)
+
+    def ask(self, target: str, body: str = "x", **more: Any) -> str:
+        answer = self.deployment.runtime.invoke_endpoint(
+            EndpointName=self.name, TargetModel=target, Body=body, ContentType="text/csv", **more
+        )
+        said: str = answer["Body"].read().decode()
+        return said
+
+    def loads(self, name: str) -> int:
+        """Count how often a model was loaded, by the instances' logs."""
+        return self.deployment.moorage.run("logs", self.name).stdout.count(f"LOADS {name}\n")
+
+
+def deploy(deployment: Deployment, name: str, instance_type: str = "ml.m5.large", **config: Any) -> Fleet:
+    container = {"Image": IMAGE, "Mode": "MultiModel", "ModelDataUrl": PREFIX, **config}
+    deployment.sagemaker.create_model(ModelName=name, ExecutionRoleArn=ROLE, PrimaryContainer=container)
+    deployment.sagemaker.create_endpoint_config(
+        EndpointConfigName=name,
+        ProductionVariants=[
+            {"VariantName": "only", "ModelName": name, "InitialInstanceCount": 1, "InstanceType": instance_type}
+        ],
+    )
+    deployment.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
+    described = deployment.settled(name)
+    assert described["EndpointStatus"] == "InService", described.get("FailureReason")
+    return Fleet(deployment, name)
+
+
+@pytest.fixture(scope="module")
+def fleet(deployment: Deployment) -> Iterator[Fleet]:
+    deployment.s3.create_bucket(Bucket=BUCKET)
+    fleet = deploy(deployment, "fleet")
+    for name in ("a", "b", "team/c"):
+        fleet.put(f"{name}.tar.gz", name)
+    yield fleet
+    deployment.delete("fleet")
+
+
+def processes(pid: int) -> list[int]:
+    """Give a process's children."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_models_answer_by_their_names_and_new_ones_need_no_update(fleet: Fleet) -> None:
+    assert fleet.ask("a.tar.gz") == "a says x"
+    assert fleet.ask("team/c.tar.gz") == "team/c says x"
+    assert fleet.ask("a.tar.gz", "y") == "a says y"
+    assert fleet.loads("a") == 1
+    with pytest.raises(ClientError) as missing:
+        fleet.ask("late.tar.gz")
+    assert missing.value.response["Error"]["Code"] == "ValidationError"
+    assert "Failed to download model data(bucket: many, key: fleet/late.tar.gz)." in str(missing.value)
+    fleet.put("late.tar.gz")
+    assert fleet.ask("late.tar.gz") == "late says x"
+    fleet.deployment.s3.delete_object(Bucket=BUCKET, Key="fleet/late.tar.gz")
+    assert fleet.ask("late.tar.gz") == "late says x", "what is loaded is served"
+
+
+def test_what_is_not_right_is_told(fleet: Fleet) -> None:
+    with pytest.raises(ClientError, match="is missing a target model header"):
+        fleet.deployment.runtime.invoke_endpoint(EndpointName=fleet.name, Body=b"x")
+    with pytest.raises(ClientError, match="is not a key relative to"):
+        fleet.ask("../a.tar.gz")
+    fleet.deployment.s3.put_object(
+        Bucket=BUCKET,
+        Key="fleet/broken.tar.gz",
+        Body=models.pack({"code/inference.py": b"def model_fn(model_dir):\n    raise ValueError('no rudder')\n"}),
+    )
+    with pytest.raises(ClientError) as failed:
+        fleet.ask("broken.tar.gz")
+    assert failed.value.response["OriginalStatusCode"] == 500
+    assert "ValueError: no rudder" in failed.value.response["OriginalMessage"]
+
+
+def test_models_are_seen_read_only_where_the_contract_says(fleet: Fleet) -> None:
+    engine = fleet.deployment.moorage.run("ps").stdout
+    if "sandbox" in engine:
+        where = fleet.ask("a.tar.gz", "where")
+        assert where.startswith("/opt/ml/models/")
+        assert where.endswith("/model/code")
+        assert fleet.ask("a.tar.gz", "write") in {"Read-only file system", "Permission denied"}
+
+
+def test_first_use_by_many_at_once_loads_once(fleet: Fleet) -> None:
+    fleet.put("crowd.tar.gz")
+    with ThreadPoolExecutor(16) as pool:
+        answers = set(pool.map(lambda _: fleet.ask("crowd.tar.gz"), range(32)))
+    assert answers == {"crowd says x"}
+    assert fleet.loads("crowd") == 1
+
+
+def test_a_crash_of_one_model_is_only_its_own(fleet: Fleet) -> None:
+    assert fleet.ask("b.tar.gz") == "b says x"
+    with pytest.raises(ClientError) as crashed:
+        fleet.ask("a.tar.gz", "die")
+    assert crashed.value.response["Error"]["Code"] == "ModelError"
+    assert fleet.ask("b.tar.gz") == "b says x"
+    assert fleet.ask("a.tar.gz") == "a says x"
+    assert fleet.loads("b") == 1
+    assert fleet.deployment.sagemaker.describe_endpoint(EndpointName=fleet.name)["EndpointStatus"] == "InService"
+
+
+def test_metrics_of_many_models_are_there(fleet: Fleet) -> None:
+    def listed() -> set[str]:
+        found = fleet.deployment.moorage.client("cloudwatch").list_metrics(
+            Dimensions=[{"Name": "EndpointName", "Value": fleet.name}]
+        )
+        return {metric["MetricName"] for metric in found["Metrics"]}
+
+    fleet.ask("a.tar.gz")
+    wanted = {"ModelCacheHit", "ModelLoadingWaitTime", "ModelDownloadingTime", "ModelLoadingTime", "LoadedModelCount"}
+    wait_until(lambda: wanted <= listed(), within=90, what="the metrics are there")
