@@ -12,6 +12,7 @@ from moorage.telemetry.catalogue import (
     GATEWAY_VALUES,
     HISTOGRAMS,
     INSTALLATION_VALUES,
+    LOADED_MODELS,
     METRICS,
     MODELS,
     UNITS,
@@ -77,7 +78,7 @@ def test_nothing_is_published_of_what_is_not_an_invocation() -> None:
 def test_every_metric_of_cloudwatch_is_documented_with_its_unit() -> None:
     documented = dict(re.findall(r"^\| `([A-Z]\w+)` \| (None|Microseconds) \|", PAGE, re.MULTILINE))
     assert documented == UNITS
-    assert set(UNITS) == {*(metric.name for metric in METRICS), *MODELS, CONTAINER_LATENCY, CONCURRENCY}
+    assert set(UNITS) == {*(metric.name for metric in METRICS), *MODELS, CONTAINER_LATENCY, CONCURRENCY, LOADED_MODELS}
 
 
 def test_every_metric_of_prometheus_is_documented_with_its_type() -> None:

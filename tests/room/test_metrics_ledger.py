@@ -68,18 +68,21 @@ class World:
         self.clock = HandClock()
         self.store = BrokenStore(folder / "state.db")
         self.routed: set[Key] = set()
+        self.loaded: list[tuple[Key, int]] = []
         self.ledger = self.make()
 
     def make(self) -> Ledger:
-        return Ledger(self.store, self.clock, 86_400.0, lambda: self.routed)
+        return Ledger(self.store, self.clock, 86_400.0, lambda: self.routed, lambda: self.loaded)
 
     async def restart(self) -> None:
         self.ledger = self.make()
         await self.ledger.load()
 
-    async def stored(self, metric: str = "Invocations", *more: tuple[str, str]) -> dict[int, Distribution]:
+    async def stored(
+        self, metric: str = "Invocations", *more: tuple[str, str], namespace: str = "AWS/SageMaker"
+    ) -> dict[int, Distribution]:
         dimensions = (*more, ("EndpointName", "ep"), ("VariantName", "a"))
-        series = Series(*KEY[:2], "AWS/SageMaker", metric, dimensions)
+        series = Series(*KEY[:2], namespace, metric, dimensions)
 
         def read(connection: Connection) -> dict[int, Distribution]:
             periods = metrics.read(connection, series, start=0, end=2**33)
@@ -410,3 +413,25 @@ async def test_totals_never_go_back_and_stay_as_long_as_a_variant_is_routed_to(w
     world.clock.time += 2 * FORGET_SECONDS
     await world.ledger.write()
     assert world.ledger.totals == {}
+
+
+async def test_loaded_models_are_counted_once_a_minute_of_each_instance(world: World) -> None:
+    world.loaded = [(KEY, 3), (KEY, 5)]
+    for _ in range(12):
+        world.clock.time += 10
+        await world.ledger.write()
+    found = await world.stored("LoadedModelCount", namespace="/aws/sagemaker/Endpoints")
+    assert len(found) in {2, 3}
+    for values in found.values():
+        assert (values.count, values.minimum, values.maximum) == (2, 3, 5)
+
+
+async def test_what_the_fronts_of_many_models_have_measured_is_stored(world: World) -> None:
+    gateway = Gateway(world)
+    gateway.invoke()
+    gateway.meters.of(*KEY).models([("ModelCacheHit", 0), ("ModelCacheHit", 1), ("ModelLoadingTime", 1500)])
+    gateway.tell()
+    await world.ledger.write()
+    (hits,) = (await world.stored("ModelCacheHit")).values()
+    (loads,) = (await world.stored("ModelLoadingTime")).values()
+    assert (hits.count, hits.sum, loads.sum) == (2, 1, 1500)

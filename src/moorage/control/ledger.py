@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import Connection
@@ -23,7 +23,14 @@ from moorage.base.link import Link, LinkClosed, Message
 from moorage.state import metrics
 from moorage.state.metrics import Row, Series
 from moorage.state.store import Store
-from moorage.telemetry.catalogue import CONCURRENCY, NAMESPACE, published, published_by_container
+from moorage.telemetry.catalogue import (
+    CONCURRENCY,
+    ENDPOINTS_NAMESPACE,
+    LOADED_MODELS,
+    NAMESPACE,
+    published,
+    published_by_container,
+)
 from moorage.telemetry.delta import Delta, Key
 
 log = logging.getLogger(__name__)
@@ -68,19 +75,30 @@ class _Gateway:
 class Ledger:
     """Hears the gateways."""
 
-    def __init__(self, store: Store, clock: Clock, kept_seconds: float, routed: Callable[[], Collection[Key]]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        kept_seconds: float,
+        routed: Callable[[], Collection[Key]],
+        loaded: Callable[[], Iterable[tuple[Key, int]]] = tuple,
+    ) -> None:
+        """Make it; ``loaded`` tells, by its variant, how many models each instance of many has loaded."""
         self.totals: dict[Key, Delta] = {}
         """What each variant has counted since this process began; a value is replaced, never changed."""
         self._store = store
         self._clock = clock
         self._kept_seconds = kept_seconds
         self._routed = routed
+        self._loaded = loaded
         self._gateways: dict[str, _Gateway] = {}
         self._taken: dict[str, int] = {}
         self._stored: dict[str, int] = {}
         self._heard_at: dict[Key, float] = {}
         self._unwritten: dict[tuple[int, Key], Delta] = {}
         self._samples: dict[tuple[int, Key], Distribution] = {}
+        self._models: dict[tuple[int, Key], Distribution] = {}
+        """How many models each instance had loaded, once a minute."""
         self._swept = 0
 
     def __repr__(self) -> str:
@@ -89,7 +107,7 @@ class Ledger:
     @property
     def unwritten(self) -> int:
         """How many series and minutes are not in the store yet."""
-        return len(self._unwritten) + len(self._samples)
+        return len(self._unwritten) + len(self._samples) + len(self._models)
 
     async def load(self) -> None:
         """Read what the control planes before this one have written; before anybody is heard."""
@@ -184,24 +202,28 @@ class Ledger:
         self._sample()
         unwritten, self._unwritten = self._unwritten, {}
         samples, self._samples = self._samples, {}
-        cursors = {name: number for name, number in self._taken.items() if number != self._stored.get(name)}
         sweeps = self._is_a_new_minute(now)
+        if sweeps:
+            self._count_models(now)
+        models, self._models = self._models, {}
+        cursors = {name: number for name, number in self._taken.items() if number != self._stored.get(name)}
 
         def work(connection: Connection) -> None:
-            metrics.add(connection, _rows(unwritten, samples), cursors, now)
+            metrics.add(connection, _rows(unwritten, samples, models), cursors, now)
             if sweeps:
                 cursors_before = now - max(self._kept_seconds, _CURSOR_SECONDS)
                 metrics.sweep(connection, now - self._kept_seconds, cursors_before)
 
-        if unwritten or samples or cursors or sweeps:
+        if unwritten or samples or models or cursors or sweeps:
             try:
                 await self._store.transact(work)
             except Exception:
                 log.exception("metrics could not be written; they are kept, and written with the next ones")
                 for place, delta in unwritten.items():
                     _add(self._unwritten, place, delta)
-                for place, values in samples.items():
-                    _add(self._samples, place, values)
+                for into, kept in ((self._samples, samples), (self._models, models)):
+                    for place, values in kept.items():
+                        _add(into, place, values)
                 return
         self._stored.update(cursors)
         self._forget()
@@ -218,6 +240,13 @@ class Ledger:
             values = Distribution()
             values.add(peak)
             _add(self._samples, place, values)
+
+    def _count_models(self, now: float) -> None:
+        """Note how many models each instance has loaded."""
+        for key, count in self._loaded():
+            values = Distribution()
+            values.add(count)
+            _add(self._models, (_minute(now), key), values)
 
     def _is_a_new_minute(self, now: float) -> bool:
         before, self._swept = self._swept, _minute(now)
@@ -241,7 +270,11 @@ def _add(into: dict[Any, Any], place: Any, values: Any) -> None:
     into[place] = values if before is None else before.merge(values)
 
 
-def _rows(unwritten: Mapping[tuple[int, Key], Delta], samples: Mapping[tuple[int, Key], Distribution]) -> list[Row]:
+def _rows(
+    unwritten: Mapping[tuple[int, Key], Delta],
+    samples: Mapping[tuple[int, Key], Distribution],
+    models: Mapping[tuple[int, Key], Distribution],
+) -> list[Row]:
     """Give the rows of the store; in the writer's thread."""
     rows = [
         (_series(key, name), start, values)
@@ -254,10 +287,14 @@ def _rows(unwritten: Mapping[tuple[int, Key], Delta], samples: Mapping[tuple[int
         for name, container, values in published_by_container(delta)
     ]
     rows += [(_series(key, CONCURRENCY), start, values) for (start, key), values in samples.items()]
+    rows += [
+        (_series(key, LOADED_MODELS, namespace=ENDPOINTS_NAMESPACE), start, values)
+        for (start, key), values in models.items()
+    ]
     return rows
 
 
-def _series(key: Key, metric: str, *more: tuple[str, str]) -> Series:
+def _series(key: Key, metric: str, *more: tuple[str, str], namespace: str = NAMESPACE) -> Series:
     account, region, endpoint, variant = key
     dimensions = sorted([*more, ("EndpointName", endpoint), ("VariantName", variant)])
-    return Series(account, region, NAMESPACE, metric, tuple(dimensions))
+    return Series(account, region, namespace, metric, tuple(dimensions))

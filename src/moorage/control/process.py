@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 
 import orjson
@@ -35,6 +36,7 @@ from moorage.control.pipeline import Pipeline
 from moorage.control.planning.observed import Patience
 from moorage.control.publish import Publisher
 from moorage.control.reconcile import Reconciler, World
+from moorage.engine.contract import InstanceReport, InstanceState
 from moorage.engine.images import builtin
 from moorage.engine.images.added import AddedPythons
 from moorage.kms.ring import open_ring
@@ -45,6 +47,7 @@ from moorage.state.events import Retention
 from moorage.state.records import KeyRecord
 from moorage.state.store import FileStore
 from moorage.telemetry.courier import Courier
+from moorage.telemetry.delta import Key
 from moorage.telemetry.webhook import Webhook
 
 log = logging.getLogger(__name__)
@@ -70,8 +73,8 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         publisher = await _open_publisher(settings, tasks)
         keyring = Keyring(store, publisher, clock, await asyncio.to_thread(_first_key, settings.data_dir, clock))
         await keyring.load()
-        ledger = await _open_ledger(settings, store, publisher, clock)
         node = NodeLink(lambda: connect(settings.run_dir / "node.sock"), clock)
+        ledger = await _open_ledger(settings, store, publisher, node, clock)
         capacity = capacity_of(settings, lambda: node.machine, lambda: node.gpu_driver)
         recorder = Recorder(node, publisher, clock, ids, _retention(settings))
         store.call_witness(recorder.witness)
@@ -133,12 +136,29 @@ def _retention(settings: Settings) -> Retention:
     return Retention(settings.limits.events_kept, settings.limits.events_kept_seconds)
 
 
-async def _open_ledger(settings: Settings, store: FileStore, publisher: Publisher, clock: Clock) -> Ledger:
+async def _open_ledger(
+    settings: Settings, store: FileStore, publisher: Publisher, node: NodeLink, clock: Clock
+) -> Ledger:
     """Hear what the gateways have counted, going on where the control plane before this one ended."""
-    ledger = Ledger(store, clock, settings.limits.metrics_kept_seconds, lambda: ready_instances(publisher))
+    ledger = Ledger(
+        store,
+        clock,
+        settings.limits.metrics_kept_seconds,
+        lambda: ready_instances(publisher),
+        lambda: loaded_models(node.all_reports()),
+    )
     await ledger.load()
     publisher.report_to(ledger)
     return ledger
+
+
+def loaded_models(reports: Iterable[InstanceReport]) -> list[tuple[Key, int]]:
+    """Give how many models each ready instance of many has loaded, by its variant."""
+    return [
+        ((report.account, report.region, report.endpoint, report.variant), report.loaded_models)
+        for report in reports
+        if report.loaded_models is not None and report.state is InstanceState.READY
+    ]
 
 
 async def _start_courier(settings: Settings, store: FileStore, clock: Clock, tasks: Tasks) -> Courier | None:

@@ -280,8 +280,9 @@ class Models:
                 socket.send_fds(model.channel, [message], [connected.fileno()])
             except BlockingIOError:
                 break
-            except OSError:  # its process is ending: whoever asked finds the connection closed
-                model.deaf = True
+            except OSError:
+                self._lose(model)
+                return
             model.handed.popleft()
             connected.close()
         if not model.deaf:
@@ -300,9 +301,19 @@ class Models:
             message, descriptors = b"", []
         if message:
             self._take(model, message, descriptors)
-        else:  # its end; who waits for it hears of it when its process is gone
-            model.deaf = True
-            self._epoll.unregister(model.channel)
+        else:
+            self._lose(model)
+
+    def _lose(self, model: Model) -> None:
+        """End a model whose process has closed its end; one that is to be unloaded may finish its work first."""
+        self._epoll.unregister(model.channel)
+        model.deaf = True
+        if model.state is not State.UNLOADING:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(model.pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                _pid, status = os.waitpid(model.pid, 0)
+                self._gone(model, os.waitstatus_to_exitcode(status))
 
     def _take(self, model: Model, message: bytes, descriptors: Sequence[int]) -> None:
         """Do what a model's process says."""
@@ -466,8 +477,8 @@ class Models:
         del self._models[model.name]
         del self._channels[model.channel.fileno()]
         model.channel.close()
-        for _message, connected in model.handed:
-            connected.close()
+        for message, connected in model.handed:
+            self._adopt(connected, message[1:])
         loaders, unloaders = model.loaders, model.unloaders
         if loaders and model.failure is None:
             model.failure = _short(model.name) if code == -signal.SIGKILL else _ended(model.name, code)

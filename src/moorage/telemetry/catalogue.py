@@ -13,6 +13,10 @@ from moorage.telemetry.delta import Delta
 NAMESPACE = "AWS/SageMaker"
 CONCURRENCY = "ConcurrentRequestsPerModel"
 
+ENDPOINTS_NAMESPACE = "/aws/sagemaker/Endpoints"
+LOADED_MODELS = "LoadedModelCount"
+"""In the namespace of what instances are like; one value of each instance each minute."""
+
 Unit = Literal["None", "Microseconds"]
 
 
@@ -72,6 +76,7 @@ UNITS: Mapping[str, Unit] = {
     **MODELS,
     CONTAINER_LATENCY: "Microseconds",
     CONCURRENCY: "None",
+    LOADED_MODELS: "None",
 }
 
 

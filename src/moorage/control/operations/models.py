@@ -89,9 +89,9 @@ async def describe_model(call: Call, request: Members) -> dict[str, Any]:
 
 def _with_defaults(container: dict[str, Any]) -> dict[str, Any]:
     url = container.get("ModelDataUrl")
-    # Of many models there is no one source of data that could be said in this form.
-    single = url is not None and container.get("Mode") != "MultiModel"
-    source = {"ModelDataSource": models.source_of(url)} if single else {}
+    if container.get("Mode") == "MultiModel":  # many models have no one source that could be said in this form
+        url = None
+    source = {"ModelDataSource": models.source_of(url)} if url is not None else {}
     return {"Mode": "SingleModel", "Environment": {}, **container, **source}
 
 
