@@ -11,7 +11,7 @@ import pytest
 from botocore.exceptions import ClientError
 from tests.support import models
 from tests.support.fixtures import Deployment
-from tests.support.product import IMAGE, ROLE, alive, wait_until
+from tests.support.product import IMAGE, ROLE, wait_until
 
 BUCKET = "many"
 PREFIX = f"s3://{BUCKET}/fleet/"
@@ -221,7 +221,7 @@ def test_without_a_cache_nothing_stays(deployment: Deployment) -> None:
 def test_kill_of_a_model_is_mended(fleet: Fleet) -> None:
     killed = process_of_b(fleet)
     os.kill(killed, signal.SIGKILL)
-    wait_until(lambda: not alive(killed), within=10, what="it is dead")
+    wait_until(lambda: not Path(f"/proc/{killed}").exists(), within=10, what="it is gone")
     assert fleet.ask("b.tar.gz") == "b says x"
 
 
