@@ -73,15 +73,15 @@ def measure() -> Iterator[Measure]:
     yield Measure("InvokeEndpoint through the gateway, concurrency 1, p50 added", "<= 0.5 ms", f"{added:.2f} ms", note)
 
 
-def through_gateway(moorage: Moorage, endpoint: str) -> Path:
-    """Connect to the gateway for one endpoint, with one signature for all invocations."""
+def through_gateway(moorage: Moorage, endpoint: str, *more: tuple[str, str]) -> Path:
+    """Connect to the gateway for one endpoint, with one signature for all invocations; ``more`` are headers."""
     exports = moorage.exports()
     url = urlsplit(exports["AWS_ENDPOINT_URL"])
     credential = Credential(
         exports["AWS_ACCESS_KEY_ID"], exports["AWS_SECRET_ACCESS_KEY"], moorage.server()["account"], "admin"
     )
     path = f"/endpoints/{endpoint}/invocations"
-    headers = [("host", url.netloc), ("content-type", "text/csv")]
+    headers = [("host", url.netloc), ("content-type", "text/csv"), *more]
     headers += sign(
         HttpRequest("POST", path, "", headers),
         sha256(BODY).hexdigest(),
