@@ -62,7 +62,8 @@ async def test_instances_and_zygotes_end_with_a_killed_node_agent(engine: str, t
 
 async def test_fronts_end_with_a_killed_node_agent(tmp_path: Path) -> None:
     code = f"from support.node import main; main('process', {str(tmp_path)!r})"
-    agent = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(TESTS)})
+    path = os.pathsep.join([str(TESTS), *sys.path])
+    agent = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path})
     try:
         await until((tmp_path / "ready").exists, "the node agent listens")
         socket = Path((tmp_path / "ready").read_text(encoding="utf-8"))

@@ -344,13 +344,14 @@ def processes_that_say(word: str) -> list[int]:
 
 
 def embryos_of(parent: int) -> list[int]:
-    """Find the children of a node agent that were forked ahead and wait for their orders."""
+    """Find the living children of a node agent that were forked ahead and wait for their orders."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
                 status = (entry / "status").read_text(encoding="utf-8")
-                if status.startswith(f"Name:\t{EMBRYO}\n") and f"\nPPid:\t{parent}\n" in status:
+                is_one = status.startswith(f"Name:\t{EMBRYO}\n") and f"\nPPid:\t{parent}\n" in status
+                if is_one and is_living(int(entry.name)):
                     found.append(int(entry.name))
     return found
 

@@ -128,6 +128,11 @@ class Zygote:
         self._answer = asyncio.get_running_loop().create_future()
         return answer
 
+    async def rest(self) -> None:
+        """Wait for the end of what is being forked: nobody would hear of a process whose zygote ends in the middle."""
+        async with self._turn:
+            pass
+
     async def close(self) -> None:
         """End the zygote; its instances go on."""
         if not self.gone.done():
@@ -241,11 +246,13 @@ class Zygotes:
         if place.instances or place.idle_since + IDLE_SECONDS > deadline or place.zygote is None:
             return
         zygote, place.zygote = place.zygote, None
-        await self._end(zygote)
+        await self._end(zygote, after_forks=True)
 
-    async def _end(self, zygote: Zygote) -> None:
+    async def _end(self, zygote: Zygote, *, after_forks: bool = False) -> None:
         """End a zygote; if this is cancelled in the middle, ``close`` does the rest."""
         self._ending.add(zygote)
+        if after_forks:
+            await zygote.rest()
         await zygote.close()
         self._ending.discard(zygote)
 
@@ -255,7 +262,7 @@ class Zygotes:
             async with place.lock:
                 zygote, place.zygote = place.zygote, None
             if zygote is not None:
-                await self._end(zygote)
+                await self._end(zygote, after_forks=True)
 
     @property
     def pids(self) -> tuple[int, ...]:
