@@ -16,12 +16,12 @@ from moorage.engine.credentials import Credentials
 from moorage.engine.docker import configuration, daemon, empty
 from moorage.engine.docker.api import make_request
 from moorage.engine.docker.configuration import Surroundings, make_configuration
-from moorage.engine.docker.container import read_exit_code
 from moorage.engine.docker.daemon import Address, Daemon, NoDaemon
 from moorage.engine.docker.images import Amounts, make_authorization
 from moorage.engine.docker.network import bridge_name, make_rules, read_resolvers
 from moorage.engine.docker.output import Lines
 from moorage.engine.environments import Environment
+from moorage.engine.exit import read_exit_code
 from moorage.engine.launch import ImageLaunch, ServingLaunch
 
 DOCKERD = Daemon(Address("/var/run/docker.sock"), "dockerd", "20.10.24", "1.41")

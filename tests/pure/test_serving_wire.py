@@ -1,8 +1,10 @@
 """Requests out of bytes, in whatever pieces they come."""
 
+import dataclasses
+
 import pytest
 
-from moorage.serving.wire import Answer, Refused, Request, RequestReader, head_of
+from moorage.serving.wire import Answer, Refused, Request, RequestReader, bytes_of, head_of
 
 LENGTH = b"POST /invocations?a=b HTTP/1.1\r\nHost: x\r\nAccept: a\r\naccept: b\r\nContent-Length: 5\r\n\r\nhello"
 CHUNKS = (
@@ -102,3 +104,22 @@ def test_head_of_an_answer_says_its_type_and_length(content_type: str) -> None:
     assert (
         head_of(Answer(204, content_type, b""), keep_alive=True) == f"HTTP/1.1 204 No Content\r\n{named}\r\n".encode()
     )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        LENGTH,
+        CHUNKS,
+        PING,
+        b"POST /invocations HTTP/1.0\r\nConnection: keep-alive\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\nx",
+        b"POST /invocations?a=b%20c HTTP/1.1\r\nX: \xe9\r\nConnection: close\r\n\r\n",
+    ],
+)
+def test_bytes_of_a_request_are_read_as_that_request(text: bytes) -> None:
+    (request,) = _read([text])
+    (again,) = _read([bytes_of(request)])
+    of_the_framing = {"content-length": str(len(request.body))}
+    kept = {name: value for name, value in request.headers.items() if name not in {"transfer-encoding", "expect"}}
+    assert dataclasses.replace(again, headers={}) == dataclasses.replace(request, headers={})
+    assert again.headers == {**kept, **of_the_framing}

@@ -25,7 +25,7 @@ from moorage.engine.probe import (
 )
 from moorage.engine.sandbox import UserIds, make_bind_arguments, make_settings_files
 from moorage.engine.trees import ProcessEntry, parse_stat, tree_of
-from moorage.engine.variables import container_variables, count_threads, make_variables, ports_of
+from moorage.engine.variables import container_variables, count_threads, count_workers, make_variables, ports_of
 
 LIMITS = GroupLimits(memory_bytes=2**30, vcpus=1.5, processes=99)
 
@@ -50,6 +50,18 @@ def test_threads_are_the_vcpus_as_far_as_the_machine_has_them() -> None:
 @pytest.mark.parametrize(("wanted", "threads"), [("3", 3), ("0", 2), ("-1", 2), ("many", 2), ("4000", 2)])
 def test_threads_are_the_users_where_they_can_be(wanted: str, threads: int) -> None:
     assert count_threads({"OMP_NUM_THREADS": wanted}, 2, 4) == threads
+
+
+def test_workers_are_the_vcpus_as_far_as_the_machine_and_the_memory_have_them() -> None:
+    gibibyte = 2**30
+    assert [count_workers(vcpus, 4, 64 * gibibyte) for vcpus in (1, 2, 96)] == [1, 2, 4]
+    assert [count_workers(4, 4, memory) for memory in (4 * gibibyte, 3 * gibibyte - 1, 100)] == [4, 2, 1]
+
+
+def test_number_of_workers_is_told_and_the_user_s_stays_beside_it() -> None:
+    user_s = {"SAGEMAKER_MODEL_SERVER_WORKERS": "7"}
+    made = make_variables(user_s, region="eu-west-1", python=Path("/env/bin/python"), threads=2, workers=3)
+    assert (made["MOORAGE_WORKERS"], made["SAGEMAKER_MODEL_SERVER_WORKERS"]) == ("3", "7")
 
 
 def test_users_variables_win() -> None:

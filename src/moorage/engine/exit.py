@@ -3,6 +3,9 @@
 import signal
 from dataclasses import dataclass
 
+SIGNALLED = 128
+"""Added to a signal's number: the exit code of a process that tells how another was ended, as a shell does."""
+
 
 @dataclass(frozen=True, slots=True)
 class Exit:
@@ -22,3 +25,9 @@ class Exit:
             return f"killed by {signal.Signals(-self.code).name}"
         except ValueError:
             return f"killed by signal {-self.code}"
+
+
+def read_exit_code(code: int) -> int:
+    """Give minus the signal for the exit code of what a signal has ended, as a shell tells it; others as they are."""
+    number = code - SIGNALLED
+    return -number if number in set(signal.Signals) else code

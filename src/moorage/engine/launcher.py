@@ -17,7 +17,7 @@ from moorage.engine import trees
 from moorage.engine.cgroups import Cgroups, GroupLimits
 from moorage.engine.child import Child
 from moorage.engine.embryo import Embryo
-from moorage.engine.exit import Exit
+from moorage.engine.exit import Exit, read_exit_code
 from moorage.engine.launch import Engine, Group, LaunchFailed, ServingLaunch
 from moorage.engine.spares import Spare, Spares
 from moorage.engine.zygote import ZygoteGone, Zygotes
@@ -62,7 +62,8 @@ class Running:
         # The number is this dead process's until it is waited for, so what carries it as its session is ours.
         if not self._ends_as_one:
             await asyncio.to_thread(self._kill_below)
-        code = self._process.reap()
+        # A foreman tells how its last worker was ended (serving/workers.py).
+        code = read_exit_code(self._process.reap())
         killed_at_limit = code == -signal.SIGKILL and await asyncio.to_thread(self._group.out_of_memory_kills) > 0
         return Exit(code, killed_at_limit)
 

@@ -7,12 +7,16 @@ from pathlib import Path
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LOKY_MAX_CPU_COUNT")
 """What numerical libraries ask for the number of their threads; without them each takes the whole machine."""
 
+WORKERS_VARIABLE = "MOORAGE_WORKERS"
+"""What the built-in server asks for the number of its workers when the user does not say it."""
+
 HOSTNAME = "container-0.local"
 """Host name of a single container (data-plane.md section 7.1)."""
 
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
+_WORKER_BYTES = 2**30
 _FIRST_PORT = 8080
 _FIRST_SAFE_PORT = 20_000
 _SAFE_PORTS = 100
@@ -54,18 +58,28 @@ def count_threads(given: Mapping[str, str], vcpus: int, machine_cpus: int) -> in
     return max(1, min(vcpus, machine_cpus))
 
 
-def make_variables(  # noqa: PLR0913 - what a container is told comes from so many
+def count_workers(vcpus: int, machine_cpus: int, memory_bytes: int) -> int:
+    """Give the most workers of a built-in server whose number the user has not set (``serving.workers``).
+
+    One for each vCPU that is there, as in AWS's containers; but each is to have a gibibyte of the instance's memory,
+    of which all types have twice as much and small machines have not.
+    """
+    return max(1, min(vcpus, machine_cpus, memory_bytes // _WORKER_BYTES))
+
+
+def make_variables(  # noqa: PLR0913 - what they are made of
     given: Mapping[str, str],
     *,
     region: str,
     python: Path,
     threads: int,
+    workers: int = 1,
     ports: Ports | None = None,
     multi_model: bool = False,
 ) -> dict[str, str]:
     """Lay the user's variables over those that every container gets."""
-    own = container_variables(given, region=region, ports=ports, multi_model=multi_model)
-    return {**base_variables(python, threads), **own}
+    ours = {**base_variables(python, threads), WORKERS_VARIABLE: str(workers)}
+    return {**ours, **container_variables(given, region=region, ports=ports, multi_model=multi_model)}
 
 
 def container_variables(

@@ -14,7 +14,15 @@ from moorage.engine.images.builtin import what_there_is
 from moorage.engine.images.look import PythonImage
 from moorage.engine.launch import PORT, ImageEngine, ImageFailure, ImageLaunch, Launch, Progress, ServingLaunch
 from moorage.engine.promises import NOTHING_REFUSED, Refusals, asked_for
-from moorage.engine.variables import HOSTNAME, Ports, container_variables, count_threads, make_variables, ports_of
+from moorage.engine.variables import (
+    HOSTNAME,
+    Ports,
+    container_variables,
+    count_threads,
+    count_workers,
+    make_variables,
+    ports_of,
+)
 from moorage.engine.volumes import Volume
 from moorage.front.spec import ManyModels
 from moorage.logs.names import place_of
@@ -306,6 +314,7 @@ class Preparation:
                 region=spec.region,
                 python=environment.python,
                 threads=threads,
+                workers=count_workers(resources.vcpus, self._machine_cpus, seat.memory_bytes),
                 ports=seat.ports,
                 multi_model=container.mode == MULTI_MODEL,
             ),

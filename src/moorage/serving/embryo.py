@@ -106,10 +106,10 @@ def _forget_the_zygote(keep: int) -> None:
     os.closerange(keep + 1, os.sysconf("SC_OPEN_MAX"))
     isolation.set_process_name(NAME)
     isolation.go_first_when_memory_ends()
-    _shuffle_anew()
+    shuffle_anew()
 
 
-def _shuffle_anew() -> None:
+def shuffle_anew() -> None:
     """Give numpy's global generator a new seed: a fork has its parent's (Python's own is seeded anew by Python)."""
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:

@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import media
 from .context import Context
@@ -67,10 +67,20 @@ class Defaults:
     output_fn: Function = encode
 
 
+class Decoded(NamedTuple):
+    """A request whose data ``predict_fn`` can be given."""
+
+    context: Context
+    accept: str
+    data: Any
+
+
 class Handlers:
     """A loaded model and the functions that use it, in the manner of the containers that answer by Flask."""
 
     pages = FLASK_PAGES
+    batches = False
+    """Several requests can be predicted together: ``predict_fn`` is given their data, and nothing of one alone."""
     both_ways = "Cannot use transform_fn implementation with input_fn, predict_fn, and/or output_fn"
     """What is said of a module that has transform_fn and one of the three."""
 
@@ -94,34 +104,66 @@ class Handlers:
         self._input_fn = self._bind(given["input_fn"] or defaults.input_fn, 2)
         self._predict_fn = self._bind(given["predict_fn"] or defaults.predict_fn, 2)
         self._output_fn = self._bind(given["output_fn"] or defaults.output_fn, 2)
+        self.batches = self._transform_fn is None and not self._wants_context(
+            given["predict_fn"] or defaults.predict_fn, 2
+        )
         self._model = self._load(module, defaults)
 
     def answer(self, request: Request) -> Answer:
         """Answer an invocation. Never raises: the customer's exceptions become an answer too."""
-        if len(request.body) > self._body_bytes:
-            return self._too_large()
+        if (refusal := self.refusal(request)) is not None:
+            return refusal
         try:
             return self._transform(request)
         except (Exception, SystemExit) as fault:  # noqa: BLE001 - whatever the customer's code does
-            traceback.print_exc(file=sys.stderr)
-            return self._failed(fault)
+            return self.failed(fault)
+
+    def refusal(self, request: Request) -> Answer | None:
+        """Answer what the customer's code is not shown."""
+        return self._too_large() if len(request.body) > self._body_bytes else None
+
+    def failed(self, fault: BaseException) -> Answer:
+        """Answer with an exception, whose traceback the log gets."""
+        traceback.print_exception(type(fault), fault, fault.__traceback__, file=sys.stderr)
+        return self._failed(fault)
 
     def _transform(self, request: Request) -> Answer:
+        if self._transform_fn is None:
+            decoded = self.decode(request)
+            return self.finish(decoded, self.predict(decoded.context, decoded.data))
+        context, content_type, accept = self._read(request)
+        body = self._body_of(request, content_type)
+        return self._finish(context, accept, self._transform_fn(context, self._model, body, content_type, accept))
+
+    # The steps of an invocation; each raises whatever the customer's code does.
+
+    def decode(self, request: Request) -> Decoded:
+        """Let ``input_fn`` make data of a request."""
+        context, content_type, accept = self._read(request)
+        return Decoded(context, accept, self._input_fn(context, self._body_of(request, content_type), content_type))
+
+    def predict(self, context: Context, data: Any) -> Any:
+        """Let ``predict_fn`` predict."""
+        return self._predict_fn(context, data, self._model)
+
+    def finish(self, decoded: Decoded, prediction: Any) -> Answer:
+        """Let ``output_fn`` make an answer of a prediction."""
+        return self._finish(
+            decoded.context, decoded.accept, self._output_fn(decoded.context, prediction, decoded.accept)
+        )
+
+    def _read(self, request: Request) -> tuple[Context, Any, str]:
+        """Give a context of a request, its content type, and what it accepts."""
         headers = request.headers
-        content_type = self._content_type_of(headers)
         accept = headers.get("accept")
         if not accept or accept == "*/*":
             accept = self._default_accept
-        body: str | bytes = request.body
-        if content_type in media.TEXT_TYPES:
-            body = self._as_text(request.body)
-        context = Context(self._model_dir, headers)
-        if self._transform_fn is not None:
-            result = self._transform_fn(context, self._model, body, content_type, accept)
-        else:
-            data = self._input_fn(context, body, content_type)
-            prediction = self._predict_fn(context, data, self._model)
-            result = self._output_fn(context, prediction, accept)
+        return Context(self._model_dir, headers), self._content_type_of(headers), accept
+
+    def _body_of(self, request: Request, content_type: Any) -> str | bytes:
+        return self._as_text(request.body) if content_type in media.TEXT_TYPES else request.body
+
+    def _finish(self, context: Context, accept: str, result: Any) -> Answer:
         answer = self._as_answer(result, accept)
         return answer if context.status is None and context.headers is None else _as_told(answer, context)
 
@@ -133,7 +175,10 @@ class Handlers:
 
     def _bind(self, function: Function, parameters: int) -> Function:
         """Make a function that is given a Context first, and passes it on as the last argument if that is wanted."""
-        return with_context(function, wants=_takes_context(function, parameters))
+        return with_context(function, wants=self._wants_context(function, parameters))
+
+    def _wants_context(self, function: Function, parameters: int) -> bool:
+        return _takes_context(function, parameters)
 
     def _content_type_of(self, headers: Mapping[str, str]) -> Any:
         return headers.get("contenttype") or headers.get("content-type") or media.JSON

@@ -1,4 +1,6 @@
-"""The life of an instance's process: load the model, serve, end."""
+"""The life of an instance's process: load the model, serve, alone or by workers, end."""
+
+from __future__ import annotations
 
 import gc
 import io
@@ -8,9 +10,14 @@ import socket
 import sys
 import traceback
 
+from .batching import Batcher, Batching
+from .crew import Seat
+from .handlers import Handlers
 from .model import load
 from .models import serve_models
+from .numbers import WrongNumber
 from .server import Server
+from .workers import LOAD_PER_WORKER, Foreman, Plan, other_threads
 
 MULTI_MODEL = "SAGEMAKER_MULTI_MODEL"
 """Environment variable that is ``true`` in a container of many models (data-plane.md section 7.2)."""
@@ -33,12 +40,47 @@ def serve(listener: socket.socket, model_dir: str, toolkit: str) -> None:
         serve_models(listener, toolkit)
         return
     try:
+        plan, batching = Plan.of(os.environ), Batching.of(os.environ)
+    except WrongNumber as fault:
+        print(fault, flush=True)  # noqa: T201 - the container's log
+        raise SystemExit(1) from None
+
+    def load_model() -> Handlers:
+        return _load(model_dir, toolkit)
+
+    if plan.most == 1:
+        _serve(listener, load_model(), batching)
+        return
+    if plan.load_each:
+        code = Foreman(plan, lambda seat: _serve(listener, load_model(), batching, seat)).run()
+        raise SystemExit(code)
+    handlers = load_model()
+    if (threads := other_threads()) > 0:
+        text = f"Loading the model has started {threads} threads, so that its process cannot be multiplied"
+        print(f"[moorage] {text}: there is one worker. {LOAD_PER_WORKER}=true allows more.", flush=True)  # noqa: T201
+        _serve(listener, handlers, batching)
+        return
+    raise SystemExit(Foreman(plan, lambda seat: _serve(listener, handlers, batching, seat)).run())
+
+
+def _load(model_dir: str, toolkit: str) -> Handlers:
+    """Load the model; raises SystemExit when it cannot be loaded, and the log has why."""
+    try:
         handlers = load(model_dir, os.environ, toolkit)
     except BaseException:  # noqa: BLE001 - the customer's code may raise anything, also SystemExit
         traceback.print_exc()
         raise SystemExit(1) from None
     _settle()
-    Server(listener, handlers.answer, handlers.pages).run()
+    return handlers
+
+
+def _serve(listener: socket.socket, handlers: Handlers, batching: Batching, seat: Seat | None = None) -> None:
+    """Serve a loaded model until SIGTERM."""
+    batcher = Batcher(handlers, batching) if batching.size > 1 and handlers.batches else None
+    if batching.size > 1 and batcher is None:
+        text = "transform_fn, or what takes the place of predict_fn, answers one request at a time"
+        print(f"[moorage] No batches are made: {text}.", flush=True)  # noqa: T201 - the container's log
+    Server(listener, handlers.answer, handlers.pages, seat=seat, batcher=batcher).run()
     sys.stdout.flush()
     sys.stderr.flush()
 

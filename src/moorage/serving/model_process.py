@@ -23,11 +23,11 @@ import traceback
 from typing import NoReturn
 
 from . import isolation, memory
+from .embryo import shuffle_anew
 from .handlers import Handlers, one_line
 from .model import load
 from .server import Connection, Server
 from .wire import Answer, Request, plain
-from .zygote import shuffle_anew
 
 CONNECTION, READY, SHORT, FAILED = b"C", b"R", b"S", b"F"
 

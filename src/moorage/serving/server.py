@@ -34,6 +34,8 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import TypeVar
 
+from .batching import Batcher, take_alike
+from .crew import Seat
 from .pages import Pages
 from .wire import LAST_CHUNK, Answer, Pieces, Refused, Request, RequestReader, chunk_of, head_of, plain
 
@@ -59,6 +61,11 @@ WARY_SECONDS = 1.0
 SHORT_BODY_BYTES = 4096
 """Answers do not wait while an invocation with a larger body is computed."""
 
+BEHIND_SECONDS = 0.0005
+"""A request that would have to wait longer here is handed to an idle worker, which takes a tenth of that."""
+
+_PACE_OF = 8
+_LEAST_SECONDS = 1e-6
 _READ_BYTES = 16 * 1024
 _BODY_READ_BYTES = 2**20
 _ACCEPTS_A_TURN = 64
@@ -101,7 +108,18 @@ class Connection:
 class Server:
     """Serves one listening socket until it is told to stop."""
 
-    def __init__(self, listener: socket.socket, answer: Callable[[Request], Answer], pages: Pages) -> None:
+    def __init__(
+        self,
+        listener: socket.socket,
+        answer: Callable[[Request], Answer],
+        pages: Pages,
+        *,
+        seat: Seat | None = None,
+        batcher: Batcher | None = None,
+    ) -> None:
+        """``seat``: among the workers of this instance; ``batcher``: answers several requests together."""
+        self._seat = seat
+        self._batcher = batcher
         self._listener = listener
         self._answer = answer
         self._pages = pages
@@ -115,6 +133,10 @@ class Server:
         self._held: list[tuple[Connection, Answer]] = []
         """Answers that are sent together with the next ones."""
         self._wary_until = 0.0
+        self._pace = 0.0
+        """How long an invocation takes, in seconds: the latest ones count most."""
+        self._behind = False
+        """What is in the queue has waited for an invocation."""
         self._stalling: set[Connection] = set()
         self._accepting = False
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -135,9 +157,30 @@ class Server:
         signal.signal(signal.SIGTERM, self._stop)
         threading.Thread(target=self._stand_in, name="stand-in", daemon=True).start()
         self._sockets.acquire()
+        if self._seat is not None:
+            self._epoll.register(self._seat.box, select.EPOLLIN)
+            self._seat.begin()
         while not self._ended():
+            self._wait()
+            if self._batcher is None:
+                self._work()
+            else:
+                self._work_together(self._batcher)
+
+    def _wait(self) -> None:
+        """Move bytes until there is something to compute. Holds ``_sockets``."""
+        if self._queue or self._pipelined or self._seat is None:
             self._turn(block=not self._queue and not self._pipelined)
-            self._work()
+            return
+        if self._pace > BEHIND_SECONDS:  # who asks now has waited for the answer before
+            self._turn(block=False)
+            self._behind = True
+            self._share()
+            self._behind = False
+        if not self._queue and not self._ended():
+            self._seat.rest()
+            self._turn(block=True)
+            self._seat.work()
 
     def _stop(self, _number: int, _frame: object) -> None:
         self._stopping = True
@@ -145,6 +188,7 @@ class Server:
 
     def _work(self) -> None:
         """Compute what has come, for as long as nothing else need be looked at. Holds ``_sockets``."""
+        self._share()
         now = time.monotonic()
         look_again = now + TOGETHER_SECONDS
         while self._queue and now < look_again:
@@ -156,6 +200,7 @@ class Server:
             began = now
             answer = self._aside(self._answer, request)
             now = time.monotonic()
+            self._pace += (now - began - self._pace) / _PACE_OF
             if now - began > LONG_SECONDS:
                 self._wary_until = now + WARY_SECONDS
             self._held.append((connection, answer))
@@ -164,6 +209,28 @@ class Server:
                 now = time.monotonic()
             elif now < self._wary_until:
                 self._send_held()
+        self._send_held()
+
+    def _work_together(self, batcher: Batcher) -> None:
+        """Compute a batch of what has come, after a wait for more if there is to be one. Holds ``_sockets``."""
+        self._share()
+        batch: list[tuple[Connection, Request]] = []
+        size, now = batcher.batching.size, time.monotonic()
+        wait_until = now + batcher.batching.delay_seconds
+        take_alike(self._queue, batch, size)
+        while batch and len(batch) < size and now < wait_until and not self._stopping:
+            self._turn(block=True, at_most=wait_until - now)
+            take_alike(self._queue, batch, size)
+            now = time.monotonic()
+        batch = [entry for entry in batch if not entry[0].gone]
+        if not batch:
+            return
+        answers = self._aside(batcher.answer_all, [request for _connection, request in batch])
+        self._pace += ((time.monotonic() - now) / len(batch) - self._pace) / _PACE_OF
+        for (connection, request), answer in zip(batch, answers):
+            self._held.append((connection, answer))
+            if answer.pieces is not None:
+                self._send_stream(in_chunks=request.reads_chunks)
         self._send_held()
 
     def _send_held(self) -> None:
@@ -252,16 +319,19 @@ class Server:
             with self._sockets:
                 if self._computing and self._count == number:
                     self._send_held()
-                    self._turn(block=True)
+                    self._turn(block=True, at_most=TICK_SECONDS if self._queue and self._seat else None)
+                    self._share()
         self._standing_in = False
 
     def _wake(self) -> None:
         with contextlib.suppress(BlockingIOError):  # it is full of reasons to wake
             os.write(self._wake_write, b"\0")
 
-    def _turn(self, *, block: bool) -> None:
-        """Wait for sockets and do what they are ready for. Holds ``_sockets``."""
-        seconds: float | None = None if not (self._stalling or self._stopping) else 1.0
+    def _turn(self, *, block: bool, at_most: float | None = None) -> None:
+        """Wait for sockets, ``at_most`` so many seconds, and do what they are ready for. Holds ``_sockets``."""
+        seconds = at_most
+        if self._stalling or self._stopping:
+            seconds = 1.0 if at_most is None else min(1.0, at_most)
         for number, event in self._epoll.poll(seconds if block else 0):
             known = self._connections.get(number)
             if known is not None:
@@ -270,6 +340,8 @@ class Server:
                 self._read_wakes()
             elif number == self._listener.fileno():
                 self._accept()
+            elif self._seat is not None:
+                self._take_handed(self._seat)
         while self._pipelined:
             connection = self._pipelined.popleft()
             if not connection.busy and not connection.gone:  # both may have changed since
@@ -296,7 +368,8 @@ class Server:
 
     def _accept_more(self) -> None:
         if not self._accepting and not self._stopping and len(self._connections) < CONNECTIONS:
-            self._epoll.register(self._listener, select.EPOLLIN)
+            # Of several idle workers one is to be woken.
+            self._epoll.register(self._listener, select.EPOLLIN | (0 if self._seat is None else select.EPOLLEXCLUSIVE))
             self._accepting = True
 
     def _accept(self) -> None:
@@ -328,6 +401,31 @@ class Server:
             self._epoll.unregister(connection.socket)
         self._accept_more()
         return connection.socket
+
+    def _take_handed(self, seat: Seat) -> None:
+        """Go on with the connections that other workers have handed over."""
+        while (handed := seat.take()) is not None:
+            connected, data = handed
+            connection = self._adopt(connected)
+            connection.reader.feed(data)
+            self._take_request(connection)
+
+    def _share(self) -> None:
+        """Hand requests that would have to wait here to idle workers. Holds ``_sockets``."""
+        if self._seat is None:
+            return
+        kept = 0
+        if not (self._standing_in or self._behind):
+            kept = max(1, int(BEHIND_SECONDS / (self._pace + _LEAST_SECONDS)))
+        if self._batcher is not None:
+            kept += self._batcher.batching.size
+        while len(self._queue) > kept and not self._stopping:
+            connection, request = self._queue[0]
+            if not connection.gone:
+                if not self._seat.hand_over(connection.socket, request, connection.reader):
+                    return
+                self._give_away(connection).close()
+            self._queue.popleft()
 
     def _progress(self, connection: Connection, event: int) -> None:
         if connection.out:

@@ -26,6 +26,7 @@ _KNOWN_HEAD_BYTES = 2048
 
 _LONGEST_LENGTH = 20
 _ONCE = frozenset({"content-length", "transfer-encoding", "host", "expect"})
+_OF_THE_FRAMING = frozenset({"content-length", "transfer-encoding", "expect"})
 _BODILESS_STATUS = frozenset({204, 304})
 
 
@@ -53,6 +54,15 @@ class Request:
     """The client speaks HTTP/1.1: a body of unknown length can be sent to it in chunks."""
     query: str = ""
     """What follows the question mark, as it came."""
+
+
+def bytes_of(request: Request) -> bytes:
+    """Make the bytes of a request that has been read, for another reader."""
+    target = f"{request.path}?{request.query}" if request.query else request.path
+    lines = [f"{request.method} {target} HTTP/1.{int(request.reads_chunks)}"]
+    lines += [f"{name}: {value}" for name, value in request.headers.items() if name not in _OF_THE_FRAMING]
+    lines += [f"content-length: {len(request.body)}", "", ""]
+    return "\r\n".join(lines).encode("latin-1") + request.body
 
 
 @dataclass
@@ -153,6 +163,10 @@ class RequestReader:
             return b""
         self._skip_empty_lines()
         return self._buffer.partition(b"\r\n")[0] if b"\r\n" in self._buffer else b""
+
+    def peek_all(self) -> bytes:
+        """Give the bytes of a next request that have come."""
+        return self._buffer
 
     def take_back(self) -> bytes:
         """Give the bytes of a next request that have come, for another reader."""

@@ -17,7 +17,7 @@ from moorage.base.clock import Clock
 from moorage.base.tasks import Tasks
 from moorage.engine.cgroups import find_out_of_memory_counter, read_out_of_memory_kills
 from moorage.engine.docker.api import Api, DaemonGone, DaemonRefused
-from moorage.engine.exit import Exit
+from moorage.engine.exit import SIGNALLED, Exit, read_exit_code
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +35,6 @@ _LONGEST_PAUSE_SECONDS = 5.0
 """Between two tries to reach a daemon that is gone."""
 
 _KILL_SECONDS = 10.0
-_SIGNALLED = 128
-"""What is added to a signal's number in the exit code of what it killed."""
 
 
 class Process:
@@ -168,15 +166,9 @@ class DockerContainer:
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
     def _judge(self, state: Mapping[str, Any]) -> Exit:
-        code = read_exit_code(int(state.get("ExitCode", _SIGNALLED + signal.SIGKILL)))
+        code = read_exit_code(int(state.get("ExitCode", SIGNALLED + signal.SIGKILL)))
         killed = bool(state.get("OOMKilled")) or self.out_of_memory_kills > 0
         return Exit(code, out_of_memory=killed and code != 0)
 
     def __repr__(self) -> str:
         return f"<DockerContainer {self._id[:12]} at {self.address}>"
-
-
-def read_exit_code(code: int) -> int:
-    """Give minus the signal for the exit code of what a signal has ended, as a shell does."""
-    number = code - _SIGNALLED
-    return -number if number in set(signal.Signals) else code

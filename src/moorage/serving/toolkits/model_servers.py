@@ -83,11 +83,11 @@ class ModelServerHandlers(Handlers):
             self._bind(model_warmup_fn, 2)(context, self._model_dir, model)
         return model
 
+    def _wants_context(self, function: Function, parameters: int) -> bool:
+        return _count_parameters(function, otherwise=parameters) == parameters + 1
+
     def _bind(self, function: Function, parameters: int) -> Function:
-        try:
-            count = len(inspect.signature(function).parameters)
-        except (TypeError, ValueError):  # built-in functions need not have a signature
-            return with_context(function, wants=False)
+        count = _count_parameters(function, otherwise=parameters)
         if count in {parameters, parameters + 1}:
             return with_context(function, wants=count == parameters + 1)
         name = getattr(function, "__name__", type(function).__name__)
@@ -121,6 +121,13 @@ class ModelServerHandlers(Handlers):
     def _too_large(self) -> Answer:
         message = f"The request's body is larger than {self._body_bytes} bytes."
         return refusal(413, message, "RequestEntityTooLargeException")
+
+
+def _count_parameters(function: Function, *, otherwise: int) -> int:
+    try:
+        return len(inspect.signature(function).parameters)
+    except (TypeError, ValueError):  # built-in functions need not have a signature
+        return otherwise
 
 
 def _serialized(result: Any) -> Any:
