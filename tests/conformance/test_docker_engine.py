@@ -76,6 +76,15 @@ async def test_additional_data_of_a_container_is_at_its_place_and_read_only(engi
     assert "Read-only file system" in await running.ask(f"open('{place}/weights', 'w')")
 
 
+async def test_many_models_of_a_container_come_while_it_runs_and_are_read_only(engine: ImageBench, image: str) -> None:
+    folder = engine.model()
+    running = await engine.ready(image, models=folder)
+    (folder / "m").mkdir()
+    (folder / "m" / "weights").write_text("42", encoding="utf-8")
+    assert await running.ask("open('/opt/ml/models/m/weights').read()") == "'42'"
+    assert "Read-only file system" in await running.ask("open('/opt/ml/models/m/weights', 'w')")
+
+
 async def test_model_folder_without_model_is_empty_and_writable(engine: ImageBench, image: str) -> None:
     running = await engine.ready(image)
     assert await running.ask("os.listdir('/opt/ml/model'), open('/opt/ml/model/mine', 'w').write('1')") == "([], 1)"

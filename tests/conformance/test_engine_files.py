@@ -1,5 +1,6 @@
 """What a model sees of files, tried from inside: its own, the system's, and nothing of Moorage or of other models."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -67,6 +68,23 @@ async def test_additional_data_is_at_its_place_and_read_only(sandbox: Bench) -> 
         assert "Errno 30" in await instance.ask(f"open('{place}/{name}', 'a')")
     assert "Errno" in await instance.ask(f"open('{place}/adapter/weights', 'a')")
     assert await other.ask(f"os.path.exists('{place}/adapter')") == "False"
+
+
+async def test_many_models_come_and_go_while_the_instance_runs_and_it_cannot_write_them(sandbox: Bench) -> None:
+    folder = sandbox.folder / "models" / ".instances" / "i" / "primary"
+    folder.mkdir(parents=True)
+    instance = await (await sandbox.start(sandbox.model(OBEDIENT), models=folder)).is_ready()
+    other = await sandbox.ready(name="other")
+    place = "/opt/ml/models"
+    assert await instance.ask(f"os.listdir('{place}')") == "[]"
+    (folder / "m" / "model").mkdir(parents=True)
+    (folder / "m" / "model" / "weights").write_text("42", encoding="utf-8")
+    assert await instance.ask(f"Path({place!r}, 'm/model/weights').read_text()") == "'42'"
+    for name in ("x", "m/x", "m/model/x"):
+        assert "Errno 30" in await instance.ask(f"open('{place}/{name}', 'a')")
+    assert await other.ask(f"os.path.exists('{place}/m')") == "False"
+    shutil.rmtree(folder / "m")
+    assert await instance.ask(f"os.listdir('{place}')") == "[]"
 
 
 @pytest.mark.promise("temporary-folders")

@@ -131,6 +131,17 @@ async def test_additional_data_is_there_and_cannot_be_written(bench: UnpackedBen
     assert "Read-only" in await running.ask(f"open('{place}/new', 'w')")
 
 
+async def test_many_models_come_while_the_container_runs_and_cannot_be_written(bench: UnpackedBench) -> None:
+    folder = bench.model()
+    running = await ready(bench, models=folder)
+    place = "/opt/ml/models"
+    assert await running.ask(f"os.path.exists('{place}/m')") == "False"
+    (folder / "m").mkdir()
+    (folder / "m" / "weights").write_text("heavy", encoding="utf-8")
+    assert await running.ask(f"open('{place}/m/weights').read()") == "'heavy'"
+    assert "Read-only" in await running.ask(f"open('{place}/m/new', 'w')")
+
+
 async def test_container_without_a_model_has_an_empty_folder_that_can_be_written(bench: UnpackedBench) -> None:
     running = await ready(bench, python_image(User="33"))
     assert await running.ask("os.listdir('/opt/ml/model')") == "[]"

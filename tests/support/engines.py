@@ -211,6 +211,7 @@ class Bench:
         core_bytes: int = 0,
         isolated: bool = False,
         additional: Path | None = None,
+        models: Path | None = None,
     ) -> Instance:
         """Start an instance of a model; ``made`` is the name and the folder of a volume that is there already."""
         self.count += 1
@@ -222,6 +223,7 @@ class Bench:
             environment=environment,
             model=model,
             additional=additional,
+            models=models,
             variables=make_variables(variables or {}, region="eu-north-1", python=PYTHON, threads=1),
             threads=1,
             memory_bytes=memory_mib * 2**20,
