@@ -11,7 +11,10 @@ import pytest
 from botocore.exceptions import ClientError
 from tests.support import models
 from tests.support.fixtures import Deployment
-from tests.support.product import IMAGE, ROLE, wait_until
+from tests.support.machine import MACHINE
+from tests.support.product import IMAGE, ROLE, alive, running, wait_until
+
+from moorage.engine.machine import Need
 
 BUCKET = "many"
 PREFIX = f"s3://{BUCKET}/fleet/"
@@ -42,6 +45,16 @@ def transform_fn(model, data, content_type, accept):
 """
 
 
+SHOUTS = """
+    def model_fn(model_dir):
+        return None
+
+    def transform_fn(model, data, content_type, accept):
+        text = data if isinstance(data, str) else bytes(data).decode()
+        return text.upper(), "text/plain"
+"""
+
+
 class Fleet:
     """A multi-model endpoint, and the store that its models are in."""
 
@@ -66,15 +79,20 @@ class Fleet:
         return self.deployment.moorage.run("logs", self.name).stdout.count(f"LOADS {name}\n")
 
 
-def deploy(deployment: Deployment, name: str, instance_type: str = "ml.m5.large", **config: Any) -> Fleet:
-    container = {"Image": IMAGE, "Mode": "MultiModel", "ModelDataUrl": PREFIX, **config}
-    deployment.sagemaker.create_model(ModelName=name, ExecutionRoleArn=ROLE, PrimaryContainer=container)
-    deployment.sagemaker.create_endpoint_config(
-        EndpointConfigName=name,
-        ProductionVariants=[
-            {"VariantName": "only", "ModelName": name, "InitialInstanceCount": 1, "InstanceType": instance_type}
-        ],
-    )
+def deploy(
+    deployment: Deployment,
+    name: str,
+    instance_type: str = "ml.m5.large",
+    behind: tuple[dict[str, Any], ...] = (),
+    config: dict[str, Any] | None = None,
+    **members: Any,
+) -> Fleet:
+    """Make an endpoint of a multi-model container, and of these containers behind it; wait until it serves."""
+    container = {"Image": IMAGE, "Mode": "MultiModel", "ModelDataUrl": PREFIX, **members}
+    containers: dict[str, Any] = {"Containers": [container, *behind]} if behind else {"PrimaryContainer": container}
+    deployment.sagemaker.create_model(ModelName=name, ExecutionRoleArn=ROLE, **containers)
+    variant = {"VariantName": "only", "ModelName": name, "InitialInstanceCount": 1, "InstanceType": instance_type}
+    deployment.sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant], **(config or {}))
     deployment.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
     described = deployment.settled(name)
     assert described["EndpointStatus"] == "InService", described.get("FailureReason")
@@ -235,3 +253,49 @@ def process_of_b(fleet: Fleet) -> int:
         if ids[0].split()[-1] == inner:
             return pid
     raise AssertionError(f"no process {inner} below {base}")
+
+
+@pytest.mark.slow  # starts an instance of two containers
+def test_target_model_is_for_the_multi_model_container_of_a_pipeline(deployment: Deployment) -> None:
+    behind = deployment.model("shouts", models.code_only(SHOUTS))
+    container = deployment.sagemaker.describe_model(ModelName=behind)["PrimaryContainer"]
+    fleet = deploy(deployment, "piped", behind=({key: container[key] for key in ("Image", "ModelDataUrl")},))
+    for name in ("p", "q"):
+        fleet.put(f"{name}.tar.gz")
+        assert fleet.ask(f"{name}.tar.gz") == f"{name.upper()} SAYS X"
+    with pytest.raises(ClientError, match="is missing a target model header"):
+        deployment.runtime.invoke_endpoint(EndpointName="piped", Body=b"x")
+    broken = models.pack({"code/inference.py": b"raise OSError('no rudder')"})
+    deployment.s3.put_object(Bucket=BUCKET, Key="fleet/rudderless.tar.gz", Body=broken)
+    with pytest.raises(ClientError, match=r"Received server error \(500\) from container-1"):
+        fleet.ask("rudderless.tar.gz")
+    deployment.delete("piped")
+
+
+@pytest.mark.slow  # makes and encrypts a disk
+@pytest.mark.skipif(Need.ENCRYPTION in MACHINE.lacks, reason=MACHINE.lacks.get(Need.ENCRYPTION, ""))
+def test_models_of_an_encrypted_instance_are_on_its_disk_only(deployment: Deployment) -> None:
+    kms = deployment.moorage.client("kms")
+    key = kms.create_key()["KeyMetadata"]["Arn"]
+    fleet = deploy(deployment, "sealed", config={"KmsKeyId": key})
+    fleet.put("secret.tar.gz")
+    assert fleet.ask("secret.tar.gz") == "secret says x"
+    folder = deployment.moorage.data_dir / "models"
+    assert not [path for path in folder.rglob("name") if path.read_bytes() == b"secret"]
+    deployment.delete("sealed")
+
+
+@pytest.mark.slow  # starts a server of its own
+def test_plain_processes_serve_many_models_too(tmp_path: Path, environment_python: str) -> None:
+    with running(tmp_path / "data", MOORAGE_ENGINE="process") as moorage:
+        deployment = Deployment(moorage)
+        deployment.s3.create_bucket(Bucket=BUCKET)
+        fleet = deploy(deployment, "plain")
+        for name in ("a", "b"):
+            fleet.put(f"{name}.tar.gz")
+            assert fleet.ask(f"{name}.tar.gz") == f"{name} says x"
+        (base,) = pids(fleet)
+        children = processes(base)
+        assert len(children) == 2
+        os.kill(base, signal.SIGKILL)
+        wait_until(lambda: not any(map(alive, children)), within=10, what="the models have gone with the base process")
