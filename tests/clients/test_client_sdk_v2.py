@@ -83,3 +83,29 @@ def test_the_python_sdk_2_reads_what_was_captured(moorage: Moorage, wine: Wine, 
     }
     assert [json.loads(one["endpointOutput"]["data"]) for one in sides] == seen["answers"]
     assert {(one["endpointOutput"]["encoding"], one["endpointOutput"]["mode"]) for one in sides} == {("JSON", "OUTPUT")}
+
+
+@pytest.mark.slow  # installs the SDK when it is not in the cache
+@pytest.mark.timeout(BUILD_SECONDS + 300)
+@pytest.mark.client("SageMaker Python SDK v2")
+def test_the_python_sdk_2_has_many_models_on_one_endpoint(moorage: Moorage, wine: Wine, tmp_path: Path) -> None:
+    client = python_client("sdk_v2")
+    for name in ("forest", "logistic"):
+        (tmp_path / f"{name}.tar.gz").write_bytes(wine.artefact(name))
+    shown = [0, 15, 30]
+    (tmp_path / "rows.json").write_text(json.dumps([wine.rows[index] for index in shown]))
+
+    seen = client.live(
+        "sdk_v2_multi.py",
+        moorage,
+        "forest.tar.gz",
+        "logistic.tar.gz",
+        "rows.json",
+        home=tmp_path,
+        **sdk_defaults(tmp_path),
+    )
+
+    assert seen["first"] == [wine.answers["forest"][index] for index in shown]
+    assert seen["second"] == [wine.answers["logistic"][index] for index in shown]
+    assert seen["listed"] == ["first.tar.gz", "team/second.tar.gz"]
+    assert seen["mode"] == "MultiModel"
