@@ -35,7 +35,7 @@ def measure(models: int = MODELS) -> Iterator[Measure]:
             f"first use of a cold model, one of {models} on an instance, p50",
             "<= 100 ms",
             f"{statistics.median(cold) * 1000:.1f} ms",
-            f"p95 {cold[int(0.95 * len(cold))] * 1000:.1f} ms, slowest {cold[-1] * 1000:.1f} ms; its load is none",
+            f"p95 {cold[int(0.95 * len(cold))] * 1000:.1f} ms, slowest {cold[-1] * 1000:.1f} ms; loading is nothing",
         )
         hot, single = _hot_and_single(moorage, models)
         yield Measure(

@@ -36,6 +36,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
                 log = folder.with_name(f"{folder.name}.log")
                 made = serving(folder, log, model.python(), model.toolkit, OMP_NUM_THREADS="1", **model.variables)
                 running[name] = started.enter_context(made)
+                if model.variables.get("SAGEMAKER_MULTI_MODEL") == "true":
+                    running[name].load(folder)
             return running[name]
 
         yield serve

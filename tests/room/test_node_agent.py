@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tests.support.engines import OBEDIENT, is_living, printed, until
 from tests.support.node import ADDED, ControlEnd, call, make_spec, node
+from tests.support.product import descendants
 
 from moorage.engine.contract import Failure, InstanceState
 from moorage.engine.promises import Refusals
@@ -150,7 +151,8 @@ async def test_stopped_process_becomes_unhealthy_and_is_ended(control: ControlEn
     await control.launch("i-1")
     ready = await control.comes_to("i-1", READY)
     assert ready.pid is not None
-    os.kill(ready.pid, signal.SIGSTOP)
+    for pid in descendants(ready.pid):  # its workers too: any of them answers health checks
+        os.kill(pid, signal.SIGSTOP)
     report = await control.comes_to("i-1", EXITED)
     assert InstanceState.UNHEALTHY in control.states("i-1")
     assert "failed its health checks" in report.message

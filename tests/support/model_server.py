@@ -1,6 +1,7 @@
 """A built-in model server in a process of its own, started by the Python of an environment."""
 
 import contextlib
+import json
 import os
 import socket
 import subprocess
@@ -38,6 +39,15 @@ class Instance:
         self.process = process
         self.port = port
         self.log = log
+        self.path = "/invocations"
+        """Where it is invoked."""
+
+    def load(self, folder: Path) -> None:
+        """Have a server of many models load one, which is invoked from then on."""
+        order = json.dumps({"model_name": folder.name, "url": str(folder)}).encode()
+        status, _, body = self._ask("POST", "/models", order, {"Content-Type": "application/json"})
+        assert status == 200, body
+        self.path = f"/models/{folder.name}/invoke"
 
     def connection(self) -> "contextlib.closing[HTTPConnection]":
         """Open a connection; a context."""
@@ -48,7 +58,7 @@ class Instance:
 
     def post(self, body: bytes, **headers: str) -> Whole:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return self._ask("POST", "/invocations", body, named)
+        return self._ask("POST", self.path, body, named)
 
     def _ask(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> Whole:
         with self.connection() as connection:

@@ -177,7 +177,13 @@ class ModelsWorld(FrontWorld):
             "i-front",
             Mode.SERIAL,
             (FrontContainer("primary", self.container_.address, ManyModels(**values)),),
-            **{"body_bytes": 1_000_000, "timeout_seconds": 10.0, "ping_seconds": 2.0, **front},
+            **{
+                "body_bytes": 1_000_000,
+                "buffered_bytes": 2**26,
+                "timeout_seconds": 10.0,
+                "ping_seconds": 2.0,
+                **front,
+            },
             settings=Settings(data_dir=self.data_dir, run_dir=self.folder / "run").to_message(),
         )
         self.path.unlink(missing_ok=True)

@@ -35,6 +35,7 @@ from urllib.parse import parse_qs
 
 from .memory import Memory, private_bytes
 from .model_process import CONNECTION, FAILED, MESSAGE_BYTES, READY, SHORT, be_the_model
+from .pages import HEALTHY
 from .wire import Answer, Refused, Request, RequestReader, head_of, plain
 
 MODELS_OF_A_PAGE = 100
@@ -332,7 +333,7 @@ class Models:
     def _do(self, peer: Peer, request: Request) -> None:
         path = request.path.removesuffix("/") or "/"
         if path == "/ping":
-            self._answer(peer, Answer(200, _JSON, b'{"status": "Healthy"}\n'))
+            self._answer(peer, HEALTHY)
             return
         _, _, below = path.partition("/models")
         route = self._routes.get((request.method, bool(below)))

@@ -15,5 +15,8 @@ class Pages:
     missing: Answer
 
 
+HEALTHY = Answer(200, "application/json", b'{\n  "status": "Healthy"\n}\n')
+"""How AWS's model servers answer a ping."""
+
 FLASK_PAGES = Pages(Answer(200, "application/json", b""), Answer(404, "application/json", b"{}"))
 """Those of the containers that answer by Flask."""

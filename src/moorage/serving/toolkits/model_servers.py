@@ -19,7 +19,7 @@ from typing import Any
 from .. import media
 from ..context import Context
 from ..handlers import Defaults, Function, Handlers, clean, with_body, with_context
-from ..pages import Pages
+from ..pages import HEALTHY, Pages
 from ..wire import Answer
 
 BODY_BYTES = 6_553_500
@@ -54,7 +54,7 @@ def refusal(status: int, message: str, kind: str = "InternalServerException") ->
 
 
 SERVER_PAGES = Pages(
-    ping=Answer(200, media.JSON, b'{\n  "status": "Healthy"\n}\n'),
+    ping=HEALTHY,
     missing=refusal(404, "Requested resource is not found, please refer to API document.", "ResourceNotFoundException"),
 )
 
