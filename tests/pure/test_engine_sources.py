@@ -54,6 +54,12 @@ def test_names_that_cannot_be_files_are_refused(rest: str, said: str) -> None:
             file_of(f"m/{rest}")
 
 
+def test_folders_deeper_than_they_can_be_walked_through_are_refused() -> None:
+    assert paths_of(["m/" + "d/" * 100 + "x"], "m/")
+    with pytest.raises(SourceRefused, match="more than 100 folders in each other"):
+        paths_of(["m/" + "d/" * 101 + "x"], "m/")
+
+
 def test_names_may_be_as_long_as_files_can_have_them() -> None:
     assert paths_of(["m/" + "x" * 255], "m/")
 

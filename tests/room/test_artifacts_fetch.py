@@ -250,6 +250,11 @@ async def test_full_disk_that_nothing_can_be_taken_from_is_named(store: FakeStor
         ([file("a"), file("a/b")], "both as a file and as a folder"),
         ([file("a/b"), file("a")], "both as a file and as a folder"),
         ([file("a" * 300)], "too long a name"),
+        ([file("a" * 300 + "/b")], "too long a name"),
+        ([special("a" * 300, tarfile.DIRTYPE)], "too long a name"),
+        ([file("d/" * 101 + "a")], "more than 100 folders in each other"),
+        ([special("d/" * 101 + "a", tarfile.SYMTYPE, "b")], "more than 100 folders in each other"),
+        ([special(f"a{i}", tarfile.SYMTYPE, f"a{i + 1}") for i in range(2000)], "too many links that lead to links"),
     ],
 )
 async def test_hostile_archives_are_refused_and_nothing_is_left(

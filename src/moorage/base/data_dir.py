@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from moorage.base.removal import flatten
+
 EPHEMERAL_PREFIX = "moorage-ephemeral-"
 
 
@@ -103,14 +105,8 @@ def remove_folder(folder: Path) -> None:
     if folder.is_symlink():
         folder.unlink()
     elif folder.exists():
-        _make_folders_writable(folder)
+        flatten(folder)
         shutil.rmtree(folder, onerror=open_up)
-
-
-def _make_folders_writable(folder: Path) -> None:
-    for parent, _, _ in os.walk(folder):
-        with contextlib.suppress(OSError):
-            Path(parent).chmod(0o700)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from moorage.engine.interrupts import Interrupt
 from moorage.engine.sources.conveyor import ahead
-from moorage.engine.sources.faults import SourceRefused, shown
+from moorage.engine.sources.faults import MOST_DEPTH, SourceRefused, shown
 from moorage.engine.sources.gunzip import GzipDamaged, gunzip
 
 _PIECE_BYTES = 2**20
@@ -178,6 +178,8 @@ class _Extraction:
             os.makedirs(path, mode=0o755, exist_ok=True)  # noqa: PTH103 - text is fast, and names may be any bytes
         except (FileExistsError, NotADirectoryError) as fault:
             raise ArchiveRefused(f"The model artefact has {shown(name)} both as a file and as a folder.") from fault
+        except OSError as fault:
+            raise _bad_name(name, fault) from fault
         self._made.add(path)
 
     def _write(self, tar: tarfile.TarFile, member: tarfile.TarInfo, path: str, stream: _Plain) -> None:
@@ -238,7 +240,12 @@ class _Extraction:
             except OSError as fault:
                 raise _bad_name(name, fault) from fault
         for name in self._links:
-            led = os.path.realpath(posixpath.join(self._folder, name))
+            try:
+                led = os.path.realpath(posixpath.join(self._folder, name))
+            except RecursionError as fault:  # hundreds; the kernel follows 40
+                raise ArchiveRefused(
+                    f"The model artefact has too many links that lead to links: {shown(name)}."
+                ) from fault
             if led != self._folder and not led.startswith(self._folder + "/"):
                 raise ArchiveRefused(f"The model artefact has a link that leads out of it: {shown(name)}.")
         for parent, _folders, _files in os.walk(self._folder, topdown=False):
@@ -276,7 +283,10 @@ def _safe_name(name: str) -> str:
         raise ArchiveRefused(f"The model artefact has an absolute name in it: {shown(name)}.")
     if "\0" in name or ".." in name.split("/"):
         raise ArchiveRefused(f"The model artefact has a name that leads out of it: {shown(name)}.")
-    return posixpath.normpath(name)
+    normal = posixpath.normpath(name)
+    if normal.count("/") > MOST_DEPTH:
+        raise ArchiveRefused(f"The model artefact has more than {MOST_DEPTH} folders in each other: {shown(name)}.")
+    return normal
 
 
 def _safe_target(name: str, target: str) -> str:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from moorage.aws.errors import ServiceError
 from moorage.base.clock import Clock
+from moorage.base.removal import remove_tree
 from moorage.base.settings import Limits
-from moorage.engine.built_folder import build_once, clear_unfinished, lay_beside, lay_over, remove_tree, set_aside
+from moorage.engine.built_folder import build_once, clear_unfinished, lay_beside, lay_over, set_aside
 from moorage.engine.contract import ModelSource
 from moorage.engine.sources.faults import SourceRefused
 from moorage.engine.sources.finding import Found, Sources, name_of

@@ -11,11 +11,11 @@ import glob
 import os
 import secrets
 import shutil
-import stat
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 
 from moorage.base.clock import Clock
+from moorage.base.removal import remove_tree
 
 _LOOK_AGAIN_SECONDS = 0.1
 
@@ -83,14 +83,6 @@ def clear_unfinished(parent: Path) -> None:
                 _clear_away(folder)
             finally:
                 os.close(descriptor)
-
-
-def remove_tree(folder: Path) -> None:
-    """Remove a folder with all in it, also what was made read-only; no fault if it is not there. Blocks."""
-    for parent, _names, _files in os.walk(folder):
-        with contextlib.suppress(OSError):
-            os.chmod(parent, stat.S_IRWXU)  # noqa: PTH101 - os.walk gives text
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def lay_over(base: Path | None, code: Path, folder: Path) -> None:

@@ -6,10 +6,10 @@ can be written, no way to gain privileges, an end of the whole tree. It does not
 """
 
 import asyncio
-import shutil
 from pathlib import Path
 from typing import Any
 
+from moorage.base.removal import remove_tree
 from moorage.engine.environments import Environment
 from moorage.engine.launch import LaunchFailed, ServingLaunch
 from moorage.engine.sandbox import SERVING_FOLDER
@@ -30,7 +30,7 @@ class PlainProcess:
 
     def prepare(self) -> None:
         """Make the folder of empty models, and empty it; blocks."""
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        remove_tree(self._scratch)
         self._scratch.mkdir(parents=True)
 
     def zygote_command(self, environment: Environment) -> list[str]:
@@ -73,4 +73,4 @@ class PlainProcess:
 
     async def release(self, instance_id: str) -> None:
         """Remove the instance's empty model folder."""
-        await asyncio.to_thread(shutil.rmtree, self._scratch / instance_id, ignore_errors=True)
+        await asyncio.to_thread(remove_tree, self._scratch / instance_id)

@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Protocol
 
 from moorage.base.files import write_whole
+from moorage.base.removal import remove_tree
 from moorage.engine import fscrypt, mounts
-from moorage.engine.built_folder import remove_tree
 from moorage.kms.faults import KeyUnusable
 
 GIB = 2**30

@@ -1,5 +1,8 @@
 """What is wrong with model data."""
 
+MOST_DEPTH = 100
+"""Folders in each other: what walks through them does so by recursion."""
+
 
 class SourceRefused(Exception):
     """The model data is not there, or not what it should be; the text is one sentence for people."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from moorage.engine.sources.faults import SourceRefused, shown
+from moorage.engine.sources.faults import MOST_DEPTH, SourceRefused, shown
 
 _MOST_NAME_BYTES = 255
 
@@ -35,6 +35,8 @@ def paths_of(keys: Iterable[str], prefix: str) -> dict[str, str]:
 
 def _path_of(key: str, prefix: str) -> str:
     path = key.removeprefix(prefix)
+    if path.count("/") > MOST_DEPTH:
+        raise SourceRefused(f"The model data has more than {MOST_DEPTH} folders in each other: {shown(key)}.")
     for name in path.split("/"):
         _check(name, key)
     return path
