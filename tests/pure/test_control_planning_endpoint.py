@@ -86,6 +86,26 @@ def test_images_are_noted_once_an_instance_tells() -> None:
     assert (container.resolved_image, container.resolved_at) == ("repo@sha256:1", 7.0)
 
 
+def test_what_runs_in_an_images_place_is_told_once() -> None:
+    endpoint = an_endpoint(a_variant(count=2), status=EndpointStatus.CREATING)
+    reports = [
+        a_report(name, resolved_images=("repo@sha256:1",), stand_ins=("It is older.",)) for name in ("i-1", "i-2")
+    ]
+    records = [an_instance("i-1"), an_instance("i-2")]
+    made = plan(endpoint, records, seen(*reports), NOW, PATIENCE)
+    assert made.notices == ("The variant AllTraffic: It is older.",)
+    assert made.endpoint is not None
+    assert not plan(made.endpoint, records, seen(*reports), NOW, PATIENCE).notices
+
+
+def test_what_runs_in_an_images_place_is_told_also_when_it_fails_at_once() -> None:
+    endpoint = an_endpoint(status=EndpointStatus.CREATING)
+    report = a_report("i-1", InstanceState.FAILED, resolved_images=("repo@sha256:1",), stand_ins=("It is older.",))
+    assert plan(endpoint, [an_instance("i-1")], seen(report), NOW, PATIENCE).notices == (
+        "The variant AllTraffic: It is older.",
+    )
+
+
 def test_first_lost_instance_is_replaced_at_once() -> None:
     endpoint = an_endpoint(a_variant(count=2), status=EndpointStatus.IN_SERVICE)
     records = (an_instance("i-1"), an_instance("i-2"))

@@ -49,6 +49,12 @@ async def test_instance_comes_to_ready_with_pid_and_address(control: ControlEnd)
     await until(lambda: "loaded" in printed(Path(report.log_path)), "it is in the log")
 
 
+async def test_another_version_than_the_images_is_told(control: ControlEnd) -> None:
+    await control.launch("i-1", image="moorage/python:3.1")
+    (told,) = (await control.comes_to("i-1", READY)).stand_ins
+    assert told.startswith("The image is Python 3.1; Python 3.")
+
+
 async def test_code_submitted_beside_the_artefact_is_what_runs(control: ControlEnd) -> None:
     submitted = control.models / "sent" / "content"
     submitted.mkdir(parents=True)

@@ -198,6 +198,8 @@ class InstanceReport:
     """Process id on this machine."""
     resolved_images: tuple[str, ...] = ()
     """Per container: ``repository@sha256:digest``."""
+    stand_ins: tuple[str, ...] = ()
+    """What people should know of what runs in place of images: that its version is another, for one."""
     failure: Failure | None = None
     container: str | None = None
     """Name of the container that failed."""
@@ -225,5 +227,6 @@ class InstanceReport:
                 "state": InstanceState(message["state"]),
                 "failure": Failure(failure) if failure else None,
                 "resolved_images": tuple(message.get("resolved_images", ())),
+                "stand_ins": tuple(message.get("stand_ins", ())),
             }
         )

@@ -174,7 +174,7 @@ class Life:
         finally:
             for descriptor in opened.values():
                 os.close(descriptor)
-        self._report = replace(self._report, resolved_images=prepared.resolved)
+        self._report = replace(self._report, resolved_images=prepared.resolved, stand_ins=prepared.stand_ins)
         return prepared
 
     def _progress(self, line: str) -> None:

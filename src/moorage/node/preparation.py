@@ -119,8 +119,21 @@ class Prepared:
     """One for each container."""
     resolved: tuple[str, ...]
     """What each image's URI stands for: ``repository@sha256:digest``."""
+    stand_ins: tuple[str, ...] = ()
+    """What people should know of what runs in place of images."""
     models: Mapping[str, ManyModels] = field(default_factory=dict)
     """Of the containers that serve many, by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One container, all of whose parts are there."""
+
+    launch: Launch
+    resolved: str
+    """What its image's URI stands for."""
+    stand_in: str | None = None
+    """What people should know of what runs in its image's place."""
 
 
 class _Disk:
@@ -206,17 +219,18 @@ class Preparation:
         """
         if not spec.containers:
             raise CannotPrepare(Failure.START, "The model has no container.")
-        made: list[tuple[Launch, str]] = await _all(
+        made: list[_Part] = await _all(
             self._prepare_one(spec, container, seat, progress, installs[container.name])
             for container, seat in zip(spec.containers, self._seats(spec), strict=True)
         )
-        launches = tuple(launch for launch, _ in made)
+        launches = tuple(part.launch for part in made)
         models = {
             container.name: self._shelves.many_models(spec, container, launch)
             for container, launch in zip(spec.containers, launches, strict=True)
             if launch.models is not None
         }
-        return Prepared(launches, tuple(resolved for _, resolved in made), models)
+        stand_ins = tuple(dict.fromkeys(part.stand_in for part in made if part.stand_in))
+        return Prepared(launches, tuple(part.resolved for part in made), stand_ins, models)
 
     def _seats(self, spec: InstanceSpec) -> list[Seat]:
         memory_bytes, logs = self._memory_of(resources_of(spec)), self._places.logs_of(spec)
@@ -241,8 +255,8 @@ class Preparation:
 
     async def _prepare_one(
         self, spec: InstanceSpec, container: ContainerSpec, seat: Seat, progress: Progress, installs: Progress
-    ) -> tuple[Launch, str]:
-        """Get everything for one container, and what its image stands for; raises CannotPrepare with its name."""
+    ) -> _Part:
+        """Get everything for one container; raises CannotPrepare with its name."""
         try:
             return await self._prepare_container(spec, container, seat, progress, installs)
         except CannotPrepare as fault:
@@ -250,14 +264,14 @@ class Preparation:
 
     async def _prepare_container(
         self, spec: InstanceSpec, container: ContainerSpec, seat: Seat, progress: Progress, installs: Progress
-    ) -> tuple[Launch, str]:
+    ) -> _Part:
         try:
             image = await self._stand_in(container)
             _refuse_unkept(spec, self._refusals.serving if image is not None else self._refusals.images or {})
             if image is not None:
                 launch = await self._prepare_serving(spec, container, seat, image, progress, installs)
-                return launch, image.resolved
-            return await self._prepare_image(spec, container, seat, progress)
+                return _Part(launch, image.resolved, _note_of(image))
+            return _Part(*await self._prepare_image(spec, container, seat, progress))
         except EnvironmentFailure as fault:
             raise CannotPrepare(Failure.IMAGE, str(fault)) from fault
         except ImageFailure as fault:
@@ -454,6 +468,11 @@ class _Fetching:
     async def _fetch(self, source: ModelSource) -> Path:
         self.uri = source.uri
         return await self._artifacts.fetch(source, self._progress, self._holder, self._account)
+
+
+def _note_of(image: Image) -> str | None:
+    """Give what people should know of what stands for an image; a Python that they have added is their own choice."""
+    return None if isinstance(image, PythonImage) else image.contents.warning
 
 
 def _refuse_unkept(spec: InstanceSpec, refused: Mapping[str, str]) -> None:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moorage.aws.instance_types import instance_type
+from moorage.base.removal import remove_tree
 from moorage.base.settings import Settings
-from moorage.engine.built_folder import remove_tree
 from moorage.engine.contract import MULTI_MODEL, ContainerSpec, InstanceSpec
 from moorage.engine.launch import Launch, ServingLaunch
 from moorage.engine.volumes import Volume

@@ -110,6 +110,7 @@ def why_it_fails(fleets: Sequence[Fleet], began_at: float, draft: Draft) -> str 
     for fleet in fleets:
         for instance, report in (*fleet.refused, *fleet.lost):
             if report.state == InstanceState.FAILED:
+                _tell_of_stand_ins(fleet.variant, rank_of(fleet.variant, instance), report, draft)
                 return failure_reason(fleet.variant, pool_of(fleet.variant, instance).containers, report)
         if fleet.variant.setbacks + bool(fleet.lost) > patience.setbacks:
             return crash_loop_reason(fleet.variant, fleet.lost[0][1] if fleet.lost else None)
@@ -130,7 +131,7 @@ def keep_fleets(fleets: Sequence[Fleet], draft: Draft) -> tuple[DeployedVariant,
 
 
 def _keep(fleet: Fleet, draft: Draft) -> DeployedVariant:
-    variant = _count_setbacks(_learn_images(fleet), fleet, draft)
+    variant = _count_setbacks(_learn_images(fleet, draft), fleet, draft)
     surplus = len(fleet.live) + len(fleet.refused) - variant.desired_count
     if surplus > 0:
         leaving = [*fleet.refused, *_least_useful(fleet)][:surplus]
@@ -210,7 +211,13 @@ def _count_setbacks(variant: DeployedVariant, fleet: Fleet, draft: Draft) -> Dep
     return variant
 
 
-def _learn_images(fleet: Fleet) -> DeployedVariant:
+def _tell_of_stand_ins(variant: DeployedVariant, rank: int, report: InstanceReport, draft: Draft) -> None:
+    """Tell people what runs in place of images, with the first report of a deployment that knows it."""
+    if not all(container.resolved_image for container in pools_of(variant)[rank].containers):
+        draft.notices += [notices.stand_in(variant.name, text) for text in report.stand_ins]
+
+
+def _learn_images(fleet: Fleet, draft: Draft) -> DeployedVariant:
     """Note which image each container really runs, once an instance tells."""
     variant = fleet.variant
     for instance, report in fleet.live:
@@ -218,6 +225,7 @@ def _learn_images(fleet: Fleet) -> DeployedVariant:
         containers = pools_of(variant)[rank].containers
         if report is None or not report.resolved_images or all(container.resolved_image for container in containers):
             continue
+        _tell_of_stand_ins(variant, rank, report, draft)
         learned = tuple(
             replace(container, resolved_image=image, resolved_at=report.since)
             for container, image in zip(containers, report.resolved_images, strict=False)

@@ -1,4 +1,4 @@
-"""What people are told of capacity, as texts of events (``moorage events``)."""
+"""What people are told of capacity and of images, as texts of events (``moorage events``)."""
 
 from collections.abc import Iterable, Mapping
 
@@ -29,6 +29,11 @@ def lost(variant: str, message: str, setbacks: int, delay_seconds: float) -> str
     if setbacks == 1:
         return f"{what}; another takes its place."
     return f"{what}, {setbacks} in a row: the next launch waits {delay_seconds:g} seconds, later ones longer."
+
+
+def stand_in(variant: str, text: str) -> str:
+    """Tell that what runs in an image's place is not quite what the image has."""
+    return f"The variant {variant}: {text}"
 
 
 def waits(variant: str, count: int, needs: str, reservation: str | None, machine: Resources | None) -> str:
