@@ -1,16 +1,16 @@
 """What is in gzip streams, however they are cut into pieces."""
 
 import gzip
-import os
 import zlib
 from collections.abc import Iterator
+from random import Random
 
 import pytest
 
 from moorage.engine.sources.gunzip import PIECE_BYTES, GzipDamaged, gunzip
 
-CONTENT = os.urandom(300_000) + bytes(3_000_000) + b"end"
-PACKED = gzip.compress(CONTENT)
+CONTENT = Random(1).randbytes(300_000) + bytes(3_000_000) + b"end"
+PACKED = gzip.compress(CONTENT, mtime=0)
 
 
 def cut(content: bytes, size: int) -> Iterator[bytes]:
@@ -50,6 +50,18 @@ def test_content_that_fills_pieces_exactly_is_whole() -> None:
         PACKED + b"garbage",
         PACKED + PACKED[:-1],
         zlib.compress(CONTENT),
+    ],
+    ids=[
+        "nothing",
+        "part of its head",
+        "without its last byte",
+        "half",
+        "wrong checksum",
+        "wrong length",
+        "changed inside",
+        "with garbage behind",
+        "with half a member behind",
+        "not gzip",
     ],
 )
 def test_damage_is_told(damaged: bytes, size: int) -> None:

@@ -13,9 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from moorage.base.removal import remove_tree
 from moorage.base.settings import Limits
 from moorage.engine.artifacts import ArtifactFailure
-from moorage.engine.built_folder import link_tree, remove_tree
+from moorage.engine.built_folder import link_tree
 from moorage.engine.contract import ModelSource
 from moorage.objects.faults import NoSuchBucket, NoSuchKey
 
