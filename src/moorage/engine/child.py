@@ -31,7 +31,10 @@ class Child:
 
     def reap(self) -> int:
         """Take note of the dead process's exit code, and let go of it."""
-        _pid, status = os.waitpid(self.pid, 0)
+        status: int = signal.SIGKILL
+        # One that has not left its zygote's session yet is killed, and waited for, with that (trees.kill_below).
+        with contextlib.suppress(ChildProcessError):
+            _pid, status = os.waitpid(self.pid, 0)
         os.close(self._descriptor)
         return os.waitstatus_to_exitcode(status)
 
