@@ -9,6 +9,7 @@ from tests.support.ordinary_user import run_again_as_ordinary_user
 FILES = [
     *sorted(path.name for path in Path(__file__).parent.glob("test_engine*.py") if path != Path(__file__)),
     "test_shells.py",
+    "test_spares.py",
 ]
 
 

@@ -1,15 +1,20 @@
 """Processes that are forked ahead of their instances: used once, unlike no other instance, and never left over."""
 
+import asyncio
 import os
 import signal
+import threading
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
-from tests.support.engines import OBEDIENT, Bench, Instance, PatientClock, bench, embryos_of, is_living, until
+from tests.support.engines import BARE, OBEDIENT, Bench, Instance, PatientClock, bench, embryos_of, is_living, until
 from tests.support.machine import MACHINE
 
 from moorage.engine import cgroups, spares
+from moorage.engine.environments import Environment
 from moorage.engine.network import OutsideNetwork
 
 ENGINES = [
@@ -31,6 +36,37 @@ def predict_fn(what, model):
                 found += sum(part.startswith(end) for part in parts[1:])
     return str(found)
 """
+
+
+class NoProcess:
+    """An embryo without a process."""
+
+    def __init__(self) -> None:
+        self.pid = 0
+        self.dead: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.zygote_gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.ended = False
+
+    async def end(self) -> None:
+        self.ended = True
+
+
+class SlowGroups:
+    """Makes groups that are nowhere, and whose removal takes until the test says so."""
+
+    def __init__(self) -> None:
+        self.removing = threading.Event()
+        self.go_on = threading.Event()
+
+    def make(self, _name: str) -> "SlowGroups":
+        return self
+
+    def join(self, pid: int) -> None:
+        pass
+
+    def remove(self) -> bool:
+        self.removing.set()
+        return self.go_on.wait(20)
 
 
 @pytest.fixture(params=ENGINES)
@@ -95,7 +131,7 @@ async def test_sigterm_of_its_first_moment_is_not_lost(ahead: Bench) -> None:
         instance = await ahead.start(model)
         instance.running.terminate()
         assert instance.pid == spare
-        assert (await instance.end()).code in {0, 143}
+        assert (await instance.end()).code in {0, -signal.SIGTERM}
 
 
 @pytest.mark.skipif(bool(MACHINE.sandbox_fault), reason=MACHINE.sandbox_fault)
@@ -138,6 +174,47 @@ async def test_one_that_has_just_died_is_not_mistaken_for_an_instance(ahead: Ben
     instance = await (await ahead.start(model)).is_ready()
     assert instance.pid != spare
     assert await instance.ask("6 * 7") == "42"
+
+
+async def test_launch_that_finds_a_dead_one_gets_another_forked_while_that_is_taken_away() -> None:
+    forked: list[Any] = []
+    groups = SlowGroups()
+
+    async def fork(_environment: Environment, _threads: int) -> Any:
+        await asyncio.sleep(0)
+        forked.append(NoProcess())
+        return forked[-1]
+
+    clock = PatientClock()
+    made = spares.Spares(fork, cast("cgroups.Cgroups", groups), clock)
+    made.make_soon(BARE, 1)
+    clock.seconds += spares.QUIET_SECONDS
+    await until(lambda: bool(made), "a process is forked ahead")
+    forked[0].dead.set_result(None)
+    await until(groups.removing.is_set, "the dead one is taken away")
+    made.make_soon(BARE, 1)
+    groups.go_on.set()
+    clock.seconds += spares.QUIET_SECONDS
+    await until(lambda: bool(made), "another is forked ahead")
+    assert len(forked) == 2
+    await made.close()
+    assert [one.ended for one in forked] == [True, True]
+
+
+async def test_none_is_forked_for_one_of_several_containers_which_could_not_take_it(
+    ahead: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(spares.Spares, "make_soon", lambda _self, environment, _threads: asked.append(environment.key))
+    alone = await ahead.ready(name="alone")
+    assert len(asked) == 1
+    envelope = ahead.cgroups.make_envelope("several", cgroups.GroupLimits(2**30, 1, 100))
+    launch = replace(alone.launch, instance_id="several.1", socket=ahead.sockets / "several.1.sock", within="several")
+    running = await ahead.launcher.launch(launch)
+    assert len(asked) == 1
+    await running.kill()
+    await running.ended
+    assert envelope.remove()
 
 
 async def test_it_ends_with_its_zygote(ahead: Bench) -> None:

@@ -111,7 +111,7 @@ class Launcher:
             await self._clean(launch)
             raise
         finally:
-            if self._engine.forks_ahead:
+            if self._engine.forks_ahead and launch.within is None:
                 self._spares.make_soon(launch.environment, launch.threads)
         running = Running(process, group, f"unix:{launch.socket}", ends_as_one=self._engine.ends_as_one)
         self._tasks.start(f"watch {launch.instance_id}", self._watch(launch, running, group))

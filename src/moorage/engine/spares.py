@@ -7,6 +7,7 @@ that dies is not replaced before the next launch: that is made without it, and a
 
 import asyncio
 import logging
+import math
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -96,23 +97,31 @@ class Spares:
             place.keeper = self._tasks.start(f"spare of {environment.key}", self._keep(place, environment, threads))
 
     async def _keep(self, place: _Place, environment: Environment, threads: int) -> None:
-        """Make a spare and watch it, until it is taken or of no use any more. Never cancelled: nothing is left over."""
-        if not await self._is_quiet(place):
-            return
-        try:
-            spare = await self._make(environment, threads)
-        except (LaunchFailed, ZygoteGone, OSError) as fault:
-            log.info("no process is forked ahead of its instance: %s", fault)
-            return
-        if spare is None:
-            return
+        """Have a spare, and another for each launch that finds it of no use any more, until one is taken.
+
+        Never cancelled: nothing is left over.
+        """
+        served = -math.inf
+        while served < place.due and await self._is_quiet(place):
+            served = place.due
+            try:
+                spare = await self._make(environment, threads)
+            except (LaunchFailed, ZygoteGone, OSError) as fault:
+                log.info("no process is forked ahead of its instance: %s", fault)
+                continue
+            if spare is None or await self._is_taken(place, spare):
+                return
+
+    async def _is_taken(self, place: _Place, spare: Spare) -> bool:
+        """Watch a spare: True when it is taken, False when it was of no use any more, and has been ended."""
         place.spare = spare
-        embryo = spare.embryo
-        ends = [spare.taken, embryo.dead, embryo.zygote_gone, self._closing]
+        ends = [spare.taken, spare.embryo.dead, spare.embryo.zygote_gone, self._closing]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        if not spare.taken.done():
-            place.spare = None
-            await spare.end()
+        if spare.taken.done():
+            return True
+        place.spare = None
+        await spare.end()
+        return False
 
     async def _is_quiet(self, place: _Place) -> bool:
         """Wait until no launch was for a moment; False when nothing is to be made any more."""
