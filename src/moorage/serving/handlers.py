@@ -12,6 +12,7 @@ made. Its first piece is made here: what fails before it is an error like any ot
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
 import traceback
@@ -33,6 +34,7 @@ NO_MODEL_FN = (
 )
 
 _DROPPED_HEADERS = frozenset({"content-type", "content-length", "connection", "transfer-encoding", "date", "server"})
+_KNOWN_TYPES = 64
 _THREE = ("input_fn", "predict_fn", "output_fn")
 
 
@@ -128,14 +130,16 @@ class Handlers:
         return self._failed(fault)
 
     def _transform(self, request: Request) -> Answer:
-        if self._transform_fn is None:
-            decoded = self.decode(request)
-            return self.finish(decoded, self.predict(decoded.context, decoded.data))
         context, content_type, accept = self._read(request)
         body = self._body_of(request, content_type)
-        return self._finish(context, accept, self._transform_fn(context, self._model, body, content_type, accept))
+        if self._transform_fn is None:
+            data = self._input_fn(context, body, content_type)
+            result = self._output_fn(context, self._predict_fn(context, data, self._model), accept)
+        else:
+            result = self._transform_fn(context, self._model, body, content_type, accept)
+        return self._finish(context, accept, result)
 
-    # The steps of an invocation; each raises whatever the customer's code does.
+    # The steps of an invocation by the three functions; each raises whatever the customer's code does.
 
     def decode(self, request: Request) -> Decoded:
         """Let ``input_fn`` make data of a request."""
@@ -189,7 +193,7 @@ class Handlers:
     def _as_answer(self, result: Any, _accept: str) -> Answer:
         """Make an answer of what a function may return: a body, a body and its type, or a Response object."""
         if isinstance(result, tuple) and len(result) >= 2:
-            return with_body(result[0], clean(media.with_charset(str(result[1] or media.JSON))))
+            return with_body(result[0], _content_type(str(result[1] or media.JSON)))
         if hasattr(result, "get_data") and hasattr(result, "status_code"):
             return _of_response(result)
         if isinstance(result, dict):
@@ -281,6 +285,12 @@ def as_bytes(body: Any) -> bytes:
         "The function must return str or bytes, an iterator of them, or a pair of that and its content type; it "
         f"returned {type(body).__name__}."
     )
+
+
+@functools.lru_cache(maxsize=_KNOWN_TYPES)
+def _content_type(media_type: str) -> str:
+    """Give the Content-Type that Flask makes of a media type; raises ValueError when it cannot be one."""
+    return clean(media.with_charset(media_type))
 
 
 def clean(value: str) -> str:

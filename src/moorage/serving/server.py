@@ -335,7 +335,10 @@ class Server:
         for number, event in self._epoll.poll(seconds if block else 0):
             known = self._connections.get(number)
             if known is not None:
-                self._progress(known, event)
+                if known.busy:
+                    self._progress(known, event)
+                else:
+                    self._receive(known)
             elif number == self._wake_read:
                 self._read_wakes()
             elif number == self._listener.fileno():
@@ -428,16 +431,15 @@ class Server:
             self._queue.popleft()
 
     def _progress(self, connection: Connection, event: int) -> None:
+        """Go on with a connection whose request is under way."""
         if connection.out:
             if event & (select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR):
                 self._flush(connection)
-        elif connection.busy and event & (select.EPOLLHUP | select.EPOLLERR):
+        elif event & (select.EPOLLHUP | select.EPOLLERR):
             self._close(connection)
-        elif connection.busy:
+        else:
             self._epoll.unregister(connection.socket)
             connection.muted = True
-        else:
-            self._receive(connection)
 
     def _receive(self, connection: Connection) -> None:
         reader = connection.reader

@@ -185,9 +185,15 @@ class RequestReader:
         """Give the next whole request, or None when more bytes are needed; raises Refused."""
         if self._head is None and not self._begin():
             return None
-        body = self._rest_of_body()
         head = self._head
-        if body is None or head is None:
+        if head is None:
+            return None
+        if head.length == len(self._buffer) and not self._pieces:  # nearly always
+            body: bytes | None = self._buffer
+            self._buffer, self._missing = b"", 0
+        else:
+            body = self._rest_of_body()
+        if body is None:
             return None
         self._head, self._chunks = None, None
         self.wants_continue = False
@@ -195,7 +201,8 @@ class RequestReader:
 
     def _begin(self) -> bool:
         """Read a head; says whether there was a whole one."""
-        self._skip_empty_lines()
+        if self._buffer[:2] == b"\r\n":
+            self._skip_empty_lines()
         end = self._buffer.find(b"\r\n\r\n")
         if end < 0 or end > HEAD_BYTES:
             if len(self._buffer) > HEAD_BYTES:
@@ -219,9 +226,6 @@ class RequestReader:
     def _rest_of_body(self) -> bytes | None:
         if self._chunks is not None:
             self._buffer, body = self._chunks.feed(self._buffer)
-            return body
-        if self._missing == len(self._buffer) and not self._pieces:
-            body, self._buffer, self._missing = self._buffer, b"", 0
             return body
         if self._missing and self._buffer:
             piece = self._buffer[: self._missing]
