@@ -136,6 +136,66 @@ def test_image_that_does_not_say_that_it_listens_where_it_is_told_is_no_part_of_
     user.delete("stubborn")
 
 
+MANY_MODELS = """
+import json
+THERE = {}
+def post(self):
+    body = self.rfile.read(int(self.headers["Content-Length"]))
+    if self.path == "/models":
+        wish = json.loads(body)
+        if len(THERE) > 1:
+            return self.answer("full", 507)
+        THERE[wish["model_name"]] = open(wish["url"] + "/weights").read()
+        return self.answer("{}")
+    model = THERE.get(self.path.split("/")[2])
+    target = self.headers["X-Amzn-SageMaker-Target-Model"]
+    self.answer(f"{model} for {target}: {body.decode()}" if model else "", 200 if model else 404)
+def get(self):
+    name = self.path.split("/")[-1]
+    there = self.path in ("/ping", "/models") or name in THERE
+    self.answer(json.dumps({"models": [{"modelName": name} for name in THERE]}), 200 if there else 404)
+def delete(self):
+    print("unloads", THERE.pop(self.path.split("/")[-1]), flush=True)
+    self.answer("{}")
+Handler.do_POST, Handler.do_GET, Handler.do_DELETE = post, get, delete
+"""
+"""Makes the images' server one of many models, two of which fit; in at most 1,024 letters."""
+
+CAN_HAVE_MANY = "com.amazonaws.sagemaker.capabilities.multi-models"
+
+
+def test_image_that_says_so_serves_many_models(user: Deployment, server: Moorage, tmp_path: Path) -> None:
+    archive = python_image(Labels={CAN_HAVE_MANY: "true"}).archive(tmp_path / "image.tar", "whatever:1")
+    server.run("images", "add", "many:1", "--archive", str(archive))
+    model = user.model(
+        "many",
+        b"",
+        Image="many:1",
+        Mode="MultiModel",
+        Environment={"BEFORE_SERVING": MANY_MODELS},
+        ModelDataUrl="s3://models-many/fleet",
+    )
+    user.in_service("many", ("blue", model, 1.0, 1))
+    for name in "abc":
+        user.s3.put_object(Bucket="models-many", Key=f"fleet/{name}.tar.gz", Body=pack({"weights": name.encode()}))
+        assert invoke(user, "many", "x", TargetModel=f"{name}.tar.gz") == f"{name} for {name}.tar.gz: x"
+    assert server.run("logs", "many").stdout.count("unloads a") == 1
+    assert invoke(user, "many", "x", TargetModel="b.tar.gz") == "b for b.tar.gz: x"
+    user.delete("many")
+
+
+def test_image_that_does_not_say_that_it_serves_many_models_does_not(
+    user: Deployment, server: Moorage, tmp_path: Path
+) -> None:
+    archive = python_image(Labels={"for": "one model"}).archive(tmp_path / "image.tar", "whatever:1")
+    server.run("images", "add", "single:1", "--archive", str(archive))
+    model = user.model("single", b"", Image="single:1", Mode="MultiModel", ModelDataUrl="s3://models-single/")
+    user.create("single", ("blue", model, 1.0, 1))
+    reason = user.settled("single")["FailureReason"]
+    assert f"Your Ecr Image single:1 does not contain required {CAN_HAVE_MANY}=true Docker label(s)." in reason
+    user.delete("single")
+
+
 def test_container_that_dies_is_replaced_and_a_killed_server_leaves_nothing(tmp_path: Path) -> None:
     settings = without_docker(tmp_path)
     server = Moorage(tmp_path / "data", environment=settings)

@@ -8,6 +8,8 @@ import pytest
 from tests.support.gateway import until
 from tests.support.multi_model import ModelsWorld, fault, measures
 
+from moorage.base.settings import Limits
+
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[ModelsWorld]:
@@ -309,3 +311,14 @@ async def test_each_model_of_a_built_in_container_has_its_own_connections(world:
     for target in "aabbab":
         assert (await world.ask(f"{target}.tar.gz")).status == 200
     assert world.container_.connections == 4, "one of each model, one for loads, and one of the ping"
+
+
+async def test_where_the_disk_is_full_the_files_of_models_that_are_not_needed_go(world: ModelsWorld) -> None:
+    for target in "abcd":
+        await world.put(f"{target}.tar.gz")
+    await world.open(limits=Limits(disk_reserve_bytes=2**60))
+    for target in "abcd":
+        assert (await world.ask(f"{target}.tar.gz")).status == 200
+    there = sorted(path.read_text() for path in world.folder_of_models.glob("*/model/name"))
+    assert there == ["c", "d"], "those that had made room in the memory were not needed"
+    assert (await world.ask("a.tar.gz")).body == b"a says x"

@@ -110,7 +110,7 @@ def say(connection: HTTPConnection, method: str, path: str, body: bytes = b"") -
 def start(tmp_path: Path) -> Iterator[Callable[..., Base]]:
     with contextlib.ExitStack() as started:
 
-        def launch(memory_bytes: int | None = None) -> Base:
+        def launch(memory_bytes: int | None = None, **variables: str) -> Base:
             listener = started.enter_context(socket.create_server(("127.0.0.1", 0), backlog=128))
             log = tmp_path / "log"
             arguments = [
@@ -124,7 +124,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Base]]:
                     pass_fds=[listener.fileno()],
                     stdout=output,
                     stderr=subprocess.STDOUT,
-                    env={"PATH": os.environ["PATH"], "SAGEMAKER_MULTI_MODEL": "true"},
+                    env={"PATH": os.environ["PATH"], "SAGEMAKER_MULTI_MODEL": "true", **variables},
                 )
             started.callback(_end, process)
             return Base(process, listener.getsockname()[1], log, tmp_path / "models")
@@ -311,6 +311,16 @@ def test_a_model_that_does_not_fit_beside_the_others_is_507(start: Callable[...,
     assert base.load("a", "150", LARGE)[0] == 507
     assert base.load("d", "1000", LARGE)[0] == 507, "a MemoryError is too little memory as well"
     assert [model["modelName"] for model in base.ask("GET", "/models")[1]["models"]] == ["b", "c"]
+
+
+def test_batches_are_asked_for_of_each_model_and_a_wrong_number_is_told_at_once(start: Callable[..., Base]) -> None:
+    base = start(MOORAGE_MAX_BATCH_SIZE="4")
+    assert base.load("a")[0] == 200
+    assert base.invoke("a", "x") == (200, "a says x")
+    assert "No batches are made" in base.log.read_text()
+    wrong = start(MOORAGE_MAX_BATCH_SIZE="four")
+    assert wrong.process.wait(10) == 1
+    assert "MOORAGE_MAX_BATCH_SIZE" in wrong.log.read_text()
 
 
 def test_a_model_that_is_killed_while_it_loads_has_found_too_little_memory(base: Base) -> None:

@@ -14,7 +14,7 @@ from tests.support.gateway import Answer, FakeServer, Request
 from tests.support.models import pack
 from tests.support.objects import store_in
 
-from moorage.base.settings import Settings
+from moorage.base.settings import Limits, Settings
 from moorage.front.process import serve
 from moorage.front.spec import FrontContainer, FrontSpec, ManyModels, Mode
 from moorage.objects.faults import BucketExists
@@ -184,7 +184,9 @@ class ModelsWorld(FrontWorld):
                 "ping_seconds": 2.0,
                 **front,
             },
-            settings=Settings(data_dir=self.data_dir, run_dir=self.folder / "run").to_message(),
+            settings=Settings(
+                data_dir=self.data_dir, run_dir=self.folder / "run", limits=self.changes.get("limits", Limits())
+            ).to_message(),
         )
         self.path.unlink(missing_ok=True)
         ours, theirs = socket.socketpair()

@@ -157,3 +157,14 @@ def _cut(prediction: Any, rows: Sequence[int]) -> list[Any] | None:
         parts.append(prediction[start : start + count])
         start += count
     return parts
+
+
+def make_batcher(handlers: Handlers, batching: Batching) -> Batcher | None:
+    """Give what makes batches of a model's requests; None where none are asked for, or it cannot: the log says so."""
+    if batching.size == 1:
+        return None
+    if handlers.batches:
+        return Batcher(handlers, batching)
+    text = "transform_fn, or what takes the place of predict_fn, answers one request at a time"
+    print(f"[moorage] No batches are made: {text}.", flush=True)  # noqa: T201 - the container's log
+    return None

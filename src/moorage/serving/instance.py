@@ -10,7 +10,7 @@ import socket
 import sys
 import traceback
 
-from .batching import Batcher, Batching
+from .batching import Batching, make_batcher
 from .crew import Seat
 from .handlers import Handlers
 from .model import load
@@ -35,15 +35,15 @@ def serve(listener: socket.socket, model_dir: str, toolkit: str) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(line_buffering=True, errors="backslashreplace")
     signal.signal(signal.SIGTERM, _end_at_once)
-    if os.environ.get(MULTI_MODEL) == "true":
-        _settle()
-        serve_models(listener, toolkit)
-        return
     try:
         plan, batching = Plan.of(os.environ), Batching.of(os.environ)
     except WrongNumber as fault:
         print(fault, flush=True)  # noqa: T201 - the container's log
         raise SystemExit(1) from None
+    if os.environ.get(MULTI_MODEL) == "true":  # each model has one worker, whatever the plan is
+        _settle()
+        serve_models(listener, toolkit, batching)
+        return
 
     def load_model() -> Handlers:
         return _load(model_dir, toolkit)
@@ -76,10 +76,7 @@ def _load(model_dir: str, toolkit: str) -> Handlers:
 
 def _serve(listener: socket.socket, handlers: Handlers, batching: Batching, seat: Seat | None = None) -> None:
     """Serve a loaded model until SIGTERM."""
-    batcher = Batcher(handlers, batching) if batching.size > 1 and handlers.batches else None
-    if batching.size > 1 and batcher is None:
-        text = "transform_fn, or what takes the place of predict_fn, answers one request at a time"
-        print(f"[moorage] No batches are made: {text}.", flush=True)  # noqa: T201 - the container's log
+    batcher = make_batcher(handlers, batching)
     Server(listener, handlers.answer, handlers.pages, seat=seat, batcher=batcher).run()
     sys.stdout.flush()
     sys.stderr.flush()

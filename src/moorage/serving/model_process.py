@@ -20,9 +20,11 @@ import signal
 import socket
 import sys
 import traceback
+from dataclasses import dataclass
 from typing import NoReturn
 
 from . import isolation, memory
+from .batching import Batcher, Batching, make_batcher
 from .embryo import shuffle_anew
 from .handlers import Handlers, one_line
 from .model import load
@@ -43,7 +45,15 @@ def path_of(name: str) -> str:
     return f"/models/{name}/invoke"
 
 
-def be_the_model(name: str, model_dir: str, toolkit: str, channel: socket.socket, base: int) -> NoReturn:
+@dataclass(frozen=True)
+class Kind:
+    """What all models of an instance have in common."""
+
+    toolkit: str
+    batching: Batching
+
+
+def be_the_model(name: str, model_dir: str, kind: Kind, channel: socket.socket, base: int) -> NoReturn:
     """Be the process of a model until the base process, whose id is ``base``, ends it."""
     code = 1
     try:
@@ -54,7 +64,7 @@ def be_the_model(name: str, model_dir: str, toolkit: str, channel: socket.socket
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         memory.go_before(memory.OF_A_LOAD)
         shuffle_anew()
-        server = _load(name, model_dir, toolkit, channel)
+        server = _load(name, model_dir, kind, channel)
         memory.go_before(memory.OF_A_MODEL)
         server.run()
         code = 0
@@ -67,10 +77,10 @@ def be_the_model(name: str, model_dir: str, toolkit: str, channel: socket.socket
     os._exit(code)
 
 
-def _load(name: str, model_dir: str, toolkit: str, channel: socket.socket) -> ModelServer:
+def _load(name: str, model_dir: str, kind: Kind, channel: socket.socket) -> ModelServer:
     """Load the model and say so; raises SystemExit when it cannot be loaded, which is said too."""
     try:
-        handlers = load(model_dir, os.environ, toolkit)
+        handlers = load(model_dir, os.environ, kind.toolkit, multi_model=True)
     except MemoryError:
         traceback.print_exc()
         channel.send(SHORT)
@@ -81,7 +91,7 @@ def _load(name: str, model_dir: str, toolkit: str, channel: socket.socket) -> Mo
         raise SystemExit(1) from None
     gc.collect()
     gc.freeze()
-    server = ModelServer(channel, name, handlers)
+    server = ModelServer(channel, name, handlers, make_batcher(handlers, kind.batching))
     channel.send(READY)
     return server
 
@@ -89,8 +99,8 @@ def _load(name: str, model_dir: str, toolkit: str, channel: socket.socket) -> Mo
 class ModelServer(Server):
     """Serves what it is handed instead of what connects to it."""
 
-    def __init__(self, channel: socket.socket, name: str, handlers: Handlers) -> None:
-        super().__init__(channel, handlers.answer, handlers.pages)
+    def __init__(self, channel: socket.socket, name: str, handlers: Handlers, batcher: Batcher | None) -> None:
+        super().__init__(channel, handlers.answer, handlers.pages, batcher=batcher)
         self._channel = channel
         self._path = path_of(name)
         self._start = f"POST {self._path} ".encode()

@@ -33,8 +33,9 @@ from enum import Enum, auto
 from typing import Any, NoReturn
 from urllib.parse import parse_qs
 
+from .batching import Batching
 from .memory import Memory, private_bytes
-from .model_process import CONNECTION, FAILED, MESSAGE_BYTES, READY, SHORT, be_the_model
+from .model_process import CONNECTION, FAILED, MESSAGE_BYTES, READY, SHORT, Kind, be_the_model
 from .pages import HEALTHY
 from .wire import Answer, Refused, Request, RequestReader, head_of, plain
 
@@ -100,8 +101,9 @@ class Model:
 class Models:
     """The base process's work."""
 
-    def __init__(self, listener: socket.socket, toolkit: str, memory: Memory) -> None:
+    def __init__(self, listener: socket.socket, toolkit: str, batching: Batching, memory: Memory) -> None:
         self._listener = listener
+        self._batching = batching
         self._toolkit = toolkit
         self._memory = memory
         self._epoll = select.epoll()
@@ -452,7 +454,7 @@ class Models:
         kept = channel.fileno()
         os.closerange(_STANDARD_STREAMS, kept)
         os.closerange(kept + 1, os.sysconf("SC_OPEN_MAX"))
-        be_the_model(name, url, self._toolkit, channel, self._pid)
+        be_the_model(name, url, Kind(self._toolkit, self._batching), channel, self._pid)
 
     def _end(self, model: Model) -> None:
         model.state = State.UNLOADING
@@ -511,9 +513,9 @@ class Models:
         return [self._costs.get(name, 0) for name in self._models]
 
 
-def serve_models(listener: socket.socket, toolkit: str) -> None:
+def serve_models(listener: socket.socket, toolkit: str, batching: Batching) -> None:
     """Serve many models on a listening socket until SIGTERM."""
-    Models(listener, toolkit, Memory.of_this_instance()).run()
+    Models(listener, toolkit, batching, Memory.of_this_instance()).run()
 
 
 def fault(status: int, kind: str, message: str) -> Answer:
