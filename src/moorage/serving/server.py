@@ -345,12 +345,16 @@ class Server:
                 self._accept()
             elif self._seat is not None:
                 self._take_handed(self._seat)
+        if self._pipelined:
+            self._take_pipelined()
+        if self._stalling:
+            self._cut_off_stalled()
+
+    def _take_pipelined(self) -> None:
         while self._pipelined:
             connection = self._pipelined.popleft()
             if not connection.busy and not connection.gone:  # both may have changed since
                 self._take_request(connection)
-        if self._stalling:
-            self._cut_off_stalled()
 
     def _read_wakes(self) -> None:
         with contextlib.suppress(BlockingIOError):
