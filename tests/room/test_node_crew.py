@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from tests.support.engines import DEADLINE_SECONDS, OBEDIENT, is_living, printed, until
 from tests.support.node import IMAGE, ControlEnd, call, make_spec, node
+from tests.support.product import descendants
 
 from moorage.engine.cgroups import Cgroups, find_hierarchies
 from moorage.engine.contract import (
@@ -204,7 +205,8 @@ async def test_container_that_becomes_unhealthy_is_named(control: ControlEnd) ->
     await control.ask_for(several("model", "model"))
     report = await control.comes_to("i-1", READY)
     (second,) = (pid for pid in models() if pid != report.pid)
-    os.kill(second, signal.SIGSTOP)
+    for pid in descendants(second):  # its workers too
+        os.kill(pid, signal.SIGSTOP)
     ended = await control.comes_to("i-1", EXITED)
     assert InstanceState.UNHEALTHY in control.states("i-1")
     assert ended.container == "b"
