@@ -258,6 +258,7 @@ def test_people_are_told_once_that_more_is_promised_than_there_is(tmp_path: Path
 def test_an_instance_that_takes_another_s_place_is_no_news_of_what_is_promised(tmp_path: Path) -> None:
     async def scene(world: ControlWorld) -> None:
         await create(world, "one", 2)
+        await world.until_status("InService", "one")
         await create(world, "two")
         await world.until_status("InService", "two")
         lost = next(one for one in world.node.alive if world.node.reports[one].endpoint == "two")
