@@ -88,7 +88,7 @@ async def _second(ahead: Bench, code: str = OBEDIENT, *, isolated: bool = False)
 async def test_process_that_was_forked_ahead_becomes_the_next_instance_and_another_is_forked(ahead: Bench) -> None:
     instance = await _second(ahead)
     assert await instance.ask("6 * 7") == "42"
-    assert instance.log.startswith("loaded ")
+    await until(lambda: instance.log.startswith("loaded "), "what it has printed is in its log")
     assert await ahead.spare() != instance.pid
 
 
