@@ -204,15 +204,16 @@ def expendable(environment_python: str, tmp_path_factory: pytest.TempPathFactory
 
 
 def processes(server: Moorage, word: bytes) -> list[int]:
-    """Find the server's processes with a word in their name or command."""
+    """Find the server's processes with a word in their name or command, without those that they have forked."""
     assert server.process is not None
-    found = []
+    found: list[int] = []
     for pid in descendants(server.process.pid):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             told = Path(f"/proc/{pid}/comm").read_bytes() + Path(f"/proc/{pid}/cmdline").read_bytes()
             if word in told:
                 found.append(pid)
-    return sorted(found)
+    forked = {below for pid in found for below in descendants(pid) - {pid}}
+    return sorted(set(found) - forked)
 
 
 def _answers(user: Deployment) -> bool:
