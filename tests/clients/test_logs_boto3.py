@@ -53,7 +53,8 @@ SPEECHLESS = """
 
 @pytest.fixture(scope="module")
 def model(deployment: Deployment) -> str:
-    return deployment.model("talking", models.code_only(TALKING))
+    one_worker = {"SAGEMAKER_MODEL_SERVER_WORKERS": "1"}  # whose end is that of its instance
+    return deployment.model("talking", models.code_only(TALKING), Environment=one_worker)
 
 
 @contextmanager
