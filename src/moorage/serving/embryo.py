@@ -12,7 +12,6 @@ Each is used for one instance, and none has ever heard of another.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import io
 import json
@@ -27,6 +26,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from . import isolation, seccomp
+from .forks import leave
 from .isolation import View
 
 NAME = "moorage-embryo"
@@ -93,10 +93,7 @@ def live(channel: int, *, has_room: bool) -> NoReturn:
         code = _run(given.listener, order)
     except BaseException:  # noqa: BLE001 - the last frame of this process: whatever it is, the log gets it
         traceback.print_exc()
-    with contextlib.suppress(OSError, ValueError):
-        sys.stdout.flush()
-        sys.stderr.flush()
-    os._exit(code)
+    leave(code)
 
 
 def _forget_the_zygote(keep: int) -> None:

@@ -16,16 +16,15 @@ from __future__ import annotations
 import gc
 import os
 import select
-import signal
 import socket
-import sys
 import traceback
 from dataclasses import dataclass
 from typing import NoReturn
 
-from . import isolation, memory
+from . import memory
 from .batching import Batcher, Batching, make_batcher
 from .embryo import shuffle_anew
+from .forks import end_with, leave
 from .handlers import Handlers, one_line
 from .model import load
 from .server import Connection, Server
@@ -57,11 +56,7 @@ def be_the_model(name: str, model_dir: str, kind: Kind, channel: socket.socket, 
     """Be the process of a model until the base process, whose id is ``base``, ends it."""
     code = 1
     try:
-        isolation.die_with_parent()
-        if os.getppid() != base:
-            os._exit(code)
-        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+        end_with(base)
         memory.go_before(memory.OF_A_LOAD)
         shuffle_anew()
         server = _load(name, model_dir, kind, channel)
@@ -72,9 +67,7 @@ def be_the_model(name: str, model_dir: str, kind: Kind, channel: socket.socket, 
         pass
     except BaseException:  # noqa: BLE001 - the last frame of this process: whatever it is, the log gets it
         traceback.print_exc()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    leave(code)
 
 
 def _load(name: str, model_dir: str, kind: Kind, channel: socket.socket) -> ModelServer:

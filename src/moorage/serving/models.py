@@ -34,6 +34,7 @@ from typing import Any, NoReturn
 from urllib.parse import parse_qs
 
 from .batching import Batching
+from .forks import ended_children, sigterm_waits
 from .memory import Memory, private_bytes
 from .model_process import CONNECTION, FAILED, MESSAGE_BYTES, READY, SHORT, Kind, be_the_model
 from .pages import HEALTHY
@@ -432,17 +433,15 @@ class Models:
 
     def _fork(self, name: str, url: str) -> Model:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        # Until the new process has its own way to end, a SIGTERM waits: the base process's is not for it.
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
         try:
-            pid = os.fork()
-            if pid == 0:
-                self._become(name, url, theirs)
+            with sigterm_waits():
+                pid = os.fork()
+                if pid == 0:
+                    self._become(name, url, theirs)
         except OSError:
             ours.close()
             raise
         finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
             theirs.close()
         ours.setblocking(False)
         return Model(name, url, pid, ours)
@@ -465,13 +464,7 @@ class Models:
     def _bury(self) -> None:
         """Take note of all processes that have ended."""
         by_pid = {model.pid: model for model in self._models.values()}
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
+        for pid, status in ended_children():
             if pid in by_pid:  # else it is an orphan of a model's process
                 self._gone(by_pid[pid], os.waitstatus_to_exitcode(status))
 

@@ -24,7 +24,6 @@ import contextlib
 import os
 import select
 import signal
-import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -32,10 +31,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from . import isolation
 from .batching import Batching
 from .crew import Crew, Seat
 from .embryo import shuffle_anew
+from .forks import end_with, ended_children, leave, sigterm_waits
 from .numbers import number_of
 
 WORKERS = "SAGEMAKER_MODEL_SERVER_WORKERS"
@@ -165,18 +164,15 @@ class Foreman:
     def _fork(self) -> None:
         taken = {worker.number for worker in self._workers.values()}
         number = next(number for number in range(self._plan.most) if number not in taken)
-        # Until the new process has its own way to end, a SIGTERM waits: the foreman's is not for it.
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
         try:
-            pid = os.fork()
-            if pid == 0:
-                self._become(number)
+            with sigterm_waits():
+                pid = os.fork()
+                if pid == 0:
+                    self._become(number)
         except OSError as fault:
             _say(f"A worker could not be forked: {fault.strerror}.")
             self._replace(0.0, 1)
             return
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         self._workers[pid] = _Worker(number, time.monotonic())
         self._crew.mark_full(full=len(self._workers) + len(self._due) >= self._plan.most)
 
@@ -184,13 +180,9 @@ class Foreman:
         """Be a worker."""
         code = 1
         try:
-            isolation.die_with_parent()
-            if os.getppid() != self._pid:
-                os._exit(code)
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+            end_with(self._pid)
             shuffle_anew()
             self._serve(self._crew.seat(number))
             code = 0
@@ -198,20 +190,11 @@ class Foreman:
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
         except BaseException:  # noqa: BLE001 - the last frame of this process: whatever it is, the log gets it
             traceback.print_exc()
-        with contextlib.suppress(OSError, ValueError):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(code)
+        leave(code)
 
     def _bury(self) -> None:
         """Take note of all processes that have ended."""
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
+        for pid, status in ended_children():
             worker = self._workers.pop(pid, None)  # None: an orphan of the customer's code
             if worker is None:
                 continue
