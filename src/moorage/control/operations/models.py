@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
+from sqlalchemy import Connection
+
 from moorage.aws.errors import validation_exception
 from moorage.control.operations.answers import arn_of
 from moorage.control.operations.call import Call, Members
@@ -25,9 +27,15 @@ async def create_model(call: Call, request: Members) -> dict[str, Any]:
     """Give containers a name, after a look at whether they can be had."""
     check(models.RULES, request)
     key = call.resource(Kind.MODEL, request["ModelName"])
-    await call.services.store.read(lambda connection: check_is_free(connection, key))
-    whole = await call.services.store.read(lambda connection: with_packages(connection, call, request))
-    check([*models.RULES, models.only_what_is_built], whole)
+
+    def look(connection: Connection) -> Members:
+        check_is_free(connection, key)
+        return with_packages(connection, call, request)
+
+    whole = await call.services.store.read(look)
+    if whole is not request:  # a package's containers are to keep the rules too
+        check(models.RULES, whole)
+    check([models.only_what_is_built], whole)
     await _check_can_be_had(call, whole)
     await call.services.store.transact(lambda connection: add_document(connection, key, request, call.now))
     return {"ModelArn": arn_of(key)}
