@@ -162,23 +162,15 @@ class Meter:
 
         ``direct``: the invocation has named the only one of them that was asked.
         """
-        found = self._containers
         for name, microseconds in latencies:
-            values = found.get(name)
-            if values is None:
-                values = found[name] = Distribution()
-            values.add(microseconds)
+            _add(self._containers, name, microseconds)
             if direct:
                 self._direct[name] = self._direct.get(name, 0) + 1
 
     def models(self, measures: Sequence[tuple[str, int]]) -> None:
         """Note what the front of many models has measured, by the metric's name."""
-        found = self._models
         for name, value in measures:
-            values = found.get(name)
-            if values is None:
-                values = found[name] = Distribution()
-            values.add(value)
+            _add(self._models, name, value)
 
     def stream_broke(self) -> None:
         """Note that a stream has failed after its first bytes; ``end`` (status 0) follows."""
@@ -242,6 +234,13 @@ class Meter:
         )
         self._start()
         return delta
+
+
+def _add(into: dict[str, Distribution], name: str, value: int) -> None:
+    values = into.get(name)
+    if values is None:
+        values = into[name] = Distribution()
+    values.add(value)
 
 
 def _made(count: int, total: int, minimum: int, maximum: int, buckets: dict[int, int]) -> Distribution:

@@ -59,7 +59,7 @@ def read_sent(desk: Desk, call: Call, members: Members) -> Sent:
         body=body,
         attributes={name: _kept(name, value) for name, value in given.items()},
         system=system,
-        delay_seconds=-1 if delay is None else delay,
+        delay_seconds=delay,
     )
 
 
@@ -80,12 +80,10 @@ async def send(desk: Desk, key: QueueKey, messages: Sequence[Sent], now: float) 
 
     def put(connection: Connection) -> None:
         queue = find(connection, key)
-        settings = attributes.with_defaults(queue.attributes)
+        most = int(attributes.with_defaults(queue.attributes)["MaximumMessageSize"])
         for sent in messages:
-            _check_size(sent, int(settings["MaximumMessageSize"]))
-            delay = float(settings["DelaySeconds"]) if sent.delay_seconds < 0 else sent.delay_seconds
-            delayed = Sent(sent.message_id, sent.sender, sent.body, sent.attributes, sent.system, delay)
-            rows.put(connection, queue, delayed, float(settings["MessageRetentionPeriod"]), now)
+            _check_size(sent, most)
+            rows.put(connection, queue, sent, now)
 
     await desk.store.transact(put)
     desk.bells.ring(key)
@@ -93,11 +91,11 @@ async def send(desk: Desk, key: QueueKey, messages: Sequence[Sent], now: float) 
 
 
 def _check_size(sent: Sent, most: int) -> None:
-    if size_of(sent) > most:
+    if _size_of(sent) > most:
         raise invalid(f"Message must be shorter than {most} bytes.")
 
 
-def size_of(sent: Sent) -> int:
+def _size_of(sent: Sent) -> int:
     """Give the bytes of a message that count for the limits: those of its body and its attributes."""
     parts = (text for name, value in sent.attributes.items() for text in (name, *value.values()))
     return len(sent.body.encode()) + sum(len(text.encode()) for text in parts)

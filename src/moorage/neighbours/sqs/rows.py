@@ -28,6 +28,8 @@ from sqlalchemy import (
     update,
 )
 
+from moorage.neighbours.sqs.attributes import with_defaults
+
 METADATA = MetaData()
 
 QUEUES = Table(
@@ -146,7 +148,8 @@ class Sent:
     body: str
     attributes: Mapping[str, Any]
     system: Mapping[str, Any]
-    delay_seconds: float
+    delay_seconds: float | None
+    """None: as long as the queue has it."""
 
 
 def find(connection: Connection, key: QueueKey) -> Queue | None:
@@ -190,8 +193,10 @@ def names(connection: Connection, after: QueueKey, *, prefix: str, limit: int) -
     return list(connection.execute(select(column).where(wanted).order_by(column).limit(limit)).scalars())
 
 
-def put(connection: Connection, queue: Queue, sent: Sent, retention_seconds: float, now: float) -> None:
-    """Put a message into a queue."""
+def put(connection: Connection, queue: Queue, sent: Sent, now: float) -> None:
+    """Put a message into a queue, which keeps it for its retention period."""
+    settings = with_defaults(queue.attributes)
+    delay = float(settings["DelaySeconds"]) if sent.delay_seconds is None else sent.delay_seconds
     connection.execute(
         insert(MESSAGES).values(
             queue=queue.id,
@@ -201,8 +206,8 @@ def put(connection: Connection, queue: Queue, sent: Sent, retention_seconds: flo
             attributes=dict(sent.attributes),
             system=dict(sent.system),
             sent_at=now,
-            visible_at=now + sent.delay_seconds,
-            expires_at=now + retention_seconds,
+            visible_at=now + delay,
+            expires_at=now + float(settings["MessageRetentionPeriod"]),
             receives=0,
         )
     )
