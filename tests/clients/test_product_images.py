@@ -12,9 +12,12 @@ from tests.support.images import BINDS, litserve_image, python_image
 from tests.support.models import pack
 from tests.support.product import Moorage, alive, running, wait_until
 from tests.support.registry import Registry, needs_registry, registry
+from tests.support.without_docker import user, without_docker
 
 from moorage.base.settings import run_dir_of
 from moorage.engine.rootfs.maker import try_rooms
+
+__all__ = ["user"]
 
 ECR = "123456789012.dkr.ecr.eu-west-1.amazonaws.com"
 
@@ -28,21 +31,12 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
         yield made
 
 
-def without_docker(folder: Path, **settings: str) -> dict[str, str]:
-    return {"DOCKER_HOST": f"unix://{folder}/nobody.sock", "MOORAGE_STOP_GRACE_SECONDS": "2", **settings}
-
-
 @pytest.fixture(scope="module")
 def server(shop: Registry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Moorage]:
     folder = tmp_path_factory.mktemp("moorage")
     mirrors = json.dumps({"*.dkr.ecr.*.amazonaws.com": shop.host})
     with running(folder / "data", **without_docker(folder, MOORAGE_REGISTRY_MIRRORS=mirrors)) as made:
         yield made
-
-
-@pytest.fixture(scope="module")
-def user(server: Moorage) -> Deployment:
-    return Deployment(server)
 
 
 def test_image_of_an_archive_is_served_without_a_registry(user: Deployment, server: Moorage, tmp_path: Path) -> None:

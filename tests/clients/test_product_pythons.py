@@ -2,14 +2,16 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.support.fixtures import Deployment, Wine
 from tests.support.models import pack
-from tests.support.product import Moorage, running
+from tests.support.product import Moorage
 from tests.support.wheels import write_wheel
+from tests.support.without_docker import server, user
+
+__all__ = ["server", "user"]
 
 pytestmark = pytest.mark.slow  # makes environments
 
@@ -23,18 +25,6 @@ def transform_fn(model, data, content_type, accept):
     import extra
     return f"{model} {extra.ANSWER} {sys.prefix}", "text/plain"
 """
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Moorage]:
-    folder = tmp_path_factory.mktemp("moorage")
-    with running(folder / "data", DOCKER_HOST=f"unix://{folder}/nobody.sock", MOORAGE_STOP_GRACE_SECONDS="2") as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def user(server: Moorage) -> Deployment:
-    return Deployment(server)
 
 
 @pytest.fixture

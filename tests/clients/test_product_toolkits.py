@@ -1,6 +1,5 @@
 """Models of AWS's framework images, by their URIs, through boto3 and the SageMaker Python SDK 2's own predictors."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,10 @@ from tests.support.fixtures import Deployment
 from tests.support.golden_models import MODELS
 from tests.support.made_once import BUILD_SECONDS
 from tests.support.models import code_only, pack
-from tests.support.product import Moorage, running
+from tests.support.product import Moorage
+from tests.support.without_docker import server, user
+
+__all__ = ["server", "user"]
 
 pytestmark = [
     pytest.mark.slow,  # makes the environments of frameworks
@@ -21,18 +23,6 @@ AWS = "763104351884.dkr.ecr.us-east-1.amazonaws.com"
 XGBOOST = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1.7-1"
 PYTORCH = f"{AWS}/pytorch-inference:2.3.0-cpu-py311"
 HUGGING_FACE = f"{AWS}/huggingface-pytorch-inference:2.1.0-transformers4.37.0-cpu-py310-ubuntu22.04"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Moorage]:
-    folder = tmp_path_factory.mktemp("moorage")
-    with running(folder / "data", DOCKER_HOST=f"unix://{folder}/nobody.sock", MOORAGE_STOP_GRACE_SECONDS="2") as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def user(server: Moorage) -> Deployment:
-    return Deployment(server)
 
 
 def deploy(user: Deployment, folder: Path, name: str, image: str) -> None:

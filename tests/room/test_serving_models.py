@@ -18,19 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.model_server import LOAD
 
 import moorage.serving
 
-START = """
-import importlib.util, pathlib, resource, socket, sys
+START = f"""{LOAD}
+import resource
 if sys.argv[3:]:
     resource.setrlimit(resource.RLIMIT_DATA, (int(sys.argv[3]), int(sys.argv[3])))
-folder = pathlib.Path(sys.argv[1])
-spec = importlib.util.spec_from_file_location(
-    "moorage_serving", folder / "__init__.py", submodule_search_locations=[str(folder)])
-package = importlib.util.module_from_spec(spec)
-sys.modules["moorage_serving"] = package
-spec.loader.exec_module(package)
 from moorage_serving.instance import serve
 serve(socket.socket(fileno=int(sys.argv[2])), "/nowhere", "sklearn")
 """

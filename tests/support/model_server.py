@@ -16,7 +16,7 @@ import pytest
 
 import moorage.serving
 
-START = """
+LOAD = """
 import importlib.util, pathlib, socket, sys
 folder = pathlib.Path(sys.argv[1])
 spec = importlib.util.spec_from_file_location(
@@ -24,6 +24,10 @@ spec = importlib.util.spec_from_file_location(
 package = importlib.util.module_from_spec(spec)
 sys.modules["moorage_serving"] = package
 spec.loader.exec_module(package)
+"""
+"""Loads the folder of the first argument as the package of the model server, as ``serving/__main__.py`` does."""
+
+START = f"""{LOAD}
 from moorage_serving.instance import serve
 serve(socket.socket(fileno=int(sys.argv[2])), sys.argv[3], sys.argv[4])
 """

@@ -1,14 +1,17 @@
 """A node agent with a bare environment, and a control plane's end of its link."""
 
 import asyncio
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from tests.support.engines import BARE, DEADLINE_SECONDS, bench
+from tests.support.engines import BARE, DEADLINE_SECONDS, bench, until
 from tests.support.objects import store_in
 
 from moorage.base import link
@@ -18,12 +21,14 @@ from moorage.base.settings import Limits, Settings
 from moorage.base.tasks import Tasks
 from moorage.engine.artifacts import ArtifactFailure, Artifacts
 from moorage.engine.built_folder import lay_beside, lay_over
+from moorage.engine.cgroups import Cgroups, find_hierarchies
 from moorage.engine.contract import ContainerSpec, InstanceReport, InstanceSpec, InstanceState, ModelSource
 from moorage.engine.environments import Environment, EnvironmentFailure, Image
 from moorage.engine.images.added import AddedPython
 from moorage.engine.images.builtin import resolve
 from moorage.engine.images.look import Facts, PythonImage
 from moorage.engine.launch import Progress
+from moorage.engine.mounts import unmount_below
 from moorage.engine.promises import NOTHING_REFUSED, Refusals
 from moorage.engine.volumes import why_not_bounded
 from moorage.node.agent import Agent
@@ -37,6 +42,7 @@ from moorage.node.reports import Reports
 from moorage.node.shelves import Shelves
 
 IMAGE = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-scikit-learn:1.2-1-cpu-py3"
+TESTS = Path(__file__).parents[1]
 QUICK = replace(Limits(), ping_interval_seconds=0.1, ping_timeout_seconds=0.5, stop_grace_seconds=0.5)
 
 
@@ -230,6 +236,24 @@ async def _serve(engine: str, folder: Path) -> None:
     async with node(engine, folder) as socket:
         write_whole(folder / "ready", str(socket).encode(), durable=False)
         await asyncio.Event().wait()
+
+
+@asynccontextmanager
+async def agent_to_be_killed(engine: str, folder: Path) -> AsyncIterator[tuple["subprocess.Popen[bytes]", Path]]:
+    """Have a node agent in a process of its own, which the test kills: that and its socket, in a folder of its own."""
+    code = f"from support.node import main; main({engine!r}, {str(folder)!r})"
+    path = os.pathsep.join([str(TESTS), *sys.path])
+    agent = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path})
+    try:
+        await until((folder / "ready").exists, "the node agent listens")
+        yield agent, Path((folder / "ready").read_text(encoding="utf-8"))
+    finally:
+        agent.kill()
+        agent.wait()
+        unmount_below(folder)
+        groups = Cgroups(find_hierarchies(f"moorage-test-{agent.pid}-{folder.name}"))
+        groups.remove_leftovers()
+        groups.close()
 
 
 def main(engine: str, folder: str) -> None:
