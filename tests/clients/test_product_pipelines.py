@@ -171,16 +171,16 @@ def test_direct_containers_answer_by_name(
 
 def test_failing_second_container_fails_the_endpoint_and_is_named(deployment: Deployment) -> None:
     bad = code_only("def model_fn(d):\n    raise ValueError('no corks')\n")
-    model = deployment.several("corked", (IMAGE, code_only(ECHO), ""), (IMAGE, bad, ""))
-    deployment.create("corked", ("blue", model, 1.0, 1))
-    described = deployment.settled("corked")
+    model = deployment.several("no-corks", (IMAGE, code_only(ECHO), ""), (IMAGE, bad, ""))
+    deployment.create("no-corks", ("blue", model, 1.0, 1))
+    described = deployment.settled("no-corks")
     assert described["EndpointStatus"] == "Failed"
     reason = described["FailureReason"]
     assert reason.startswith(
         "The container-2 container for production variant blue did not pass the ping health check."
     )
     assert "ValueError: no corks" in reason
-    deployment.delete("corked")
+    deployment.delete("no-corks")
 
 
 def test_error_of_the_last_container_is_its_own(deployment: Deployment) -> None:

@@ -240,7 +240,11 @@ class Bench:
 
     async def spare(self) -> int:
         """Wait until a process is forked ahead, and can be taken; gives its process id."""
-        await until(lambda: self.launcher.has_spare, "a process is forked ahead")
+        await until(
+            # It takes its name a moment after its fork.
+            lambda: self.launcher.has_spare and len(embryos_of(os.getpid())) == 1,
+            "one process is forked ahead",
+        )
         (pid,) = embryos_of(os.getpid())
         return pid
 
